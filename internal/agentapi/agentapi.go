@@ -1,0 +1,180 @@
+// Package agentapi is the protocol between the agent and whoever sets up
+// workloads on its host: the CNI plugin, the lab, Docker. It is HTTP/1.1 and
+// JSON on a unix socket that only root may open. The package holds shapes
+// only, and of the standard library only what the tiny plugin can afford.
+package agentapi
+
+import "encoding/json"
+
+// Version is the protocol spoken here. A peer that is one older or one newer
+// is served; any other is refused by name.
+const Version = 1
+
+// DefaultSocket is where the agent listens.
+const DefaultSocket = "/run/brindle/agent.sock"
+
+// DefaultQueue is where removals wait while the agent is down: one file each,
+// a CNIRequest as JSON, named by its content's hash.
+const DefaultQueue = "/var/lib/brindle/queue"
+
+// Paths of the API. All take POST with a JSON body but PathStatus (GET).
+const (
+	PathCNI    = "/v1/cni"             // CNIRequest -> CNIResponse
+	PathAdd    = "/v1/workload/add"    // AddRequest -> Workload; returns when programmed and read back
+	PathCheck  = "/v1/workload/check"  // WorkloadRef -> Workload
+	PathRemove = "/v1/workload/remove" // WorkloadRef -> {}
+	PathGC     = "/v1/workload/gc"     // GCRequest -> GCResponse
+	PathStatus = "/v1/status"          // -> Status
+)
+
+// CNIRequest is one call of the plugin, unparsed: the plugin has no logic.
+type CNIRequest struct {
+	Version int             `json:"version"`
+	Command string          `json:"command"` // ADD, DEL, CHECK, GC, STATUS
+	Plugin  string          `json:"plugin"`  // brindle-cni or brindle-ipam
+	Env     CNIEnv          `json:"env"`
+	Config  json.RawMessage `json:"config"` // standard input as it came
+	PID     int             `json:"pid,omitempty"`
+}
+
+// CNIEnv is the environment that the CNI specification names.
+type CNIEnv struct {
+	ContainerID string `json:"containerID,omitempty"`
+	Netns       string `json:"netns,omitempty"`
+	IfName      string `json:"ifName,omitempty"`
+	Args        string `json:"args,omitempty"`
+	Path        string `json:"path,omitempty"`
+}
+
+// CNIResponse is what the plugin prints on standard output. With Failed set
+// it is a CNI error and the plugin exits with 1.
+type CNIResponse struct {
+	Failed bool            `json:"failed,omitempty"`
+	Output json.RawMessage `json:"output,omitempty"`
+}
+
+// AddRequest asks for one workload interface. Doing it twice is the same as
+// doing it once.
+type AddRequest struct {
+	Version       int               `json:"version"`
+	Orchestrator  string            `json:"orchestrator"` // cni, k8s, libnetwork, lab
+	Network       string            `json:"network,omitempty"`
+	ContainerID   string            `json:"containerID"` // or any id that names the workload for ever
+	Namespace     string            `json:"namespace,omitempty"`
+	Pod           string            `json:"pod,omitempty"`
+	Workload      string            `json:"workload,omitempty"` // name of a workload that is no pod
+	IfName        string            `json:"ifName"`             // inside the workload
+	Netns         string            `json:"netns"`              // path
+	HostInterface string            `json:"hostInterface,omitempty"`
+	Labels        map[string]string `json:"labels,omitempty"`
+	Annotations   map[string]string `json:"annotations,omitempty"`
+	Profiles      []string          `json:"profiles,omitempty"`
+	Ports         []Port            `json:"ports,omitempty"`
+	AssignIPv4    bool              `json:"assignIPv4"`
+	AssignIPv6    bool              `json:"assignIPv6"`
+	IPv4Pools     []string          `json:"ipv4Pools,omitempty"` // CIDRs or names
+	IPv6Pools     []string          `json:"ipv6Pools,omitempty"`
+	Addresses     []string          `json:"addresses,omitempty"` // requested addresses
+	MAC           string            `json:"mac,omitempty"`
+	MTU           int               `json:"mtu,omitempty"`
+	Forwarding    bool              `json:"forwarding,omitempty"`
+	TimeoutMS     int               `json:"timeoutMS,omitempty"` // 0: 30 s
+}
+
+// Port is a named port of a workload.
+type Port struct {
+	Name     string `json:"name"`
+	Protocol string `json:"protocol"`
+	Port     uint16 `json:"port"`
+}
+
+// Workload is a workload interface as it is.
+type Workload struct {
+	Name          string   `json:"name"` // of its WorkloadEndpoint
+	Namespace     string   `json:"namespace"`
+	HostInterface string   `json:"hostInterface"`
+	Interface     string   `json:"interface"`
+	MAC           string   `json:"mac"`
+	MTU           int      `json:"mtu"`
+	Addresses     []string `json:"addresses"` // /32 and /128
+}
+
+// WorkloadRef names a workload interface to check or remove.
+type WorkloadRef struct {
+	Version      int    `json:"version"`
+	Orchestrator string `json:"orchestrator"`
+	Network      string `json:"network,omitempty"`
+	ContainerID  string `json:"containerID"`
+	Namespace    string `json:"namespace,omitempty"`
+	Pod          string `json:"pod,omitempty"`
+	Workload     string `json:"workload,omitempty"`
+	IfName       string `json:"ifName"`
+	Netns        string `json:"netns,omitempty"`
+}
+
+// GCRequest names all attachments that are alive; everything else of the
+// network on this host is removed.
+type GCRequest struct {
+	Version int             `json:"version"`
+	Network string          `json:"network"`
+	Valid   []GCAttachment  `json:"valid"`
+	Config  json.RawMessage `json:"config,omitempty"`
+}
+
+// GCAttachment is one live attachment of a GCRequest.
+type GCAttachment struct {
+	ContainerID string `json:"containerID"`
+	IfName      string `json:"ifName"`
+}
+
+// GCResponse says what was removed.
+type GCResponse struct {
+	Removed []string `json:"removed"`
+}
+
+// Condition is the one shape of condition everywhere.
+type Condition struct {
+	Type               string `json:"type"`
+	Status             bool   `json:"status"`
+	Reason             string `json:"reason"`
+	Message            string `json:"message,omitempty"`
+	ObservedGeneration int64  `json:"observedGeneration,omitempty"`
+	Since              string `json:"since"` // RFC 3339
+}
+
+// Status is what the agent says of itself.
+type Status struct {
+	Version    int         `json:"version"`
+	Build      string      `json:"build"`
+	Node       string      `json:"node"`
+	Ready      bool        `json:"ready"`
+	Conditions []Condition `json:"conditions"`
+	Addresses  []string    `json:"addresses"`
+	ASNumber   uint32      `json:"asNumber"`
+	MTU        int         `json:"mtu"`
+	Workloads  int         `json:"workloads"`
+	Sessions   []Session   `json:"sessions"`
+}
+
+// Session is one BGP session as it is.
+type Session struct {
+	Peer            string   `json:"peer"`
+	Name            string   `json:"name"`
+	AS              uint32   `json:"as"`
+	State           string   `json:"state"` // Established, Active, …
+	Since           string   `json:"since"`
+	Mesh            bool     `json:"mesh"`
+	GracefulRestart bool     `json:"gracefulRestart"` // negotiated by both ends
+	Capabilities    []string `json:"capabilities,omitempty"`
+	EndOfRIB        bool     `json:"endOfRIB"` // both ways
+	Received        int      `json:"received"`
+	Accepted        int      `json:"accepted"`
+	Advertised      int      `json:"advertised"`
+	LastError       string   `json:"lastError,omitempty"`
+}
+
+// Error is the body of every answer that is not 200.
+type Error struct {
+	Code    string `json:"code"` // invalid, notReady, conflict, timeout, internal, version
+	Message string `json:"message"`
+}

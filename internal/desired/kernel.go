@@ -1,0 +1,105 @@
+package desired
+
+import "net/netip"
+
+// Route protocol numbers by which we recognise our own routes (rtnetlink(7),
+// RTA protocol). ProtocolAgent is the number Calico's agent uses for its own
+// routes, kept so that a host can move from one agent to the other; a host
+// never runs both.
+const (
+	ProtocolAgent = 80 // routes computed from the datastore: workloads, blackholes, tunnels
+	ProtocolBGP   = 81 // routes learned by BGP
+)
+
+// MainTable is the kernel's main routing table.
+const MainTable = 254
+
+// DefaultPriority is the metric of our routes (Calico's normalRoutePriority);
+// ElevatedPriority that of a workload that is being moved here alive.
+const (
+	DefaultPriority  = 1024
+	ElevatedPriority = 512
+)
+
+// RouteType is the kernel's kind of a route (RTN_*).
+type RouteType uint8
+
+// The route types that we program.
+const (
+	Unicast RouteType = iota
+	Blackhole
+	Throw
+	Unreachable
+)
+
+// RouteKey identifies one route of the kernel.
+type RouteKey struct {
+	Table    int // MainTable or one of our own
+	Prefix   netip.Prefix
+	Priority int
+}
+
+// NextHop is one way to a prefix. An invalid Via means directly on the link.
+type NextHop struct {
+	Via       netip.Addr
+	Interface string // "" lets the kernel resolve the device from Via
+	OnLink    bool
+	Weight    int // 1 and up; 0 counts as 1
+}
+
+// Route is the value of one route. Hops is sorted by CompareHops and holds one
+// element unless traffic is spread (ECMP); it is empty for Blackhole and its
+// like.
+type Route struct {
+	Type     RouteType
+	Hops     []NextHop
+	Scope    uint8      // RT_SCOPE_*; 0 universe, 253 link
+	MTU      int        // 0: that of the device
+	Source   netip.Addr // preferred source; invalid: the kernel chooses
+	Protocol int        // ProtocolAgent or ProtocolBGP
+}
+
+// Link is what we assert about an interface that exists because a workload or
+// a tunnel of ours needs it. We never create a workload's interface here:
+// that is package workload's part.
+type Link struct {
+	Up      bool
+	MTU     int    // 0: leave alone
+	Alias   string // link alias "brindle:<kind>", by which it is ours
+	Sysctls string // canonical "name=value" lines, sorted, relative to the interface; see SysctlLines
+}
+
+// RuleKey identifies one policy routing rule of ours.
+type RuleKey struct {
+	Family   uint8 // 4 or 6
+	Priority int
+}
+
+// Rule sends packets with (Mark & Mask) equal to Mark, or not when Invert is
+// set, to a routing table.
+type Rule struct {
+	Mark, Mask uint32
+	Invert     bool
+	Table      int
+}
+
+// NeighKey identifies one static neighbour or forwarding entry on a link of
+// ours.
+type NeighKey struct {
+	Interface string
+	Addr      netip.Addr // invalid for an FDB entry
+	MAC       string     // only for an FDB entry: its key
+}
+
+// Neigh is the value of a static neighbour: the MAC for an address, or for an
+// FDB entry the address of the remote tunnel end.
+type Neigh struct {
+	MAC string     // neighbour: lower case, colons
+	Dst netip.Addr // FDB: where frames to the MAC go
+}
+
+// AddrKey identifies an address that we put on a link of ours.
+type AddrKey struct {
+	Interface string
+	Prefix    netip.Prefix
+}

@@ -1,0 +1,45 @@
+package desired
+
+// State is everything that one host should look like: one map per table of
+// the world.
+type State struct {
+	Links      map[string]Link // by interface name
+	Addresses  map[AddrKey]struct{}
+	Routes     map[RouteKey]Route
+	Rules      map[RuleKey]Rule
+	Neighbours map[NeighKey]Neigh
+	Sysctls    map[string]string // "net/ipv4/ip_forward" -> "1"
+	Speakers   map[string]Speaker
+	Peers      map[PeerKey]Peer
+	Paths      map[PathKey]Path
+	Imports    map[ImportKey]Import
+	Notices    map[NoticeKey]Notice
+}
+
+// Update is one Patch per table: what the core hands to the appliers.
+type Update struct {
+	Links      Patch[string, Link]
+	Addresses  Patch[AddrKey, struct{}]
+	Routes     Patch[RouteKey, Route]
+	Rules      Patch[RuleKey, Rule]
+	Neighbours Patch[NeighKey, Neigh]
+	Sysctls    Patch[string, string]
+	Speakers   Patch[string, Speaker]
+	Peers      Patch[PeerKey, Peer]
+	Paths      Patch[PathKey, Path]
+	Imports    Patch[ImportKey, Import]
+	Notices    Patch[NoticeKey, Notice]
+}
+
+// NoticeKey names one thing that a person must know about this host's state.
+type NoticeKey struct {
+	Condition string // the readiness condition it belongs to: Policy, Routing, Kernel…
+	Object    string // "GlobalNetworkPolicy block-bad"
+}
+
+// Notice is the text of a notice. Blocking makes its condition false.
+type Notice struct {
+	Reason   string // CamelCase, for machines: PolicyNotEnforced
+	Message  string
+	Blocking bool
+}

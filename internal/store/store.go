@@ -1,0 +1,72 @@
+// Package store is the seam to the datastore: flat keys with JSON values,
+// opaque revisions, compare-and-swap, and a watch that can be resumed. Every
+// driver passes the suite of package storetest. Keys are those of Calico's
+// etcd layout (see keys.go), whatever the driver stores them in.
+package store
+
+import (
+	"context"
+	"errors"
+)
+
+// Errors that callers decide on. Drivers wrap them with the key.
+var (
+	ErrNotFound  = errors.New("not found")
+	ErrExists    = errors.New("already exists")
+	ErrConflict  = errors.New("changed by somebody else meanwhile")
+	ErrCompacted = errors.New("the revision is too old to watch from")
+)
+
+// Revision is an opaque mark of a moment in the datastore's history. It can
+// only be compared for equality and handed back to the driver it came from.
+// The empty revision means "any".
+type Revision string
+
+// KV is one stored value.
+type KV struct {
+	Key      string
+	Value    []byte
+	Revision Revision // of the last change of this key
+}
+
+// Listing is the outcome of a List: the values sorted by key, and the
+// revision from which a Watch sees every later change and nothing earlier.
+type Listing struct {
+	KVs      []KV
+	Revision Revision
+}
+
+// Event is one change: Value is nil when the key is gone. Existence is
+// decided by Value alone.
+type Event struct {
+	Key      string
+	Value    []byte
+	Revision Revision
+}
+
+// Batch is what a watch delivers at once: events in order, up to Revision. A
+// batch without events tells progress only. Err is set in the last batch.
+type Batch struct {
+	Events   []Event
+	Revision Revision
+	Err      error // ErrCompacted: list again; anything else: watch again
+}
+
+// Driver is one datastore. All methods may be called from anywhere.
+type Driver interface {
+	// Get returns one value or ErrNotFound.
+	Get(ctx context.Context, key string) (KV, error)
+	// List returns everything below a prefix, as of one moment.
+	List(ctx context.Context, prefix string) (Listing, error)
+	// Watch delivers every change below a prefix after a revision, until ctx
+	// ends or a batch with Err; then the channel is closed. It never drops or
+	// reorders; a slow reader sees events coalesced into larger batches.
+	Watch(ctx context.Context, prefix string, after Revision) <-chan Batch
+	// Create writes a key that must not exist, else ErrExists.
+	Create(ctx context.Context, key string, value []byte) (Revision, error)
+	// Update writes a key that must exist. With kv.Revision set it must be the
+	// key's current one, else ErrConflict.
+	Update(ctx context.Context, kv KV) (Revision, error)
+	// Delete removes a key that must exist, with the same rule.
+	Delete(ctx context.Context, key string, rev Revision) error
+}
