@@ -1,0 +1,15 @@
+// Command brindle-cni is the CNI plugin, installed as brindle-ipam too. See
+// package cni.
+package main
+
+import (
+	"os"
+
+	"github.com/brindle-net/brindle/internal/cni"
+)
+
+func main() {
+	os.Exit(cni.Run(cni.Call{
+		Name: os.Args[0], Getenv: os.Getenv, Stdin: os.Stdin, Stdout: os.Stdout, PID: os.Getpid(),
+	}))
+}
