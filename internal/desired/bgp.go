@@ -2,6 +2,7 @@ package desired
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -62,8 +63,13 @@ type Path struct {
 	LocalPref   uint32 // 0: the speaker's default
 }
 
+// Equal reports whether both say the same; communities are sorted.
+func (p Path) Equal(o Path) bool {
+	return p.LocalPref == o.LocalPref && slices.Equal(p.Communities, o.Communities)
+}
+
 // Speaker is the setting of the BGP speaker as a whole: a table with the one
-// key "".
+// key "", empty while this host has no BGP address.
 type Speaker struct {
 	AS         uint32
 	RouterID   netip.Addr // IPv4 form
@@ -71,12 +77,22 @@ type Speaker struct {
 	ListenOn   []netip.Addr // empty: all addresses
 }
 
+// Equal reports whether both say the same.
+func (s Speaker) Equal(o Speaker) bool {
+	return s.AS == o.AS && s.RouterID == o.RouterID && s.ListenPort == o.ListenPort &&
+		slices.Equal(s.ListenOn, o.ListenOn)
+}
+
 // ImportKey names one entry of the import filter.
 type ImportKey struct{ Prefix netip.Prefix }
 
-// Import says what may be learned: a route inside Prefix is accepted from a
-// host of the cluster unless Own is set (our blocks and our local addresses:
-// never accepted, nor anything inside).
+// Import says what may be learned by BGP. Of all entries that contain a route
+// the most specific one decides: Own refuses the route whoever sends it (our
+// blocks and the addresses of our workloads), otherwise it is accepted. A
+// route that no entry contains is refused from a host of the cluster (see
+// Peer.Mesh) and accepted from a peer that an operator configured. So an
+// address that another host borrowed from a block of ours is an entry without
+// Own inside one with Own: learned, as it must be.
 type Import struct {
 	Own bool
 }

@@ -1,6 +1,11 @@
 package desired
 
-import "net/netip"
+import (
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+)
 
 // Route protocol numbers by which we recognise our own routes (rtnetlink(7),
 // RTA protocol). ProtocolAgent is the number Calico's agent uses for its own
@@ -59,6 +64,13 @@ type Route struct {
 	Protocol int        // ProtocolAgent or ProtocolBGP
 }
 
+// Equal reports whether both are the same route with the same next hops in
+// the same order.
+func (r Route) Equal(o Route) bool {
+	return r.Type == o.Type && r.Scope == o.Scope && r.MTU == o.MTU && r.Source == o.Source &&
+		r.Protocol == o.Protocol && slices.Equal(r.Hops, o.Hops)
+}
+
 // Link is what we assert about an interface that exists because a workload or
 // a tunnel of ours needs it. We never create a workload's interface here:
 // that is package workload's part.
@@ -67,6 +79,18 @@ type Link struct {
 	MTU     int    // 0: leave alone
 	Alias   string // link alias "brindle:<kind>", by which it is ours
 	Sysctls string // canonical "name=value" lines, sorted, relative to the interface; see SysctlLines
+}
+
+// SysctlLines writes the settings of one interface in the form of
+// Link.Sysctls: one "name=value" a line, sorted by name. A name has three
+// parts, "ipv4/conf/proxy_arp", and stands for the file
+// /proc/sys/net/ipv4/conf/INTERFACE/proxy_arp.
+func SysctlLines(settings map[string]string) string {
+	lines := make([]string, 0, len(settings))
+	for _, name := range slices.Sorted(maps.Keys(settings)) {
+		lines = append(lines, name+"="+settings[name])
+	}
+	return strings.Join(lines, "\n")
 }
 
 // RuleKey identifies one policy routing rule of ours.

@@ -16,6 +16,23 @@ type State struct {
 	Notices    map[NoticeKey]Notice
 }
 
+// NewState returns a state with every table made and empty.
+func NewState() State {
+	return State{
+		Links:      map[string]Link{},
+		Addresses:  map[AddrKey]struct{}{},
+		Routes:     map[RouteKey]Route{},
+		Rules:      map[RuleKey]Rule{},
+		Neighbours: map[NeighKey]Neigh{},
+		Sysctls:    map[string]string{},
+		Speakers:   map[string]Speaker{},
+		Peers:      map[PeerKey]Peer{},
+		Paths:      map[PathKey]Path{},
+		Imports:    map[ImportKey]Import{},
+		Notices:    map[NoticeKey]Notice{},
+	}
+}
+
 // Update is one Patch per table: what the core hands to the appliers.
 type Update struct {
 	Links      Patch[string, Link]
@@ -29,6 +46,21 @@ type Update struct {
 	Paths      Patch[PathKey, Path]
 	Imports    Patch[ImportKey, Import]
 	Notices    Patch[NoticeKey, Notice]
+}
+
+// Play applies every patch of the update to a state in memory.
+func (u Update) Play(s State) {
+	u.Links.Play(s.Links)
+	u.Addresses.Play(s.Addresses)
+	u.Routes.Play(s.Routes)
+	u.Rules.Play(s.Rules)
+	u.Neighbours.Play(s.Neighbours)
+	u.Sysctls.Play(s.Sysctls)
+	u.Speakers.Play(s.Speakers)
+	u.Peers.Play(s.Peers)
+	u.Paths.Play(s.Paths)
+	u.Imports.Play(s.Imports)
+	u.Notices.Play(s.Notices)
 }
 
 // NoticeKey names one thing that a person must know about this host's state.
