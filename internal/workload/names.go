@@ -1,0 +1,130 @@
+package workload
+
+import (
+	"crypto/sha1"
+	"encoding/hex"
+	"fmt"
+	"strings"
+
+	"github.com/brindle-net/brindle/internal/agentapi"
+)
+
+// Identity is everything that names one attachment of a workload.
+type Identity struct {
+	Namespace     string // of its WorkloadEndpoint
+	Endpoint      string // name of its WorkloadEndpoint
+	Workload      string // the name in the orchestrator's words: pod, workload or container
+	HostInterface string // name of the interface on the host
+	Handle        string // IPAM handle
+	LegacyHandle  string // handle that old releases used; "" if none
+}
+
+// maxInterfaceName is the kernel's limit on an interface name (IFNAMSIZ - 1).
+const maxInterfaceName = 15
+
+// identify names an attachment as documented Calico behaviour does, so that
+// each of a mixed cluster's nodes finds the other's endpoints.
+func identify(node, prefix string, ref agentapi.WorkloadRef) (Identity, error) {
+	if err := checkRef(ref); err != nil {
+		return Identity{}, err
+	}
+	id := Identity{Namespace: ref.Namespace, Handle: ref.Network + "." + ref.ContainerID}
+	if id.Namespace == "" {
+		id.Namespace = "default"
+	}
+	switch ref.Orchestrator {
+	case "k8s":
+		id.Workload = ref.Pod
+		id.Endpoint = endpointName(node, "k8s", ref.Pod, ref.IfName)
+		id.HostInterface = hashedName(prefix, id.Namespace+"."+ref.Pod)
+		id.LegacyHandle = id.Namespace + "." + ref.Pod
+	case "cni", "libnetwork", "openstack":
+		id.Workload = ref.ContainerID
+		id.Endpoint = endpointName(node, ref.Orchestrator, ref.ContainerID, ref.IfName)
+		id.HostInterface = prefix + ref.ContainerID[:min(11, len(ref.ContainerID))]
+	default: // a workload with a name of its own: the lab's, a virtual machine
+		id.Workload = ref.Workload
+		id.Endpoint = endpointName(node, ref.Orchestrator, ref.Workload, ref.IfName)
+		id.HostInterface = hashedName(prefix, id.Namespace+"."+ref.Workload)
+	}
+	if len(id.HostInterface) > maxInterfaceName || !interfaceNameOK(id.HostInterface) {
+		id.HostInterface = hashedName(prefix, ref.ContainerID)
+	}
+	return id, nil
+}
+
+// checkRef refuses names that could mean something else on their way into a
+// path, a key or an interface name.
+func checkRef(ref agentapi.WorkloadRef) error {
+	for _, f := range []struct {
+		field, value string
+		required     bool
+	}{
+		{"orchestrator", ref.Orchestrator, true}, {"containerID", ref.ContainerID, true}, {"ifName", ref.IfName, true},
+		{"network", ref.Network, true}, {"namespace", ref.Namespace, false},
+		{"pod", ref.Pod, ref.Orchestrator == "k8s"}, {"workload", ref.Workload, !knownOrchestrator(ref.Orchestrator)},
+	} {
+		if f.value == "" {
+			if f.required {
+				return invalid("%s is empty: give the attachment a %s", f.field, f.field)
+			}
+			continue
+		}
+		if !nameOK(f.value) {
+			return invalid("%s %q: letters, digits, '-', '_' and '.' only, starting with a letter or digit, at most 253", f.field, f.value)
+		}
+	}
+	if len(ref.IfName) > maxInterfaceName || !interfaceNameOK(ref.IfName) {
+		return invalid("ifName %q is no interface name: at most %d bytes, not '.' or '..'", ref.IfName, maxInterfaceName)
+	}
+	return nil
+}
+
+func knownOrchestrator(o string) bool {
+	switch o {
+	case "k8s", "cni", "libnetwork", "openstack":
+		return true
+	}
+	return false
+}
+
+// nameOK accepts what the CNI specification accepts for ids and network
+// names: [a-zA-Z0-9][a-zA-Z0-9_.-]*.
+func nameOK(s string) bool {
+	if len(s) > 253 {
+		return false
+	}
+	for i := range len(s) {
+		c := s[i]
+		alnum := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
+		if !alnum && (i == 0 || c != '-' && c != '_' && c != '.') {
+			return false
+		}
+	}
+	return true
+}
+
+func interfaceNameOK(s string) bool {
+	return s != "." && s != ".." && !strings.ContainsAny(s, "/: \t\n")
+}
+
+// endpointName joins the segments of a WorkloadEndpoint's name: each '-'
+// inside a segment is doubled, segments are joined by one.
+func endpointName(segments ...string) string {
+	for i, s := range segments {
+		segments[i] = strings.ReplaceAll(s, "-", "--")
+	}
+	return strings.Join(segments, "-")
+}
+
+// hashedName is the name of a host interface: the prefix and the start of the
+// SHA-1 of what it is for.
+func hashedName(prefix, of string) string {
+	sum := sha1.Sum([]byte(of))
+	return prefix + hex.EncodeToString(sum[:])[:min(11, maxInterfaceName-len(prefix))]
+}
+
+// invalid is an error of the caller's making.
+func invalid(format string, args ...any) error {
+	return &Error{Code: "invalid", Err: fmt.Errorf(format, args...)}
+}
