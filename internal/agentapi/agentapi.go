@@ -17,7 +17,8 @@ const DefaultSocket = "/run/brindle/agent.sock"
 // a CNIRequest as JSON, named by its content's hash.
 const DefaultQueue = "/var/lib/brindle/queue"
 
-// Paths of the API. All take POST with a JSON body but PathStatus (GET).
+// Paths of the API. All take POST with a JSON body but PathStatus and
+// PathRoutes (GET).
 const (
 	PathCNI    = "/v1/cni"             // CNIRequest -> CNIResponse
 	PathAdd    = "/v1/workload/add"    // AddRequest -> Workload; returns when programmed and read back
@@ -25,6 +26,7 @@ const (
 	PathRemove = "/v1/workload/remove" // WorkloadRef -> {}
 	PathGC     = "/v1/workload/gc"     // GCRequest -> GCResponse
 	PathStatus = "/v1/status"          // -> Status
+	PathRoutes = "/v1/bgp/routes"      // -> Routes
 )
 
 // CNIRequest is one call of the plugin, unparsed: the plugin has no logic.
@@ -171,6 +173,23 @@ type Session struct {
 	Accepted        int      `json:"accepted"`
 	Advertised      int      `json:"advertised"`
 	LastError       string   `json:"lastError,omitempty"`
+}
+
+// Routes is what the BGP speaker has learned and announces.
+type Routes struct {
+	Learned   []BGPRoute `json:"learned"`
+	Announced []BGPRoute `json:"announced"`
+}
+
+// BGPRoute is one prefix from or to one peer.
+type BGPRoute struct {
+	Prefix  string   `json:"prefix"`
+	Peer    string   `json:"peer"`
+	NextHop string   `json:"nextHop"`
+	ASPath  []uint32 `json:"asPath,omitempty"`
+	Best    bool     `json:"best,omitempty"`
+	Stale   bool     `json:"stale,omitempty"`
+	Refused string   `json:"refused,omitempty"` // why the import filter refused it
 }
 
 // Error is the body of every answer that is not 200.
