@@ -37,7 +37,7 @@ type Listing struct {
 }
 
 // Event is one change: Value is nil when the key is gone. Existence is
-// decided by Value alone.
+// decided by Value alone; the value of a key that exists is never nil.
 type Event struct {
 	Key      string
 	Value    []byte
@@ -45,7 +45,8 @@ type Event struct {
 }
 
 // Batch is what a watch delivers at once: events in order, up to Revision. A
-// batch without events tells progress only. Err is set in the last batch.
+// batch without events tells progress only. Err is set in the last batch,
+// which may still carry events.
 type Batch struct {
 	Events   []Event
 	Revision Revision
@@ -60,7 +61,10 @@ type Driver interface {
 	List(ctx context.Context, prefix string) (Listing, error)
 	// Watch delivers every change below a prefix after a revision, until ctx
 	// ends or a batch with Err; then the channel is closed. It never drops or
-	// reorders; a slow reader sees events coalesced into larger batches.
+	// reorders; a slow reader sees events coalesced into larger batches. The
+	// empty revision means from some moment after the call on. A datastore
+	// that was replaced by another or put back to an older state ends the
+	// watch with ErrCompacted, one that does not answer with another error.
 	Watch(ctx context.Context, prefix string, after Revision) <-chan Batch
 	// Create writes a key that must not exist, else ErrExists.
 	Create(ctx context.Context, key string, value []byte) (Revision, error)
