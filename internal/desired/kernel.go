@@ -127,3 +127,35 @@ type AddrKey struct {
 	Interface string
 	Prefix    netip.Prefix
 }
+
+// AliasWorkload is the link alias of a workload's interface on the host.
+const AliasWorkload = "brindle:workload"
+
+// ScopeLink is RT_SCOPE_LINK (rtnetlink(7)): the destination is on the link
+// itself. The kernel knows scopes for IPv4 routes only.
+const ScopeLink = 253
+
+// WorkloadSysctls is what holds for the host's end of every workload
+// interface. The host answers for every address (proxy ARP and NDP without
+// delay) and routes. A workload can neither teach the host a route or a
+// redirect, nor claim an IPv4 source that is not routed to it (rp_filter 1,
+// strict), nor reach the host's loopback (route_localnet 0, where Calico has
+// 1).
+func WorkloadSysctls() map[string]string {
+	return map[string]string{
+		"ipv4/conf/forwarding":       "1",
+		"ipv4/conf/proxy_arp":        "1",
+		"ipv4/conf/route_localnet":   "0",
+		"ipv4/conf/rp_filter":        "1",
+		"ipv4/conf/accept_redirects": "0",
+		"ipv4/conf/send_redirects":   "0",
+		"ipv4/neigh/proxy_delay":     "0",
+		"ipv6/conf/accept_dad":       "0",
+		"ipv6/conf/accept_ra":        "0",
+		"ipv6/conf/accept_redirects": "0",
+		"ipv6/conf/disable_ipv6":     "0",
+		"ipv6/conf/forwarding":       "1",
+		"ipv6/conf/proxy_ndp":        "1",
+		"ipv6/neigh/proxy_delay":     "0",
+	}
+}

@@ -5,8 +5,7 @@ package model
 
 import (
 	"net/netip"
-
-	"github.com/brindle-net/brindle/internal/selector"
+	"strings"
 )
 
 // Kind tells the inputs apart.
@@ -31,145 +30,87 @@ const (
 	KindClusterInfo
 )
 
+// String returns the kind as the API names it. Policies have several API
+// kinds; theirs stands in the name of the ID.
+func (k Kind) String() string {
+	names := [...]string{
+		KindNode: "Node", KindWorkload: "WorkloadEndpoint", KindHostEndpoint: "HostEndpoint",
+		KindPool: "IPPool", KindBlock: "IPAMBlock", KindAffinity: "BlockAffinity",
+		KindProfile: "Profile", KindTier: "Tier", KindPolicy: "Policy", KindNetworkSet: "NetworkSet",
+		KindBGPConfig: "BGPConfiguration", KindBGPPeer: "BGPPeer", KindBGPFilter: "BGPFilter",
+		KindConfig: "FelixConfiguration", KindClusterInfo: "ClusterInformation",
+	}
+	if int(k) < len(names) && names[k] != "" {
+		return names[k]
+	}
+	return "Unknown"
+}
+
 // ID names one input. Policies of different API kinds never share an ID: the
-// API kind is part of Name's prefix ("NetworkPolicy/allow-web").
+// API kind is part of Name's prefix ("NetworkPolicy/allow-web"). A block is
+// named by its CIDR; an affinity by its CIDR, with the host as namespace.
 type ID struct {
 	Kind      Kind
 	Namespace string
 	Name      string
 }
 
-// Value is one of the types below.
+// PolicyID names a policy of an API kind; namespace is "" for a global one.
+func PolicyID(apiKind, namespace, name string) ID {
+	return ID{Kind: KindPolicy, Namespace: namespace, Name: apiKind + "/" + name}
+}
+
+// BlockID names the block of addresses with this CIDR.
+func BlockID(cidr netip.Prefix) ID { return ID{Kind: KindBlock, Name: cidr.String()} }
+
+// AffinityID names a host's claim to a block.
+func AffinityID(host string, cidr netip.Prefix) ID {
+	return ID{Kind: KindAffinity, Namespace: host, Name: cidr.String()}
+}
+
+// Compare orders IDs by kind, namespace and name.
+func (id ID) Compare(o ID) int {
+	if id.Kind != o.Kind {
+		return int(id.Kind) - int(o.Kind)
+	}
+	if c := strings.Compare(id.Namespace, o.Namespace); c != 0 {
+		return c
+	}
+	return strings.Compare(id.Name, o.Name)
+}
+
+// String writes the ID for people: "NetworkPolicy default/allow-web".
+func (id ID) String() string {
+	kind, name := id.Kind.String(), id.Name
+	if id.Kind == KindPolicy {
+		if k, n, ok := strings.Cut(id.Name, "/"); ok {
+			kind, name = k, n
+		}
+	}
+	if id.Namespace != "" {
+		name = id.Namespace + "/" + name
+	}
+	return kind + " " + name
+}
+
+// Value is one of the types of this package that say what an input is.
 type Value interface{ isModel() }
 
-// Event says that an input is now Value, or gone when Value is nil.
+// Event says that an input is now Value, or gone when Value is nil. Values
+// are never changed once they are in an event.
 type Event struct {
 	ID    ID
 	Value Value
 }
 
-// Node is one host of the cluster.
-type Node struct {
-	Name         string
-	Labels       map[string]string
-	Addr4, Addr6 netip.Prefix // BGP address with the length of its subnet; invalid if none
-	AS           uint32       // 0: the cluster's
-	ClusterID    netip.Addr   // route reflector cluster id; invalid if none
+// Invalid stands for an object that is stored but breaks the rules. It counts
+// as absent for whatever it would allow, and is reported.
+type Invalid struct {
+	Message string // names the field, the value, the rule
+	Staged  bool   // a staged policy: nothing is lost when it is ignored
 }
 
-// Workload is one workload interface.
-type Workload struct {
-	ID        ID
-	Node      string
-	Interface string // on the host side
-	MAC       string // inside, lower case; "" if unknown
-	Addrs     []netip.Addr
-	Labels    map[string]string
-	Profiles  []string
-	Ports     []NamedPort
-}
-
-// NamedPort is a port that rules may refer to by name.
-type NamedPort struct {
-	Name     string
-	Protocol uint8
-	Port     uint16
-}
-
-// HostEndpoint is one protected interface of a host.
-type HostEndpoint struct {
-	ID        ID
-	Node      string
-	Interface string
-	Addrs     []netip.Addr
-	Labels    map[string]string
-	Profiles  []string
-}
-
-// Encap is how packets to a pool travel.
-type Encap uint8
-
-// The forms of encapsulation.
-const (
-	NoEncap Encap = iota
-	IPIP
-	VXLAN
-)
-
-// Pool is one address pool.
-type Pool struct {
-	Name             string
-	CIDR             netip.Prefix
-	BlockSize        int
-	Encap            Encap
-	CrossSubnet      bool
-	NATOutgoing      bool
-	Disabled         bool
-	DisableBGPExport bool
-	LoadBalancerOnly bool
-}
-
-// Block is one block of addresses with the addresses used in it.
-type Block struct {
-	CIDR    netip.Prefix
-	Host    string // affine host; "" if none
-	Virtual bool   // affinity is to a virtual owner, not a host
-	Uses    []Use  // sorted by address
-}
-
-// Use is one allocated address of a block. Node is the host that it is used
-// on ("" if unknown): other than the block's Host when borrowed.
-type Use struct {
-	Addr   netip.Addr
-	Node   string
-	Handle string
-}
-
-// Affinity is a host's claim to a block.
-type Affinity struct {
-	Host      string
-	CIDR      netip.Prefix
-	Confirmed bool
-}
-
-// Policy is what the core must know of any kind of policy until it is
-// enforced: whom it selects.
-type Policy struct {
-	ID      ID
-	Title   string // "NetworkPolicy default/allow-web", for messages
-	Staged  bool
-	Selects selector.Selector // composed as documented: namespace, service account
-}
-
-// Profile carries labels for the workloads that name it.
-type Profile struct {
-	Name   string
-	Labels map[string]string
-}
-
-// BGPConfig is the cluster's ("default") or one host's ("node.<name>") BGP
-// configuration. Nil pointers say "not set".
-type BGPConfig struct {
-	Name       string
-	Mesh       *bool
-	AS         uint32
-	ListenPort uint16
-	BindNodeIP bool
-}
-
-// Config is one FelixConfiguration object, parameters as strings by their
-// API name.
-type Config struct {
-	Name   string
-	Params map[string]string
-}
-
-// ClusterInfo is the cluster's own record.
-type ClusterInfo struct {
-	GUID  string
-	Ready bool
-}
-
+func (*Invalid) isModel()      {}
 func (*Node) isModel()         {}
 func (*Workload) isModel()     {}
 func (*HostEndpoint) isModel() {}
@@ -179,5 +120,7 @@ func (*Affinity) isModel()     {}
 func (*Policy) isModel()       {}
 func (*Profile) isModel()      {}
 func (*BGPConfig) isModel()    {}
+func (*BGPPeer) isModel()      {}
+func (*BGPFilter) isModel()    {}
 func (*Config) isModel()       {}
 func (*ClusterInfo) isModel()  {}

@@ -1,0 +1,81 @@
+// Package calc turns what is in the datastore into what this host should look
+// like, a little at a time. It is pure: no clock, no kernel, no goroutine, no
+// log. The same events in any order give the same result.
+package calc
+
+import (
+	"github.com/brindle-net/brindle/internal/desired"
+	"github.com/brindle-net/brindle/internal/model"
+)
+
+// Core holds what has been seen and what has been asked for. It is used by
+// one goroutine.
+type Core struct {
+	in       inputs
+	active   active
+	owned    owned
+	sessions sessions
+	policies policies
+	asked    desired.State
+}
+
+// New returns the core of one host, which has seen nothing yet. What holds
+// without any input (forwarding, the notice that the host has no address) is
+// in the first Update, whatever its batch.
+func New(s model.Settings) *Core {
+	return &Core{
+		in:       newInputs(s),
+		policies: newPolicies(),
+		asked:    desired.NewState(),
+	}
+}
+
+// Apply takes a batch of events and returns what changes for the host. Each
+// stage reads the ones above it and nothing else: the calculation is this
+// function, read from top to bottom. A stage that nothing it reads has
+// changed for is skipped, and so is its part of the comparison.
+func (c *Core) Apply(batch []model.Event) desired.Update {
+	t := c.in.take(batch)       // 1 what the datastore says; t: what was touched
+	c.active.update(&c.in, t)   // 2 local workloads, each address with one owner
+	c.owned.update(&c.in, t)    // 3 blocks of addresses that are this host's
+	c.sessions.update(&c.in, t) // 4 the BGP speaker and its sessions
+	c.policies.update(&c.in, t) // 5 which policies select whom here
+	var u desired.Update        //
+	c.kernel(t, &u)             // 6 links, routes, neighbours, sysctls
+	c.announce(t, &u)           // 7 what is told to peers and believed of them
+	c.notices(t, &u)            // 8 what a person must know
+	if t.sessions {
+		u.Speakers = diff(c.asked.Speakers, c.sessions.speaker, desired.Speaker.Equal)
+		u.Peers = diff(c.asked.Peers, c.sessions.peers, same)
+	}
+	return u
+}
+
+// State is everything asked for so far. The caller does not change it.
+func (c *Core) State() desired.State { return c.asked }
+
+// diff makes old equal to next and says what it took.
+func diff[K comparable, V any](old, next map[K]V, equal func(a, b V) bool) desired.Patch[K, V] {
+	var p desired.Patch[K, V]
+	for k, v := range next {
+		if o, ok := old[k]; !ok || !equal(o, v) {
+			if p.Set == nil {
+				p.Set = map[K]V{}
+			}
+			p.Set[k], old[k] = v, v
+		}
+	}
+	if len(old) == len(next) {
+		return p
+	}
+	for k := range old {
+		if _, ok := next[k]; !ok {
+			p.Delete = append(p.Delete, k)
+			delete(old, k)
+		}
+	}
+	return p
+}
+
+// same compares values that == can compare.
+func same[V comparable](a, b V) bool { return a == b }

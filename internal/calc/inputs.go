@@ -1,0 +1,198 @@
+package calc
+
+import (
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/brindle-net/brindle/internal/model"
+)
+
+// inputs is what the datastore says now, as far as this host needs it: of
+// workloads, host endpoints and affinities only its own are kept, so that the
+// cost of a change elsewhere does not grow with the cluster.
+type inputs struct {
+	set       model.Settings
+	fresh     bool // nothing was calculated yet
+	nodes     map[string]*model.Node
+	workloads map[model.ID]*model.Workload     // on this host
+	hosts     map[model.ID]*model.HostEndpoint // of this host
+	pools     map[string]*model.Pool
+	blocks    map[model.ID]*model.Block    // all; addresses only of those not elsewhere
+	claims    map[model.ID]*model.Affinity // of this host
+	profiles  map[string]*model.Profile
+	policies  map[model.ID]*model.Policy
+	configs   map[string]*model.BGPConfig
+	peers     map[string]*model.BGPPeer
+	filters   map[string]*model.BGPFilter
+	info      map[string]*model.ClusterInfo
+	invalid   map[model.ID]*model.Invalid
+}
+
+func newInputs(s model.Settings) inputs {
+	return inputs{
+		set: s, fresh: true,
+		nodes:     map[string]*model.Node{},
+		workloads: map[model.ID]*model.Workload{},
+		hosts:     map[model.ID]*model.HostEndpoint{},
+		pools:     map[string]*model.Pool{},
+		blocks:    map[model.ID]*model.Block{},
+		claims:    map[model.ID]*model.Affinity{},
+		profiles:  map[string]*model.Profile{},
+		policies:  map[model.ID]*model.Policy{},
+		configs:   map[string]*model.BGPConfig{},
+		peers:     map[string]*model.BGPPeer{},
+		filters:   map[string]*model.BGPFilter{},
+		info:      map[string]*model.ClusterInfo{},
+		invalid:   map[model.ID]*model.Invalid{},
+	}
+}
+
+// touched says which inputs a batch changed, and then which stages came out
+// anew: a stage skips what it can.
+type touched struct {
+	first     bool // the very first batch
+	workloads bool // local ones, or what they come to
+	pools     bool
+	blocks    bool // those with a claim of ours
+	sessions  bool // nodes, BGP configuration, peers, filters
+	other     bool // info, invalid objects, host endpoints
+	matches   bool // a policy gained or lost an endpoint here
+
+	endpoints map[model.ID]bool // local workloads and host endpoints
+	policies  map[model.ID]bool
+	profiles  map[string]bool
+}
+
+// take stores a batch. An object that is stored with the value that it has
+// already touches nothing.
+func (in *inputs) take(batch []model.Event) *touched {
+	t := &touched{
+		first:     in.fresh,
+		endpoints: map[model.ID]bool{}, policies: map[model.ID]bool{}, profiles: map[string]bool{},
+	}
+	in.fresh = false
+	if t.first {
+		t.workloads, t.pools, t.blocks, t.sessions, t.other, t.matches = true, true, true, true, true, true
+	}
+	for _, e := range batch {
+		in.takeOne(e, t)
+	}
+	return t
+}
+
+func (in *inputs) takeOne(e model.Event, t *touched) {
+	id := e.ID
+	bad, _ := e.Value.(*model.Invalid)
+	if put(in.invalid, id, bad, bad != nil) {
+		t.other = true
+	}
+	switch id.Kind {
+	case model.KindNode:
+		v, ok := e.Value.(*model.Node)
+		t.sessions = put(in.nodes, id.Name, v, ok) || t.sessions
+	case model.KindBGPConfig:
+		v, ok := e.Value.(*model.BGPConfig)
+		t.sessions = put(in.configs, id.Name, v, ok) || t.sessions
+	case model.KindBGPPeer:
+		v, ok := e.Value.(*model.BGPPeer)
+		t.sessions = put(in.peers, id.Name, v, ok) || t.sessions
+	case model.KindBGPFilter:
+		v, ok := e.Value.(*model.BGPFilter)
+		t.sessions = put(in.filters, id.Name, v, ok) || t.sessions
+	case model.KindPool:
+		v, ok := e.Value.(*model.Pool)
+		t.pools = put(in.pools, id.Name, v, ok) || t.pools
+	case model.KindClusterInfo:
+		v, ok := e.Value.(*model.ClusterInfo)
+		t.other = put(in.info, id.Name, v, ok) || t.other
+	case model.KindBlock, model.KindAffinity:
+		in.takeBlock(e, t)
+	default:
+		in.takePolicy(e, t)
+	}
+}
+
+// takeBlock stores a block or a claim. A block matters only together with a
+// claim of this host to it.
+func (in *inputs) takeBlock(e model.Event, t *touched) {
+	id := e.ID
+	if id.Kind == model.KindAffinity {
+		if id.Namespace == in.set.Node {
+			v, ok := e.Value.(*model.Affinity)
+			t.blocks = put(in.claims, id, v, ok) || t.blocks
+		}
+		return
+	}
+	v, ok := e.Value.(*model.Block)
+	if ok && in.elsewhere(v) && len(v.Uses) > 0 {
+		v = &model.Block{CIDR: v.CIDR, Host: v.Host, Virtual: v.Virtual}
+	}
+	claim := model.ID{Kind: model.KindAffinity, Namespace: in.set.Node, Name: id.Name}
+	if put(in.blocks, id, v, ok) && in.claims[claim] != nil {
+		t.blocks = true
+	}
+}
+
+// elsewhere reports whether a block says that it belongs to somebody else.
+func (in *inputs) elsewhere(b *model.Block) bool {
+	return b.Virtual || b.Host != "" && b.Host != in.set.Node
+}
+
+// takePolicy stores what policies select and whom: local endpoints only.
+func (in *inputs) takePolicy(e model.Event, t *touched) {
+	id := e.ID
+	switch id.Kind {
+	case model.KindWorkload:
+		v, ok := e.Value.(*model.Workload)
+		if put(in.workloads, id, v, ok && v.Node == in.set.Node) {
+			t.workloads, t.endpoints[id] = true, true
+		}
+	case model.KindHostEndpoint:
+		v, ok := e.Value.(*model.HostEndpoint)
+		if put(in.hosts, id, v, ok && v.Node == in.set.Node) {
+			t.other, t.endpoints[id] = true, true
+		}
+	case model.KindProfile:
+		v, ok := e.Value.(*model.Profile)
+		if put(in.profiles, id.Name, v, ok) {
+			t.profiles[id.Name] = true
+		}
+	case model.KindPolicy:
+		v, ok := e.Value.(*model.Policy)
+		if put(in.policies, id, v, ok) {
+			t.policies[id] = true
+		}
+	}
+}
+
+// put stores a value under its key, or removes the key when there is none to
+// keep, and reports whether that changed anything.
+func put[K comparable, V any](table map[K]*V, key K, value *V, keep bool) bool {
+	old, had := table[key]
+	if !keep {
+		delete(table, key)
+		return had
+	}
+	if had && reflect.DeepEqual(old, value) {
+		return false
+	}
+	table[key] = value
+	return true
+}
+
+// sortedNodes returns all nodes by name.
+func (in *inputs) sortedNodes() []*model.Node {
+	return slices.SortedFunc(maps.Values(in.nodes), func(a, b *model.Node) int {
+		return strings.Compare(a.Name, b.Name)
+	})
+}
+
+// families returns the address families that this host cares for.
+func (in *inputs) families() []int {
+	if in.set.NoIPv6 {
+		return []int{4}
+	}
+	return []int{4, 6}
+}

@@ -1,0 +1,98 @@
+package calc
+
+import (
+	"net/netip"
+
+	"github.com/brindle-net/brindle/internal/desired"
+)
+
+// kernel is the stage that writes the tables of the kernel.
+func (c *Core) kernel(t *touched, u *desired.Update) {
+	if t.first {
+		u.Sysctls = diff(c.asked.Sysctls, c.sysctls(), same)
+	}
+	if t.workloads {
+		links, neighbours := c.links()
+		u.Links = diff(c.asked.Links, links, same)
+		u.Neighbours = diff(c.asked.Neighbours, neighbours, same)
+	}
+	if t.workloads || t.blocks || t.sessions {
+		u.Routes = diff(c.asked.Routes, c.routes(), desired.Route.Equal)
+	}
+}
+
+func (c *Core) sysctls() map[string]string {
+	out := map[string]string{}
+	if c.in.set.NoForwarding {
+		return out
+	}
+	out["net/ipv4/ip_forward"] = "1"
+	if !c.in.set.NoIPv6 {
+		out["net/ipv6/conf/all/forwarding"] = "1"
+	}
+	return out
+}
+
+func (c *Core) links() (map[string]desired.Link, map[desired.NeighKey]desired.Neigh) {
+	links := map[string]desired.Link{}
+	neighbours := map[desired.NeighKey]desired.Neigh{}
+	sysctls := desired.SysctlLines(desired.WorkloadSysctls())
+	for _, w := range c.active.workloads {
+		links[w.Interface] = desired.Link{Up: true, Alias: desired.AliasWorkload, Sysctls: sysctls}
+		if w.MAC == "" {
+			continue
+		}
+		for _, addr := range w.addrs {
+			if addr.Is4() {
+				neighbours[desired.NeighKey{Interface: w.Interface, Addr: addr}] = desired.Neigh{MAC: w.MAC}
+			}
+		}
+	}
+	return links, neighbours
+}
+
+// routes: local workloads win over the way to a peer, which is the only other
+// route that may be for a single address.
+func (c *Core) routes() map[desired.RouteKey]desired.Route {
+	out := map[desired.RouteKey]desired.Route{}
+	for _, b := range c.owned.blocks {
+		if !b.cidr.IsSingleIP() {
+			out[c.routeKey(b.cidr)] = desired.Route{Type: desired.Blackhole, Protocol: desired.ProtocolAgent}
+		}
+	}
+	for peer, gateway := range c.sessions.gateways {
+		out[c.routeKey(single(peer))] = desired.Route{
+			Protocol: desired.ProtocolAgent, Hops: []desired.NextHop{{Via: gateway}},
+		}
+	}
+	for _, w := range c.active.workloads {
+		for _, addr := range w.addrs {
+			r := desired.Route{
+				Protocol: desired.ProtocolAgent, Hops: []desired.NextHop{{Interface: w.Interface}},
+			}
+			if addr.Is4() {
+				r.Scope = desired.ScopeLink // IPv6 routes have no scope in the kernel
+			}
+			out[c.routeKey(single(addr))] = r
+		}
+	}
+	return out
+}
+
+func (c *Core) routeKey(p netip.Prefix) desired.RouteKey {
+	return desired.RouteKey{Table: desired.MainTable, Prefix: p, Priority: c.priority(p.Addr())}
+}
+
+func (c *Core) priority(a netip.Addr) int {
+	p := c.in.set.Priority4
+	if a.Is6() {
+		p = c.in.set.Priority6
+	}
+	if p == 0 {
+		p = desired.DefaultPriority
+	}
+	return p
+}
+
+// single is the prefix that holds one address.
+func single(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }

@@ -1,0 +1,94 @@
+package calc
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+
+	"github.com/brindle-net/brindle/internal/desired"
+	"github.com/brindle-net/brindle/internal/model"
+)
+
+// active is the stage that settles who has which interface and address among
+// the workloads of this host: the first by name. A workload without address
+// is not there (documented Calico behaviour).
+type active struct {
+	workloads []activeWorkload // by ID
+	addrs     map[netip.Addr]bool
+	clashes   desired.Notices
+}
+
+type activeWorkload struct {
+	*model.Workload
+	addrs []netip.Addr // those that are routed to it
+}
+
+func (a *active) update(in *inputs, t *touched) {
+	if !t.workloads {
+		return
+	}
+	*a = active{addrs: map[netip.Addr]bool{}, clashes: desired.Notices{}}
+	byInterface := map[string]model.ID{}
+	byAddr := map[netip.Addr]model.ID{}
+	for _, id := range slices.SortedFunc(maps.Keys(in.workloads), model.ID.Compare) {
+		w := in.workloads[id]
+		if len(w.Addrs) == 0 || w.Interface == "" {
+			continue
+		}
+		if first, taken := byInterface[w.Interface]; taken {
+			a.clashes.DuplicateInterface(id.String(), first.String(), w.Interface)
+			continue
+		}
+		byInterface[w.Interface] = id
+		won := activeWorkload{Workload: w}
+		for _, addr := range w.Addrs {
+			if in.set.NoIPv6 && addr.Is6() {
+				continue
+			}
+			first, taken := byAddr[addr]
+			switch {
+			case !taken:
+				byAddr[addr], a.addrs[addr] = id, true
+				won.addrs = append(won.addrs, addr)
+			case first != id:
+				a.clashes.DuplicateAddress(id.String(), first.String(), addr)
+			}
+		}
+		a.workloads = append(a.workloads, won)
+	}
+}
+
+// owned is the stage that knows the blocks of this host.
+type owned struct{ blocks []ownBlock }
+
+type ownBlock struct {
+	cidr      netip.Prefix
+	confirmed bool
+	elsewhere []netip.Addr // addresses that other hosts use
+}
+
+// update takes the claims of this host in any state, but for those to blocks
+// that say they are somebody else's: a lost race.
+func (o *owned) update(in *inputs, t *touched) {
+	if !t.blocks {
+		return
+	}
+	o.blocks = nil
+	for _, claim := range in.claims {
+		if in.set.NoIPv6 && claim.CIDR.Addr().Is6() {
+			continue
+		}
+		own := ownBlock{cidr: claim.CIDR, confirmed: claim.Confirmed}
+		if b := in.blocks[model.BlockID(claim.CIDR)]; b != nil {
+			if in.elsewhere(b) {
+				continue
+			}
+			for _, use := range b.Uses {
+				if use.Node != "" && use.Node != in.set.Node {
+					own.elsewhere = append(own.elsewhere, use.Addr)
+				}
+			}
+		}
+		o.blocks = append(o.blocks, own)
+	}
+}

@@ -1,0 +1,109 @@
+package desired
+
+import (
+	"fmt"
+	"net/netip"
+)
+
+// The readiness conditions that notices belong to.
+const (
+	ConditionDatastore = "Datastore"
+	ConditionKernel    = "Kernel"
+	ConditionPolicy    = "Policy"
+	ConditionRouting   = "Routing"
+)
+
+// Notices is a table of notices with the wording of each kind, so that
+// whoever finds the fact says it in the same words.
+type Notices map[NoticeKey]Notice
+
+func (n Notices) add(condition, object, reason, message string, blocking bool) {
+	n[NoticeKey{condition, object}] = Notice{Reason: reason, Message: message, Blocking: blocking}
+}
+
+// PolicyNotEnforced says that a policy selects endpoints here and is not
+// enforced. Blocking.
+func (n Notices) PolicyNotEnforced(policy string, endpoints int) {
+	n.add(ConditionPolicy, policy, "PolicyNotEnforced",
+		fmt.Sprintf("selects %d endpoint(s) of this host and is not enforced by this version", endpoints), true)
+}
+
+// HostEndpointNotEnforced says that a host endpoint asks for protection that
+// is not there. Blocking.
+func (n Notices) HostEndpointNotEnforced(endpoint string) {
+	n.add(ConditionPolicy, endpoint, "PolicyNotEnforced",
+		"protects an interface of this host and is not enforced by this version", true)
+}
+
+// InvalidPolicy says that a policy cannot be read, so nobody knows what it
+// forbids. Blocking.
+func (n Notices) InvalidPolicy(policy, why string) {
+	n.add(ConditionPolicy, policy, "InvalidPolicy", why, true)
+}
+
+// InvalidObject says that a stored object breaks the rules and is ignored.
+func (n Notices) InvalidObject(object, why string) {
+	n.add(ConditionDatastore, object, "InvalidObject", why, false)
+}
+
+// DatastoreNotReady says that the datastore is locked for a migration.
+// Blocking.
+func (n Notices) DatastoreNotReady(object string) {
+	n.add(ConditionDatastore, object, "DatastoreNotReady",
+		"datastoreReady is false: the datastore is being migrated", true)
+}
+
+// NoBGPAddress says that this host takes no part in routing. Blocking.
+func (n Notices) NoBGPAddress(node string) {
+	n.add(ConditionRouting, node, "NoBGPAddress",
+		"this host has no BGP address: no session, nothing announced", true)
+}
+
+// DuplicateNodeAddress says that a node claims the address of another, which
+// is first by name. Blocking where it is this host's own.
+func (n Notices) DuplicateNodeAddress(node, first string, addr netip.Addr, own bool) {
+	key := NoticeKey{ConditionRouting, node}
+	message := fmt.Sprintf("has the BGP address %v of %s", addr, first)
+	if old, ok := n[key]; ok && old.Reason == "DuplicateNodeAddress" {
+		message, own = old.Message+"; "+message, own || old.Blocking
+	}
+	n.add(ConditionRouting, node, "DuplicateNodeAddress", message, own)
+}
+
+// EncapsulationNotSupported says that packets to a pool travel plain although
+// the pool asks for a tunnel.
+func (n Notices) EncapsulationNotSupported(pool, encap string) {
+	n.add(ConditionRouting, pool, "EncapsulationNotSupported",
+		"asks for "+encap+", which this version does not do: packets to the pool travel without it", false)
+}
+
+// SessionWithheld says that a BGP session is not made because something that
+// was asked for it cannot be honoured. Blocking.
+func (n Notices) SessionWithheld(object, reason, message string) {
+	n.add(ConditionRouting, object, reason, message+": its sessions are not made", true)
+}
+
+// ServicesNotAnnounced says that service addresses are asked to be announced
+// and are not.
+func (n Notices) ServicesNotAnnounced(object string) {
+	n.add(ConditionRouting, object, "ServicesNotAnnounced",
+		"asks for service addresses to be announced, which this version does not do", false)
+}
+
+// DuplicateInterface says that a workload is not wired because another one,
+// first by name, has its host interface.
+func (n Notices) DuplicateInterface(workload, first, iface string) {
+	n.add(ConditionRouting, workload, "DuplicateInterface",
+		fmt.Sprintf("its interface %s belongs to %s: nothing is routed to it", iface, first), false)
+}
+
+// DuplicateAddress says that an address of a workload is not routed to it
+// because another local one, first by name, has it.
+func (n Notices) DuplicateAddress(workload, first string, addr netip.Addr) {
+	key := NoticeKey{ConditionRouting, workload}
+	message := fmt.Sprintf("its address %v is routed to %s", addr, first)
+	if old, ok := n[key]; ok && old.Reason == "DuplicateAddress" {
+		message = old.Message + "; " + message
+	}
+	n.add(ConditionRouting, workload, "DuplicateAddress", message, false)
+}

@@ -1,0 +1,45 @@
+package model
+
+import "net/netip"
+
+// Settings is what the core must know of this host beyond the datastore: the
+// outcome of the agent's configuration. The zero value with a Node is the
+// documented default.
+type Settings struct {
+	Node         string     // name of this host
+	RouterID     netip.Addr // BGP router id; invalid: from the node's address or name
+	NoIPv6       bool       // leave IPv6 alone (ipv6Support: false)
+	NoForwarding bool       // leave the forwarding sysctls alone (ipForwarding: Disabled)
+	Priority4    int        // metric of our IPv4 routes; 0: desired.DefaultPriority
+	Priority6    int        // the same for IPv6
+}
+
+// Node is one host of the cluster.
+type Node struct {
+	Name         string
+	Labels       map[string]string
+	Addr4, Addr6 netip.Prefix // BGP address with the length of its subnet; invalid if none
+	AS           uint32       // 0: the cluster's
+	ClusterID    netip.Addr   // route reflector cluster id; invalid if none
+}
+
+// Addr returns the BGP address of a family (4 or 6), invalid if there is none.
+func (n *Node) Addr(family int) netip.Addr {
+	if family == 6 {
+		return n.Addr6.Addr()
+	}
+	return n.Addr4.Addr()
+}
+
+// Config is one FelixConfiguration object, parameters as strings by their
+// API name.
+type Config struct {
+	Name   string
+	Params map[string]string
+}
+
+// ClusterInfo is the cluster's own record.
+type ClusterInfo struct {
+	GUID  string
+	Ready bool // false: the datastore is being migrated
+}

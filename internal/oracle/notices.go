@@ -1,0 +1,135 @@
+package oracle
+
+import (
+	"slices"
+
+	"github.com/brindle-net/brindle/internal/desired"
+	"github.com/brindle-net/brindle/internal/model"
+	"github.com/brindle-net/brindle/internal/selector"
+)
+
+func (w world) notices() desired.Notices {
+	out := desired.Notices{}
+	w.routingNotices(out)
+	w.addressNotices(out)
+	w.policyNotices(out)
+	for _, p := range each[*model.Pool](w) {
+		if p.Encap != model.NoEncap {
+			id := model.ID{Kind: model.KindPool, Name: p.Name}
+			out.EncapsulationNotSupported(id.String(), p.Encap.String())
+		}
+	}
+	for id, v := range w.all {
+		switch v := v.(type) {
+		case *model.Invalid:
+			if id.Kind != model.KindPolicy || v.Staged {
+				out.InvalidObject(id.String(), v.Message)
+			} else {
+				out.InvalidPolicy(id.String(), v.Message)
+			}
+		case *model.ClusterInfo:
+			if !v.Ready {
+				out.DatastoreNotReady(id.String())
+			}
+		}
+	}
+	return out
+}
+
+func (w world) routingNotices(out desired.Notices) {
+	common := w.config("default")
+	config := model.ID{Kind: model.KindBGPConfig, Name: "default"}.String()
+	if common.Services {
+		out.ServicesNotAnnounced(config)
+	}
+	me := w.me()
+	if me == nil {
+		out.NoBGPAddress(model.ID{Kind: model.KindNode, Name: w.set.Node}.String())
+		return
+	}
+	if common.MeshPassword != "" && !me.ClusterID.IsValid() && (common.Mesh == nil || *common.Mesh) {
+		out.SessionWithheld(config, "PasswordNotAvailable",
+			"nodeMeshPassword "+common.MeshPassword+" cannot be read")
+	}
+	for _, s := range w.asked() {
+		if s.withheld != "" {
+			id := model.ID{Kind: model.KindBGPPeer, Name: s.by.Name}
+			out.SessionWithheld(id.String(), s.withheld, s.because)
+		}
+	}
+}
+
+// addressNotices names the nodes and workloads that claim what another has.
+func (w world) addressNotices(out desired.Notices) {
+	nodes := each[*model.Node](w)
+	for i, n := range nodes {
+		for _, four := range []bool{true, false} {
+			a := nodeAddr(n, four)
+			if !a.IsValid() || !w.wanted(a) {
+				continue
+			}
+			first := slices.IndexFunc(nodes, func(o *model.Node) bool { return nodeAddr(o, four) == a })
+			own := slices.ContainsFunc(nodes, func(o *model.Node) bool {
+				return o.Name == w.set.Node && nodeAddr(o, four) == a
+			})
+			if first < i {
+				out.DuplicateNodeAddress(model.ID{Kind: model.KindNode, Name: n.Name}.String(),
+					model.ID{Kind: model.KindNode, Name: nodes[first].Name}.String(), a, own)
+			}
+		}
+	}
+	for _, x := range w.candidates() {
+		if k := w.keeper(x.Interface); k != x {
+			out.DuplicateInterface(x.ID.String(), k.ID.String(), x.Interface)
+			continue
+		}
+		for _, a := range x.Addrs {
+			if o := w.owner(a); o != nil && o != x {
+				out.DuplicateAddress(x.ID.String(), o.ID.String(), a)
+			}
+		}
+	}
+}
+
+// policyNotices names what should protect an endpoint here and does not.
+func (w world) policyNotices(out desired.Notices) {
+	for _, p := range each[*model.Policy](w) {
+		n := 0
+		for _, x := range each[*model.Workload](w) {
+			if x.Node == w.set.Node && len(x.Addrs) > 0 && p.Selects.Matches(w.labels(x.Labels, x.Profiles)) {
+				n++
+			}
+		}
+		for _, x := range each[*model.HostEndpoint](w) {
+			if x.Node == w.set.Node && p.Selects.Matches(w.labels(x.Labels, x.Profiles)) {
+				n++
+			}
+		}
+		if n > 0 && !p.Staged {
+			out.PolicyNotEnforced(p.Title, n)
+		}
+	}
+	for _, x := range each[*model.HostEndpoint](w) {
+		if x.Node == w.set.Node && !slices.Contains(x.Profiles, model.DefaultAllow) {
+			out.HostEndpointNotEnforced(x.ID.String())
+		}
+	}
+}
+
+// labels are an endpoint's own and those of its profiles, the first winning.
+func (w world) labels(own map[string]string, profiles []string) selector.Map {
+	out := selector.Map{}
+	for _, name := range slices.Backward(profiles) {
+		for _, p := range each[*model.Profile](w) {
+			if p.Name == name {
+				for k, v := range p.Labels {
+					out[k] = v
+				}
+			}
+		}
+	}
+	for k, v := range own {
+		out[k] = v
+	}
+	return out
+}

@@ -1,0 +1,91 @@
+// Package oracle says what a host should look like the slow way: from scratch,
+// with nested loops, straight from what the datastore holds. It shares no code
+// with package calc. It is the reference in tests and the engine of the
+// commands that explain.
+package oracle
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/brindle-net/brindle/internal/desired"
+	"github.com/brindle-net/brindle/internal/model"
+)
+
+// Snapshot is the whole datastore at one moment.
+type Snapshot map[model.ID]model.Value
+
+// Add brings a snapshot up to date with an event.
+func (s Snapshot) Add(e model.Event) {
+	if e.Value == nil {
+		delete(s, e.ID)
+		return
+	}
+	s[e.ID] = e.Value
+}
+
+// Desired says what the host of the settings should look like.
+func Desired(s Snapshot, set model.Settings) desired.State {
+	w := world{all: s, set: set}
+	out := desired.NewState()
+	out.Links = w.links()
+	out.Neighbours = w.neighbours()
+	out.Routes = w.routes()
+	out.Sysctls = w.sysctls()
+	out.Speakers = w.speakers()
+	out.Peers = w.peers()
+	out.Paths = w.paths()
+	out.Imports = w.imports()
+	out.Notices = w.notices()
+	return out
+}
+
+// world is a snapshot as one host sees it.
+type world struct {
+	all Snapshot
+	set model.Settings
+}
+
+// each returns every object of one type, in the order of the IDs.
+func each[V model.Value](w world) []V {
+	var ids []model.ID
+	for id, v := range w.all {
+		if _, ok := v.(V); ok {
+			ids = append(ids, id)
+		}
+	}
+	slices.SortFunc(ids, model.ID.Compare)
+	var out []V
+	for _, id := range ids {
+		out = append(out, w.all[id].(V))
+	}
+	return out
+}
+
+// v4 reports whether an address is IPv4.
+func v4(a netip.Addr) bool { return a.BitLen() == 32 }
+
+// wanted reports whether this host cares for the family of an address.
+func (w world) wanted(a netip.Addr) bool { return v4(a) || !w.set.NoIPv6 }
+
+// metric of the routes of an address's family.
+func (w world) metric(a netip.Addr) int {
+	switch {
+	case v4(a) && w.set.Priority4 != 0:
+		return w.set.Priority4
+	case !v4(a) && w.set.Priority6 != 0:
+		return w.set.Priority6
+	}
+	return desired.DefaultPriority
+}
+
+// covers reports whether every address of p is in outer.
+func covers(outer, p netip.Prefix) bool {
+	return outer.Overlaps(p) && outer.Bits() <= p.Bits()
+}
+
+// alone is the prefix of one address.
+func alone(a netip.Addr) netip.Prefix {
+	p, _ := a.Prefix(a.BitLen()) // an address always has a prefix of its own length
+	return p
+}
