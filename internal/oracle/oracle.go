@@ -5,6 +5,7 @@
 package oracle
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -26,7 +27,7 @@ func (s Snapshot) Add(e model.Event) {
 
 // Desired says what the host of the settings should look like.
 func Desired(s Snapshot, set model.Settings) desired.State {
-	w := world{all: s, set: set}
+	w := world{all: s, ids: slices.SortedFunc(maps.Keys(s), model.ID.Compare), set: set}
 	out := desired.NewState()
 	out.Links = w.links()
 	out.Neighbours = w.neighbours()
@@ -43,21 +44,17 @@ func Desired(s Snapshot, set model.Settings) desired.State {
 // world is a snapshot as one host sees it.
 type world struct {
 	all Snapshot
+	ids []model.ID // in order
 	set model.Settings
 }
 
 // each returns every object of one type, in the order of the IDs.
 func each[V model.Value](w world) []V {
-	var ids []model.ID
-	for id, v := range w.all {
-		if _, ok := v.(V); ok {
-			ids = append(ids, id)
-		}
-	}
-	slices.SortFunc(ids, model.ID.Compare)
 	var out []V
-	for _, id := range ids {
-		out = append(out, w.all[id].(V))
+	for _, id := range w.ids {
+		if v, ok := w.all[id].(V); ok {
+			out = append(out, v)
+		}
 	}
 	return out
 }

@@ -102,7 +102,7 @@ func (g gen) workload() model.Event {
 func (g gen) node() model.Event {
 	n := &model.Node{Name: pick(g, hosts...), Labels: g.labels(), AS: pick[uint32](g, 0, 0, 0, 65001)}
 	if g.chance(80) {
-		n.Addr4 = netip.PrefixFrom(netip.AddrFrom4([4]byte{172, 16, 0, byte(1 + g.IntN(5))}), 24)
+		n.Addr4 = netip.PrefixFrom(netip.AddrFrom4([4]byte{172, 16, 0, pick[byte](g, 1, 3, 20, 100, 101)}), 24)
 	}
 	if g.chance(60) {
 		n.Addr6 = netip.MustParsePrefix(fmt.Sprintf("fd01::%x/64", 1+g.IntN(5)))
@@ -201,7 +201,7 @@ func (g gen) peer() model.Event {
 	case 1, 2, 3:
 		p.Peers = g.maybeSelector(100)
 	default:
-		p.Addr = netip.MustParseAddr(pick(g, "172.16.0.1", "172.16.0.3", "172.16.0.5",
+		p.Addr = netip.MustParseAddr(pick(g, "172.16.0.1", "172.16.0.3", "172.16.0.20",
 			"10.0.0.3", "fd01::1", "fd01::4", "192.0.2.1"))
 		p.Port = pick[uint16](g, 0, 0, 179, 1179)
 		if g.chance(25) {
