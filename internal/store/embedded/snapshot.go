@@ -1,0 +1,219 @@
+package embedded
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/server/v3/storage/backend"
+	"go.etcd.io/etcd/server/v3/storage/mvcc"
+	"go.etcd.io/etcd/server/v3/storage/schema"
+	"go.uber.org/zap"
+	"google.golang.org/protobuf/proto"
+)
+
+// A snapshot is a copy of etcd's database followed by its SHA-256 sum, as
+// etcd's own tools write and read it.
+
+// restoredKey holds a note of the last restore. It lies outside everything
+// that Calico's programs read.
+const restoredKey = "/brindle/restored"
+
+// revisionBump is how far a restore lifts the revision, so that nothing that
+// was written after the snapshot shares a revision with something written
+// after the restore. It is a year of 30 writes per second.
+const revisionBump = 1_000_000_000
+
+// restoring is the directory that a restore prepares and then renames.
+const restoring = "etcd.restoring"
+
+// SaveSnapshot writes the whole datastore as of now to a file, mode 0600, that
+// appears only when it is complete and safely on disk.
+func (s *Server) SaveSnapshot(ctx context.Context, path string) error {
+	if err := s.saveSnapshot(ctx, path); err != nil {
+		return fmt.Errorf("save snapshot %s: %w", path, err)
+	}
+	return nil
+}
+
+func (s *Server) saveSnapshot(ctx context.Context, path string) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(path), ".snapshot-*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, f.Close(), os.Remove(f.Name()))
+		}
+	}()
+	s.etcd.Server.KV().Commit()
+	snap := s.etcd.Server.Backend().Snapshot()
+	defer snap.Close()
+	sum := sha256.New()
+	if _, err := snap.WriteTo(&ctxWriter{ctx: ctx, to: io.MultiWriter(f, sum)}); err != nil {
+		return err
+	}
+	if _, err := f.Write(sum.Sum(nil)); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	if err := os.Rename(f.Name(), path); err != nil {
+		return err
+	}
+	return errors.Join(f.Close(), syncDir(filepath.Dir(path)))
+}
+
+// RestoreSnapshot fills an empty data directory from a snapshot. The restored
+// datastore is a new cluster with higher revisions, so that every program that
+// watched the old one lists again. No server may run on dir.
+func RestoreSnapshot(path, dir string) error {
+	if err := restore(path, dir); err != nil {
+		return fmt.Errorf("restore snapshot %s to %s: %w", path, dir, err)
+	}
+	return nil
+}
+
+func restore(path, dir string) error {
+	if err := makeDir(dir); err != nil {
+		return err
+	}
+	lock, err := lockDir(dir)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	if _, err := os.Lstat(filepath.Join(dir, "etcd")); err == nil {
+		return errors.New("there is data already; move it away first")
+	}
+	work := filepath.Join(dir, restoring)
+	if err := os.RemoveAll(work); err != nil {
+		return err
+	}
+	db := filepath.Join(work, "member", "snap", "db")
+	if err := os.MkdirAll(filepath.Dir(db), 0o700); err != nil {
+		return err
+	}
+	if err := copyDatabase(path, db); err != nil {
+		return errors.Join(err, os.RemoveAll(work))
+	}
+	if err := renewDatabase(db); err != nil {
+		return errors.Join(err, os.RemoveAll(work))
+	}
+	if err := os.Rename(work, filepath.Join(dir, "etcd")); err != nil {
+		return err
+	}
+	return syncDir(dir)
+}
+
+// finishRestore removes what an interrupted restore left behind.
+func finishRestore(dir string) error { return os.RemoveAll(filepath.Join(dir, restoring)) }
+
+// copyDatabase takes the database out of a snapshot and checks its sum.
+func copyDatabase(from, to string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	info, err := in.Stat()
+	if err != nil {
+		return err
+	}
+	size := info.Size() - sha256.Size
+	if size <= 0 || size%512 != 0 {
+		return errors.New("this is no snapshot, or not all of it")
+	}
+	out, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer out.Close()
+	sum := sha256.New()
+	if _, err := io.CopyN(io.MultiWriter(out, sum), in, size); err != nil {
+		return err
+	}
+	want := make([]byte, sha256.Size)
+	if _, err := io.ReadFull(in, want); err != nil {
+		return err
+	}
+	if string(want) != string(sum.Sum(nil)) {
+		return errors.New("the checksum is wrong: the file was changed or damaged")
+	}
+	return errors.Join(out.Sync(), out.Close())
+}
+
+// renewDatabase makes a database into one that a new cluster can start with:
+// without members and place in the old cluster's log, and at a revision that
+// the old cluster never reached, everything before it being compacted.
+func renewDatabase(path string) error {
+	log := zap.NewNop()
+	be := backend.NewDefaultBackend(log, path)
+	if err := schema.NewMembershipBackend(log, be).TrimMembershipFromBackend(); err != nil {
+		return errors.Join(err, be.Close())
+	}
+	err := func() error {
+		tx := be.BatchTx()
+		tx.LockOutsideApply()
+		defer tx.Unlock()
+		for _, key := range [][]byte{schema.MetaConsistentIndexKeyName, schema.MetaTermKeyName, schema.MetaConfStateName} {
+			tx.UnsafeDelete(schema.Meta, key)
+		}
+		return liftRevision(tx)
+	}()
+	if err == nil {
+		be.ForceCommit()
+	}
+	return errors.Join(err, be.Close())
+}
+
+// liftRevision writes restoredKey at a revision far above all others.
+func liftRevision(tx backend.BatchTx) error {
+	var last mvcc.Revision
+	err := tx.UnsafeForEach(schema.Key, func(k, _ []byte) error {
+		last = mvcc.BytesToRev(k) // keys are in order
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	at := mvcc.Revision{Main: last.Main + revisionBump}
+	kv, err := proto.Marshal(&mvccpb.KeyValue{
+		Key: []byte(restoredKey), Value: fmt.Appendf(nil, `{"fromRevision":%d}`, last.Main),
+		CreateRevision: at.Main, ModRevision: at.Main, Version: 1,
+	})
+	if err != nil {
+		return err
+	}
+	tx.UnsafePut(schema.Key, mvcc.RevToBytes(at, mvcc.NewRevBytes()), kv)
+	mvcc.UnsafeSetScheduledCompact(tx, at.Main)
+	return nil
+}
+
+// ctxWriter stops writing when ctx ends.
+type ctxWriter struct {
+	ctx context.Context
+	to  io.Writer
+}
+
+func (w *ctxWriter) Write(p []byte) (int, error) {
+	if err := w.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return w.to.Write(p)
+}
+
+// syncDir makes a rename in a directory survive a crash.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
