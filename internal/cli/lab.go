@@ -1,0 +1,400 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/brindle-net/brindle/internal/lab"
+)
+
+// newLab builds `brindle lab`.
+func newLab(e *Env) *cobra.Command {
+	name := "lab"
+	c := &cobra.Command{
+		Use: "lab", Short: "A data centre in network namespaces on this machine", GroupID: "run",
+		Long: `A lab is a network of hosts on one machine: network namespaces that each run the
+real agent, workloads wired to them, switches between them, and an etcd. It
+needs root and nothing else, and leaves nothing behind.`,
+		Example: `  sudo brindle lab up
+  sudo brindle lab status
+  sudo brindle lab exec w1 -- ping -c 3 10.48.0.1
+  eval "$(sudo brindle lab env)"; sudo -E brindle get nodes -o wide
+  sudo brindle lab down`,
+	}
+	c.PersistentFlags().StringVar(&name, "name", name, "name of the lab")
+	c.AddCommand(
+		labUp(e, &name), labDown(e, &name), labStatus(e, &name), labEnv(e, &name), labExec(e, &name),
+		labProbe(e, &name), labWorkload(e, &name), labHost(e, &name), labDatastore(e, &name), labDemo(e, &name),
+		labSupervise(e), labEnter(e),
+	)
+	return c
+}
+
+// topologyFlags adds the flags that shape a lab.
+func topologyFlags(c *cobra.Command, t *lab.Topology) {
+	c.Flags().IntVar(&t.Hosts, "hosts", t.Hosts, "number of hosts")
+	c.Flags().IntVar(&t.Workloads, "workloads", t.Workloads, "workloads on each host")
+	c.Flags().StringVar(&t.Family, "family", t.Family, "addresses: v4, v6 or dual")
+	c.Flags().BoolVar(&t.Fsync, "fsync", t.Fsync, "let etcd wait for the disk at every write, as outside a lab")
+}
+
+func labUp(e *Env, name *string) *cobra.Command {
+	t := lab.Default()
+	c := &cobra.Command{
+		Use: "up [PRESET]", Short: "Build a lab and leave it running", Args: cobra.MaximumNArgs(1), ValidArgs: lab.Presets,
+		RunE: func(c *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				t.Preset = args[0]
+			}
+			t.Name, t.Binary = *name, e.Executable
+			began := time.Now()
+			if err := lab.Up(c.Context(), t, func(step string) { fmt.Fprintln(e.Stderr, "•", step) }); err != nil {
+				return err
+			}
+			cl, err := lab.Open(t.Name)
+			if err != nil {
+				return err
+			}
+			st, err := cl.Status(c.Context())
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(e.Stdout, "lab %s is up (%s)\n\n", t.Name, time.Since(began).Round(100*time.Millisecond))
+			printLab(e.Stdout, st)
+			fmt.Fprintf(e.Stdout, "\nTry:  brindle lab exec w1 -- ip route\n      brindle lab probe w1 w3 80/tcp\n      brindle lab down\n")
+			return nil
+		},
+	}
+	topologyFlags(c, &t)
+	return c
+}
+
+func labDown(e *Env, name *string) *cobra.Command {
+	all := false
+	c := &cobra.Command{
+		Use: "down", Short: "Remove a lab, also one whose supervisor was killed", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			names := []string{*name}
+			if all {
+				var err error
+				if names, err = lab.List(); err != nil {
+					return err
+				}
+				if len(names) == 0 {
+					fmt.Fprintln(e.Stdout, "no lab is up")
+				}
+			}
+			var errs []error
+			for _, n := range names {
+				if err := lab.Down(c.Context(), n); err != nil {
+					errs = append(errs, err)
+					continue
+				}
+				fmt.Fprintf(e.Stdout, "lab %s is gone\n", n)
+			}
+			return errors.Join(errs...)
+		},
+	}
+	c.Flags().BoolVar(&all, "all", all, "remove every lab of this machine")
+	return c
+}
+
+func labStatus(e *Env, name *string) *cobra.Command {
+	output := ""
+	c := &cobra.Command{
+		Use: "status", Short: "Show hosts, sessions and workloads", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			cl, err := lab.Open(*name)
+			if err != nil {
+				return err
+			}
+			st, err := cl.Status(c.Context())
+			if err != nil {
+				return err
+			}
+			switch output {
+			case "json":
+				enc := json.NewEncoder(e.Stdout)
+				enc.SetIndent("", "  ")
+				return enc.Encode(st)
+			case "":
+				printLab(e.Stdout, st)
+				return nil
+			}
+			return fmt.Errorf("output format %q: must be json, or nothing for a table", output)
+		},
+	}
+	c.Flags().StringVarP(&output, "output", "o", output, "output format: json")
+	return c
+}
+
+func labEnv(e *Env, name *string) *cobra.Command {
+	return &cobra.Command{
+		Use: "env", Short: "Print shell exports that point brindle at the lab", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			if _, err := lab.Open(*name); err != nil {
+				return err
+			}
+			_, err := fmt.Fprintf(e.Stdout, "export DATASTORE_TYPE=etcdv3\nexport ETCD_ENDPOINTS=%s\n", lab.Endpoints(*name))
+			return err
+		},
+	}
+}
+
+func labExec(_ *Env, name *string) *cobra.Command {
+	return &cobra.Command{
+		Use: "exec NAME -- COMMAND…", Short: "Run a command inside a host, workload or router", Args: cobra.MinimumNArgs(2),
+		RunE: func(c *cobra.Command, args []string) error {
+			cl, err := lab.Open(*name)
+			if err != nil {
+				return err
+			}
+			st, err := cl.Status(c.Context())
+			if err != nil {
+				return err
+			}
+			m, err := st.Find(args[0])
+			if err != nil {
+				return err
+			}
+			env := os.Environ()
+			if m.Kind == "host" {
+				for _, h := range st.Hosts {
+					if h.Name == m.Name {
+						env = append(env, "BRINDLE_SOCKET="+h.Socket, "DATASTORE_TYPE=etcdv3", "ETCD_ENDPOINTS="+st.Datastore.Endpoints)
+					}
+				}
+			}
+			return lab.Enter(m.Netns, args[1:], env)
+		},
+	}
+}
+
+func labProbe(e *Env, name *string) *cobra.Command {
+	p, family := lab.Probe{Count: 1, Timeout: 2 * time.Second}, ""
+	c := &cobra.Command{
+		Use: "probe FROM TO [PORT/PROTO]", Short: "Send real packets from one member to another", Args: cobra.RangeArgs(2, 3),
+		Long: `Send real packets and say whether they were answered. FROM is the name of a
+workload, host or router, TO a name or an address; PORT/PROTO is as 80/tcp,
+53/udp or icmp, which is the default.
+
+Exit status: 0 every probe was answered, 1 none was, 2 some were, 3 it could not
+be measured (unknown name, the lab is down, no route at the sender, nobody
+listens).`,
+		RunE: func(c *cobra.Command, args []string) error {
+			err := probe(c.Context(), e, *name, family, &p, args)
+			var exit *ExitError
+			if err != nil && !errors.As(err, &exit) {
+				return &ExitError{Status: 3, Err: err}
+			}
+			return err
+		},
+	}
+	c.Flags().IntVar(&p.Count, "count", p.Count, "number of probes, one after the other")
+	c.Flags().DurationVar(&p.Timeout, "timeout", p.Timeout, "how long to wait for each answer")
+	c.Flags().StringVar(&family, "family", family, "v4 or v6, when TO is a name with both (default v4)")
+	return c
+}
+
+// probe resolves the names, sends and reports.
+func probe(ctx context.Context, e *Env, name, family string, p *lab.Probe, args []string) error {
+	cl, err := lab.Open(name)
+	if err != nil {
+		return err
+	}
+	st, err := cl.Status(ctx)
+	if err != nil {
+		return err
+	}
+	if p.From, err = st.Find(args[0]); err != nil {
+		return err
+	}
+	if p.To, err = resolve(st, args[1], family); err != nil {
+		return err
+	}
+	target := ""
+	if len(args) == 3 {
+		target = args[2]
+	}
+	if p.Protocol, p.Port, err = lab.ParseTarget(target); err != nil {
+		return err
+	}
+	if p.Count < 1 || p.Timeout <= 0 {
+		return fmt.Errorf("--count %d --timeout %s: both must be more than nothing", p.Count, p.Timeout)
+	}
+	out, err := p.Send(ctx)
+	if err != nil {
+		return err
+	}
+	said := ""
+	if out.Said != "" {
+		said = " by " + clean(out.Said)
+	}
+	fmt.Fprintf(e.Stdout, "%s → %s (%s) %s: %d of %d answered%s\n", args[0], args[1], p.To, describe(p), out.Answered, out.Sent, said)
+	switch out.Answered {
+	case out.Sent:
+		return nil
+	case 0:
+		return &ExitError{Status: 1}
+	}
+	return &ExitError{Status: 2}
+}
+
+func describe(p *lab.Probe) string {
+	if p.Protocol == "icmp" {
+		return "icmp"
+	}
+	return fmt.Sprintf("%d/%s", p.Port, p.Protocol)
+}
+
+// resolve finds the address of a member, or reads one.
+func resolve(st lab.State, to, family string) (netip.Addr, error) {
+	if a, err := netip.ParseAddr(to); err == nil {
+		return a.Unmap(), nil
+	}
+	m, err := st.Find(to)
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	for _, a := range m.Addresses {
+		if family == "" || a.Is4() == (family == "v4") {
+			return a, nil
+		}
+	}
+	return netip.Addr{}, fmt.Errorf("%s has no %s address", to, strings.TrimSpace("IP"+family))
+}
+
+func labWorkload(e *Env, name *string) *cobra.Command {
+	c := &cobra.Command{Use: "workload", Short: "Add or remove a workload"}
+	n, labels, ip := lab.NewWorkload{}, []string{}, []string{}
+	add := &cobra.Command{
+		Use: "add NAME --host HOST", Short: "Add a workload to a host", Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) (err error) {
+			n.Name, n.Addresses = args[0], ip
+			if len(labels) > 0 {
+				if n.Labels, err = parseLabels(labels); err != nil {
+					return err
+				}
+			}
+			cl, err := lab.Open(*name)
+			if err != nil {
+				return err
+			}
+			w, err := cl.AddWorkload(c.Context(), n)
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(e.Stdout, "workload %s on %s: %s\n", w.Name, w.Host, strings.Join(w.Addresses, ", "))
+			return err
+		},
+	}
+	add.Flags().StringVar(&n.Host, "host", "", "host to run on (required)")
+	add.Flags().StringArrayVarP(&labels, "label", "l", nil, "label as key=value; again for more")
+	add.Flags().StringVarP(&n.Namespace, "namespace", "n", "default", "namespace")
+	add.Flags().StringArrayVar(&ip, "ip", nil, "address to ask for; again for the other family")
+	_ = add.MarkFlagRequired("host") // it was added above
+	rm := &cobra.Command{
+		Use: "rm NAME", Short: "Remove a workload", Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			cl, err := lab.Open(*name)
+			if err != nil {
+				return err
+			}
+			return cl.RemoveWorkload(c.Context(), args[0])
+		},
+	}
+	c.AddCommand(add, rm)
+	return c
+}
+
+// parseLabels reads key=value pairs.
+func parseLabels(pairs []string) (map[string]string, error) {
+	out := map[string]string{}
+	for _, p := range pairs {
+		k, v, ok := strings.Cut(p, "=")
+		if !ok || k == "" {
+			return nil, fmt.Errorf("label %q: must be key=value", p)
+		}
+		out[k] = v
+	}
+	return out, nil
+}
+
+func labHost(_ *Env, name *string) *cobra.Command {
+	c := &cobra.Command{Use: "host", Short: "Stop, start or kill the agent of a host"}
+	for verb, short := range map[string]string{
+		"stop": "Stop the agent politely", "start": "Start the agent again", "kill": "Kill the agent without a word",
+	} {
+		c.AddCommand(&cobra.Command{
+			Use: verb + " NAME", Short: short, Args: cobra.ExactArgs(1),
+			RunE: func(c *cobra.Command, args []string) error {
+				cl, err := lab.Open(*name)
+				if err != nil {
+					return err
+				}
+				return cl.Host(c.Context(), verb, args[0])
+			},
+		})
+	}
+	return c
+}
+
+func labDatastore(_ *Env, name *string) *cobra.Command {
+	c := &cobra.Command{Use: "datastore", Short: "Stop or start the datastore, or one host's way to it"}
+	for verb, short := range map[string]string{"stop": "Stop it", "start": "Start it again"} {
+		host := ""
+		sub := &cobra.Command{
+			Use: verb, Short: short, Args: cobra.NoArgs,
+			RunE: func(c *cobra.Command, _ []string) error {
+				cl, err := lab.Open(*name)
+				if err != nil {
+					return err
+				}
+				return cl.Datastore(c.Context(), verb, host)
+			},
+		}
+		sub.Flags().StringVar(&host, "for", "", "only this host's way to it")
+		c.AddCommand(sub)
+	}
+	return c
+}
+
+// labSupervise is what `lab up` starts in the background.
+func labSupervise(e *Env) *cobra.Command {
+	return &cobra.Command{
+		Use: "supervise", Hidden: true, Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			var t lab.Topology
+			if err := json.NewDecoder(e.Stdin).Decode(&t); err != nil {
+				return fmt.Errorf("read the topology: %w", err)
+			}
+			say := lab.NewAnnounce()
+			s := lab.NewSupervisor(t, slog.New(slog.NewTextHandler(e.Stderr, nil)), say.Step)
+			err := s.Run(c.Context(), say.Ready)
+			if err != nil {
+				say.Failed(err)
+			}
+			return err
+		},
+	}
+}
+
+// labEnter is how the supervisor starts an agent inside a host.
+func labEnter(_ *Env) *cobra.Command {
+	ns := ""
+	c := &cobra.Command{
+		Use: "enter -- COMMAND…", Hidden: true, Args: cobra.MinimumNArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error { return lab.Enter(ns, args, os.Environ()) },
+	}
+	c.Flags().StringVar(&ns, "netns", "", "namespace")
+	return c
+}

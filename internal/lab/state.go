@@ -1,0 +1,99 @@
+package lab
+
+import (
+	"fmt"
+	"net/netip"
+)
+
+// State is a lab as it is: what `lab status -o json` prints. Its field names
+// are a contract.
+type State struct {
+	Name      string     `json:"name"`
+	Preset    string     `json:"preset"`
+	Family    string     `json:"family"`
+	Datastore Datastore  `json:"datastore"`
+	Hosts     []Host     `json:"hosts"`
+	Workloads []Workload `json:"workloads"`
+	Routers   []Router   `json:"routers"`
+}
+
+// Datastore is where the lab's objects are.
+type Datastore struct {
+	Type      string `json:"type"`
+	Endpoints string `json:"endpoints"`
+	Running   bool   `json:"running"`
+}
+
+// Host is one host of a lab.
+type Host struct {
+	Name       string   `json:"name"`
+	Netns      string   `json:"netns"`
+	PID        int      `json:"pid"` // of the agent; 0 when it is not running
+	Addresses  []string `json:"addresses"`
+	ASNumber   uint32   `json:"asNumber"`
+	Ready      bool     `json:"ready"`
+	NotReady   string   `json:"notReady,omitempty"` // why
+	Socket     string   `json:"socket"`             // of the agent
+	Sessions   int      `json:"sessions"`           // BGP sessions established
+	MaxSession int      `json:"sessionsWanted"`
+}
+
+// Workload is one workload of a lab.
+type Workload struct {
+	Name          string            `json:"name"`
+	Namespace     string            `json:"namespace"`
+	Host          string            `json:"host"`
+	Netns         string            `json:"netns"`
+	Interface     string            `json:"interface"`
+	HostInterface string            `json:"hostInterface"`
+	Addresses     []string          `json:"addresses"`
+	Labels        map[string]string `json:"labels"`
+}
+
+// Router is one router of a lab.
+type Router struct {
+	Name     string `json:"name"`
+	Netns    string `json:"netns"`
+	ASNumber uint32 `json:"asNumber"`
+}
+
+// Member is a host, workload or router found by its name.
+type Member struct {
+	Name      string
+	Kind      string // host, workload, router
+	Netns     string
+	Addresses []netip.Addr
+}
+
+// Find looks a member up by its name.
+func (s State) Find(name string) (Member, error) {
+	for _, h := range s.Hosts {
+		if h.Name == name {
+			return Member{name, "host", h.Netns, addrs(h.Addresses)}, nil
+		}
+	}
+	for _, w := range s.Workloads {
+		if w.Name == name {
+			return Member{name, "workload", w.Netns, addrs(w.Addresses)}, nil
+		}
+	}
+	for _, r := range s.Routers {
+		if r.Name == name {
+			return Member{name, "router", r.Netns, nil}, nil
+		}
+	}
+	return Member{}, fmt.Errorf("lab %s has no host, workload or router %q: see `brindle lab status`", s.Name, name)
+}
+
+// addrs reads addresses with or without a length; the lab wrote them itself.
+func addrs(list []string) []netip.Addr {
+	var out []netip.Addr
+	for _, s := range list {
+		if p, err := netip.ParsePrefix(s); err == nil {
+			out = append(out, p.Addr())
+		} else if a, err := netip.ParseAddr(s); err == nil {
+			out = append(out, a)
+		}
+	}
+	return out
+}

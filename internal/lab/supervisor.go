@@ -1,0 +1,280 @@
+package lab
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/brindle-net/brindle/internal/agentclient"
+	"github.com/brindle-net/brindle/internal/store/embedded"
+)
+
+// How long the supervisor waits for things to happen.
+const (
+	readyTimeout = 60 * time.Second // for every agent to be ready
+	stopGrace    = 5 * time.Second  // for an agent to stop when asked
+)
+
+// Supervisor runs one lab: its datastore, the agent of each host, and what
+// answers in its workloads. One process, one lab.
+type Supervisor struct {
+	topo     Topology
+	log      *slog.Logger
+	progress func(string)
+
+	mu        sync.Mutex // guards everything below
+	store     *embedded.Server
+	hosts     map[string]*host
+	workloads map[string]*workload
+}
+
+// host is one host of the lab.
+type host struct {
+	name  string
+	index int
+	gate  *gate
+	agent *process
+}
+
+// NewSupervisor returns a supervisor that reports its steps to progress.
+func NewSupervisor(t Topology, log *slog.Logger, progress func(string)) *Supervisor {
+	return &Supervisor{topo: t, log: log, progress: progress, hosts: map[string]*host{}, workloads: map[string]*workload{}}
+}
+
+// Run builds the lab, calls ready, keeps it until ctx ends and takes it down
+// again. Whatever happens, nothing of the lab is left when Run returns.
+func (s *Supervisor) Run(ctx context.Context, ready func()) (err error) {
+	lock, err := lockLab(s.topo.Name)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	defer func() { err = errors.Join(err, s.takeDown()) }()
+	if err := s.build(ctx); err != nil {
+		return err
+	}
+	ctl, err := serveControl(s)
+	if err != nil {
+		return err
+	}
+	defer ctl.Close()
+	ready()
+	<-ctx.Done()
+	return nil
+}
+
+// build brings everything up.
+func (s *Supervisor) build(ctx context.Context) error {
+	s.progress(fmt.Sprintf("laying the cables of %d hosts", s.topo.Hosts))
+	if err := buildFlat(s.topo); err != nil {
+		return err
+	}
+	s.progress("starting the datastore")
+	if err := s.startStore(ctx); err != nil {
+		return err
+	}
+	if err := seed(ctx, s.topo); err != nil {
+		return err
+	}
+	s.progress("starting the agents")
+	for i := 1; i <= s.topo.Hosts; i++ {
+		if err := s.addHost(i); err != nil {
+			return err
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	for _, h := range s.sortedHosts() {
+		if err := s.waitServing(ctx, h); err != nil {
+			return err
+		}
+	}
+	s.progress(fmt.Sprintf("adding %d workloads to each host", s.topo.Workloads))
+	if err := s.dealWorkloads(ctx); err != nil {
+		return err
+	}
+	s.progress("waiting for every agent to be ready")
+	for _, h := range s.sortedHosts() {
+		if err := s.waitReady(ctx, h); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// startStore runs the lab's etcd.
+func (s *Supervisor) startStore(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.store != nil {
+		return nil
+	}
+	srv, err := embedded.Start(ctx, embedded.Config{
+		DataDir: dir(s.topo.Name) + "/etcd", Socket: etcdSocket(s.topo.Name), UnsafeNoFsync: !s.topo.Fsync, FastStart: true, Log: s.log,
+	})
+	if err != nil {
+		return fmt.Errorf("start the datastore: %w", err)
+	}
+	s.store = srv
+	return nil
+}
+
+// stopStore stops the lab's etcd; its data stay.
+func (s *Supervisor) stopStore() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.store == nil {
+		return nil
+	}
+	err := s.store.Close()
+	s.store = nil
+	return err
+}
+
+// addHost makes the files of the i-th host and starts its agent.
+func (s *Supervisor) addHost(i int) error {
+	h := &host{name: fmt.Sprintf("h%d", i), index: i}
+	for _, sub := range []string{"", "/state", "/run"} {
+		if err := os.MkdirAll(hostDir(s.topo.Name, h.name)+sub, 0o700); err != nil {
+			return fmt.Errorf("host %s: %w", h.name, err)
+		}
+	}
+	h.gate = &gate{path: hostEtcdSocket(s.topo.Name, h.name), to: etcdSocket(s.topo.Name)}
+	if err := h.gate.open(); err != nil {
+		return fmt.Errorf("host %s: %w", h.name, err)
+	}
+	s.mu.Lock()
+	s.hosts[h.name] = h
+	s.mu.Unlock()
+	return s.startAgent(h)
+}
+
+// startAgent starts the agent of a host; running already is no error.
+func (s *Supervisor) startAgent(h *host) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if h.agent != nil && h.agent.alive() {
+		return nil
+	}
+	p, err := start(s.agentArgs(h), hostDir(s.topo.Name, h.name)+"/agent.log")
+	if err != nil {
+		return fmt.Errorf("host %s: %w", h.name, err)
+	}
+	h.agent = p
+	return nil
+}
+
+// agentArgs is how a lab host runs the real agent.
+func (s *Supervisor) agentArgs(h *host) []string {
+	d := hostDir(s.topo.Name, h.name)
+	return []string{
+		s.topo.Binary, "lab", "enter", "--netns", netnsName(s.topo.Name, h.name), "--",
+		s.topo.Binary, "agent", "--node", h.name, "--datastore-type", "etcdv3",
+		"--etcd-endpoints", "unix://" + hostEtcdSocket(s.topo.Name, h.name),
+		"--socket", agentSocket(s.topo.Name, h.name), "--state-dir", d + "/state", "--run-dir", d + "/run",
+		"--no-default-pools",
+	}
+}
+
+// stopAgent ends the agent of a host: asked politely, or killed.
+func (s *Supervisor) stopAgent(h *host, kill bool) {
+	s.mu.Lock()
+	p := h.agent
+	s.mu.Unlock()
+	if p == nil {
+		return
+	}
+	if kill {
+		p.stop(syscall.SIGKILL, stopGrace)
+		return
+	}
+	p.stop(syscall.SIGTERM, stopGrace)
+}
+
+// waitServing waits until the agent of a host takes workloads: connected, in
+// sync and the kernel programmed.
+func (s *Supervisor) waitServing(ctx context.Context, h *host) error {
+	return s.waitAgent(ctx, h, "Routing") // sessions need every agent
+}
+
+// waitReady waits until every condition of an agent holds.
+func (s *Supervisor) waitReady(ctx context.Context, h *host) error { return s.waitAgent(ctx, h, "") }
+
+// waitAgent waits until all conditions but one hold.
+func (s *Supervisor) waitAgent(ctx context.Context, h *host, except string) error {
+	client := agentclient.New(agentSocket(s.topo.Name, h.name))
+	last := "it does not answer yet"
+	for {
+		st, err := client.Status(ctx)
+		if err == nil {
+			last = ""
+			for _, c := range st.Conditions {
+				if !c.Status && c.Type != except {
+					last += fmt.Sprintf("%s: %s: %s; ", c.Type, c.Reason, c.Message)
+				}
+			}
+			if last == "" && len(st.Conditions) > 0 {
+				return nil
+			}
+		}
+		if !h.agent.alive() {
+			return fmt.Errorf("the agent of %s has ended: see %s/agent.log", h.name, hostDir(s.topo.Name, h.name))
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("host %s is not ready in time: %s (log: %s/agent.log)", h.name, last, hostDir(s.topo.Name, h.name))
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// sortedHosts lists the hosts in their order.
+func (s *Supervisor) sortedHosts() []*host {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []*host
+	for _, h := range s.hosts {
+		out = append(out, h)
+	}
+	slices.SortFunc(out, func(a, b *host) int { return cmp.Compare(a.index, b.index) })
+	return out
+}
+
+// findHost looks a host up by name.
+func (s *Supervisor) findHost(name string) (*host, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h, ok := s.hosts[name]
+	if !ok {
+		return nil, fmt.Errorf("lab %s has no host %q: it has h1 to h%d", s.topo.Name, name, s.topo.Hosts)
+	}
+	return h, nil
+}
+
+// takeDown stops what runs and removes what is left.
+func (s *Supervisor) takeDown() error {
+	for _, h := range s.sortedHosts() {
+		s.stopAgent(h, true)
+		h.gate.shut()
+	}
+	s.mu.Lock()
+	workloads := s.workloads
+	s.workloads = map[string]*workload{}
+	s.mu.Unlock()
+	for _, w := range workloads {
+		if w.responder != nil {
+			w.responder.stop()
+		}
+	}
+	err := s.stopStore()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	return errors.Join(err, sweep(ctx, s.topo.Name))
+}

@@ -1,0 +1,167 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/brindle-net/brindle/internal/agentapi"
+	"github.com/brindle-net/brindle/internal/agentclient"
+)
+
+// network is the name of the network that lab workloads belong to, and of
+// the profile that they name.
+const network = "lab"
+
+// workload is one workload of the lab.
+type workload struct {
+	state     Workload
+	responder *responder
+}
+
+// NewWorkload says what workload to add.
+type NewWorkload struct {
+	Name      string            `json:"name"`
+	Host      string            `json:"host"`
+	Namespace string            `json:"namespace"`
+	Labels    map[string]string `json:"labels"`
+	Addresses []string          `json:"addresses"`
+}
+
+// dealWorkloads gives each host its first workloads, all hosts at once.
+func (s *Supervisor) dealWorkloads(ctx context.Context) error {
+	hosts := s.sortedHosts()
+	errs := make([]error, len(hosts))
+	var wg sync.WaitGroup
+	for i, h := range hosts {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			for k := range s.topo.Workloads {
+				n := i*s.topo.Workloads + k + 1
+				_, errs[i] = s.addWorkload(ctx, NewWorkload{Name: fmt.Sprintf("w%d", n), Host: h.name})
+				if errs[i] != nil {
+					return
+				}
+			}
+		}()
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// addWorkload makes a namespace, has the agent wire it as CNI would, and
+// starts what answers inside.
+func (s *Supervisor) addWorkload(ctx context.Context, n NewWorkload) (Workload, error) {
+	if err := s.checkNew(&n); err != nil {
+		return Workload{}, err
+	}
+	ns, err := claim(s.topo.Name, n.Name)
+	if err != nil {
+		return Workload{}, fmt.Errorf("workload %s: %w", n.Name, err)
+	}
+	defer ns.Close()
+	w := Workload{Name: n.Name, Namespace: n.Namespace, Host: n.Host, Netns: netnsName(s.topo.Name, n.Name), Labels: n.Labels}
+	wired, err := agentclient.New(agentSocket(s.topo.Name, n.Host)).Add(ctx, s.addRequest(n))
+	if err != nil {
+		return Workload{}, errors.Join(fmt.Errorf("workload %s on %s: %w", n.Name, n.Host, err), disown(s.topo.Name, n.Name))
+	}
+	w.Interface, w.HostInterface = wired.Interface, wired.HostInterface
+	for _, a := range wired.Addresses {
+		w.Addresses = append(w.Addresses, strings.TrimSuffix(strings.TrimSuffix(a, "/32"), "/128"))
+	}
+	r, err := startResponder(context.Background(), n.Name, ns)
+	if err != nil {
+		return Workload{}, errors.Join(err, s.unwire(ctx, w))
+	}
+	s.mu.Lock()
+	s.workloads[n.Name] = &workload{w, r}
+	s.mu.Unlock()
+	return w, nil
+}
+
+// checkNew fills in what was left out and refuses what cannot be.
+func (s *Supervisor) checkNew(n *NewWorkload) error {
+	if !memberName.MatchString(n.Name) {
+		return fmt.Errorf("workload name %q: lower-case letters, digits, '-' and '.', starting and ending with a letter or digit", n.Name)
+	}
+	if n.Namespace == "" {
+		n.Namespace = "default"
+	}
+	if !memberName.MatchString(n.Namespace) {
+		return fmt.Errorf("namespace %q: lower-case letters, digits and '-', starting and ending with a letter or digit", n.Namespace)
+	}
+	if n.Labels == nil {
+		n.Labels = map[string]string{"name": n.Name}
+	}
+	if _, err := s.findHost(n.Host); err != nil {
+		return err
+	}
+	if st, err := s.state(context.Background()).Find(n.Name); err == nil {
+		return fmt.Errorf("lab %s has a %s named %q already", s.topo.Name, st.Kind, n.Name)
+	}
+	return nil
+}
+
+func (s *Supervisor) addRequest(n NewWorkload) agentapi.AddRequest {
+	return agentapi.AddRequest{
+		Version: agentapi.Version, Orchestrator: "lab", Network: network, ContainerID: n.Name, Workload: n.Name,
+		Namespace: n.Namespace, IfName: "eth0", Netns: "/run/netns/" + netnsName(s.topo.Name, n.Name),
+		Labels: n.Labels, Profiles: []string{network},
+		AssignIPv4: s.topo.has4(), AssignIPv6: s.topo.has6(), Addresses: n.Addresses,
+	}
+}
+
+// removeWorkload takes a workload away again.
+func (s *Supervisor) removeWorkload(ctx context.Context, name string) error {
+	s.mu.Lock()
+	w, ok := s.workloads[name]
+	s.mu.Unlock()
+	if !ok {
+		return fmt.Errorf("lab %s has no workload %q", s.topo.Name, name)
+	}
+	if err := s.unwire(ctx, w.state); err != nil {
+		return err
+	}
+	w.responder.stop()
+	s.mu.Lock()
+	delete(s.workloads, name)
+	s.mu.Unlock()
+	return nil
+}
+
+// unwire has the agent remove a workload and removes its namespace.
+func (s *Supervisor) unwire(ctx context.Context, w Workload) error {
+	err := agentclient.New(agentSocket(s.topo.Name, w.Host)).Remove(ctx, agentapi.WorkloadRef{
+		Version: agentapi.Version, Orchestrator: "lab", Network: network, ContainerID: w.Name, Workload: w.Name,
+		Namespace: w.Namespace, IfName: "eth0", Netns: "/run/netns/" + w.Netns,
+	})
+	if err != nil {
+		return fmt.Errorf("workload %s: %w", w.Name, err)
+	}
+	return disown(s.topo.Name, w.Name)
+}
+
+// workloadStates lists the workloads in the order of their names, numbers by
+// value.
+func (s *Supervisor) workloadStates() []Workload {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := []Workload{}
+	for _, name := range slices.SortedFunc(maps.Keys(s.workloads), byNumber) {
+		out = append(out, s.workloads[name].state)
+	}
+	return out
+}
+
+// byNumber sorts w2 before w10.
+func byNumber(a, b string) int {
+	if len(a) != len(b) {
+		return len(a) - len(b)
+	}
+	return strings.Compare(a, b)
+}
