@@ -35,8 +35,8 @@ func storedResources(t testing.TB) map[string]json.RawMessage {
 	return found
 }
 
-// tree reads JSON without losing digits.
-func tree(t testing.TB, data []byte) any {
+// generic reads JSON without losing digits.
+func generic(t testing.TB, data []byte) any {
 	t.Helper()
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.UseNumber()
@@ -68,7 +68,7 @@ func TestStoredResourcesRoundTrip(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if d := cmp.Diff(tree(t, value), tree(t, again)); d != "" {
+			if d := cmp.Diff(generic(t, value), generic(t, again)); d != "" {
 				t.Errorf("read and written again (-stored +ours):\n%s", d)
 			}
 		})

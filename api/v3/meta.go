@@ -3,6 +3,8 @@
 package v3
 
 import (
+	"encoding/json"
+	"errors"
 	"strconv"
 	"time"
 )
@@ -58,6 +60,27 @@ func (t Time) MarshalJSON() ([]byte, error) {
 	return []byte(`"` + t.UTC().Format(time.RFC3339) + `"`), nil
 }
 
+// UnmarshalJSON reads a moment as RFC 3339 writes it, and cuts it to the second.
+func (t *Time) UnmarshalJSON(b []byte) error {
+	var s string
+	if err := json.Unmarshal(b, &s); err != nil {
+		return errors.New(ruleTime)
+	}
+	if string(b) == "null" {
+		return nil
+	}
+	v, err := time.Parse(time.RFC3339, s)
+	v = v.UTC().Truncate(time.Second)
+	if err != nil || v.IsZero() || v.Year() < 0 || v.Year() > 9999 {
+		return errors.New(ruleTime)
+	}
+	t.Time = v
+	return nil
+}
+
+// ruleTime says how a moment is written.
+const ruleTime = "must be a time such as 2026-01-31T12:00:00Z"
+
 // Object is any kind of this API.
 type Object interface {
 	Type() *TypeMeta
@@ -82,11 +105,14 @@ type FieldError struct {
 type FieldErrors []FieldError
 
 func (e FieldError) Error() string {
-	s := e.Path
-	if e.Value != "" {
-		s += ": " + quote(e.Value)
+	var s string
+	if e.Path != "" {
+		s = e.Path + ": "
 	}
-	s += ": " + e.Rule
+	if e.Value != "" {
+		s += quote(e.Value) + ": "
+	}
+	s += e.Rule
 	if e.Hint != "" {
 		s += " (" + e.Hint + ")"
 	}

@@ -16,48 +16,55 @@ type KindInfo struct {
 }
 
 // Kinds returns every kind of the API, sorted by name. The slice is the
-// caller's.
-func Kinds() []KindInfo {
-	return []KindInfo{
-		{"BGPConfiguration", "bgpconfigurations", []string{"bgpconfig", "bgpconfigs"}, false, false, func() Object { return typed(&BGPConfiguration{}, "BGPConfiguration") }},
-		{"BGPFilter", "bgpfilters", []string{"bgpf", "bf"}, false, false, func() Object { return typed(&BGPFilter{}, "BGPFilter") }},
-		{"BGPPeer", "bgppeers", []string{"bgpp", "bp"}, false, false, func() Object { return typed(&BGPPeer{}, "BGPPeer") }},
-		{"BlockAffinity", "blockaffinities", []string{"affinity", "affinities"}, false, true, func() Object { return typed(&BlockAffinity{}, "BlockAffinity") }},
-		{"CalicoNodeStatus", "caliconodestatuses", []string{"nodestatus", "nodestatuses"}, false, false, func() Object { return typed(&CalicoNodeStatus{}, "CalicoNodeStatus") }},
-		{"ClusterInformation", "clusterinformations", []string{"clusterinfo", "clusterinfos"}, false, true, func() Object { return typed(&ClusterInformation{}, "ClusterInformation") }},
-		{"FelixConfiguration", "felixconfigurations", []string{"felixconfig", "felixconfigs"}, false, false, func() Object { return typed(&FelixConfiguration{}, "FelixConfiguration") }},
-		{"GlobalNetworkPolicy", "globalnetworkpolicies", []string{"gnp", "gnps", "cgnp"}, false, false, func() Object { return typed(&GlobalNetworkPolicy{}, "GlobalNetworkPolicy") }},
-		{"GlobalNetworkSet", "globalnetworksets", []string{"gnetset", "gnetsets", "gns"}, false, false, func() Object { return typed(&GlobalNetworkSet{}, "GlobalNetworkSet") }},
-		{"HostEndpoint", "hostendpoints", []string{"hep", "heps"}, false, false, func() Object { return typed(&HostEndpoint{}, "HostEndpoint") }},
-		{"IPAMBlock", "ipamblocks", nil, false, true, func() Object { return typed(&IPAMBlock{}, "IPAMBlock") }},
-		{"IPAMConfiguration", "ipamconfigurations", []string{"ipamconfig", "ipamconfigs"}, false, false, func() Object { return typed(&IPAMConfiguration{}, "IPAMConfiguration") }},
-		{"IPAMHandle", "ipamhandles", nil, false, true, func() Object { return typed(&IPAMHandle{}, "IPAMHandle") }},
-		{"IPPool", "ippools", []string{"ipp", "ipps", "pool", "pools"}, false, false, func() Object { return typed(&IPPool{}, "IPPool") }},
-		{"IPReservation", "ipreservations", []string{"reservation", "reservations"}, false, false, func() Object { return typed(&IPReservation{}, "IPReservation") }},
-		{"KubeControllersConfiguration", "kubecontrollersconfigurations", []string{"kubecontrollersconfig", "kcc", "kccs"}, false, false, func() Object { return typed(&KubeControllersConfiguration{}, "KubeControllersConfiguration") }},
-		{"LiveMigration", "livemigrations", nil, true, true, func() Object { return typed(&LiveMigration{}, "LiveMigration") }},
-		{"NetworkPolicy", "networkpolicies", []string{"policy", "policies", "np", "pol", "pols", "cnp", "caliconetworkpolicy"}, true, false, func() Object { return typed(&NetworkPolicy{}, "NetworkPolicy") }},
-		{"NetworkSet", "networksets", []string{"netset", "netsets"}, true, false, func() Object { return typed(&NetworkSet{}, "NetworkSet") }},
-		{"Node", "nodes", []string{"no"}, false, false, func() Object { return typed(&Node{}, "Node") }},
-		{"Profile", "profiles", []string{"pro", "pros"}, false, false, func() Object { return typed(&Profile{}, "Profile") }},
-		{"StagedGlobalNetworkPolicy", "stagedglobalnetworkpolicies", []string{"sgnp"}, false, false, func() Object { return typed(&StagedGlobalNetworkPolicy{}, "StagedGlobalNetworkPolicy") }},
-		{"StagedKubernetesNetworkPolicy", "stagedkubernetesnetworkpolicies", []string{"stagedkubernetespolicy", "sknp", "skpol"}, true, false, func() Object { return typed(&StagedKubernetesNetworkPolicy{}, "StagedKubernetesNetworkPolicy") }},
-		{"StagedNetworkPolicy", "stagednetworkpolicies", []string{"stagedpolicy", "snp", "scnp", "spol"}, true, false, func() Object { return typed(&StagedNetworkPolicy{}, "StagedNetworkPolicy") }},
-		{"Tier", "tiers", nil, false, false, func() Object { return typed(&Tier{}, "Tier") }},
-		{"WorkloadEndpoint", "workloadendpoints", []string{"wep", "weps"}, true, false, func() Object { return typed(&WorkloadEndpoint{}, "WorkloadEndpoint") }},
-	}
+// caller's, the aliases in it are only to be read.
+func Kinds() []KindInfo { return slices.Clone(kinds) }
+
+// kinds is only read.
+var kinds = []KindInfo{
+	{Kind: "BGPConfiguration", Plural: "bgpconfigurations", Aliases: []string{"bgpconfig", "bgpconfigs"}, New: func() Object { return &BGPConfiguration{TypeMeta: typed("BGPConfiguration")} }},
+	{Kind: "BGPFilter", Plural: "bgpfilters", Aliases: []string{"bgpf", "bf"}, New: func() Object { return &BGPFilter{TypeMeta: typed("BGPFilter")} }},
+	{Kind: "BGPPeer", Plural: "bgppeers", Aliases: []string{"bgpp", "bp"}, New: func() Object { return &BGPPeer{TypeMeta: typed("BGPPeer")} }},
+	{Kind: "BlockAffinity", Plural: "blockaffinities", Aliases: []string{"affinity", "affinities"}, ReadOnly: true, New: func() Object { return &BlockAffinity{TypeMeta: typed("BlockAffinity")} }},
+	{Kind: "CalicoNodeStatus", Plural: "caliconodestatuses", Aliases: []string{"nodestatus", "nodestatuses"}, New: func() Object { return &CalicoNodeStatus{TypeMeta: typed("CalicoNodeStatus")} }},
+	{Kind: "ClusterInformation", Plural: "clusterinformations", Aliases: []string{"clusterinfo", "clusterinfos"}, ReadOnly: true, New: func() Object { return &ClusterInformation{TypeMeta: typed("ClusterInformation")} }},
+	{Kind: "FelixConfiguration", Plural: "felixconfigurations", Aliases: []string{"felixconfig", "felixconfigs"}, New: func() Object { return &FelixConfiguration{TypeMeta: typed("FelixConfiguration")} }},
+	{Kind: "GlobalNetworkPolicy", Plural: "globalnetworkpolicies", Aliases: []string{"gnp", "gnps", "cgnp"}, New: func() Object { return &GlobalNetworkPolicy{TypeMeta: typed("GlobalNetworkPolicy")} }},
+	{Kind: "GlobalNetworkSet", Plural: "globalnetworksets", Aliases: []string{"gnetset", "gnetsets", "gns"}, New: func() Object { return &GlobalNetworkSet{TypeMeta: typed("GlobalNetworkSet")} }},
+	{Kind: "HostEndpoint", Plural: "hostendpoints", Aliases: []string{"hep", "heps"}, New: func() Object { return &HostEndpoint{TypeMeta: typed("HostEndpoint")} }},
+	{Kind: "IPAMBlock", Plural: "ipamblocks", ReadOnly: true, New: func() Object { return &IPAMBlock{TypeMeta: typed("IPAMBlock")} }},
+	{Kind: "IPAMConfiguration", Plural: "ipamconfigurations", Aliases: []string{"ipamconfig", "ipamconfigs"}, New: func() Object { return &IPAMConfiguration{TypeMeta: typed("IPAMConfiguration")} }},
+	{Kind: "IPAMHandle", Plural: "ipamhandles", ReadOnly: true, New: func() Object { return &IPAMHandle{TypeMeta: typed("IPAMHandle")} }},
+	{Kind: "IPPool", Plural: "ippools", Aliases: []string{"ipp", "ipps", "pool", "pools"}, New: func() Object { return &IPPool{TypeMeta: typed("IPPool")} }},
+	{Kind: "IPReservation", Plural: "ipreservations", Aliases: []string{"reservation", "reservations"}, New: func() Object { return &IPReservation{TypeMeta: typed("IPReservation")} }},
+	{Kind: "KubeControllersConfiguration", Plural: "kubecontrollersconfigurations", Aliases: []string{"kubecontrollersconfig", "kcc", "kccs"}, New: func() Object { return &KubeControllersConfiguration{TypeMeta: typed("KubeControllersConfiguration")} }},
+	{Kind: "LiveMigration", Plural: "livemigrations", Namespaced: true, ReadOnly: true, New: func() Object { return &LiveMigration{TypeMeta: typed("LiveMigration")} }},
+	{Kind: "NetworkPolicy", Plural: "networkpolicies", Aliases: []string{"policy", "policies", "np", "pol", "pols", "cnp", "caliconetworkpolicy"}, Namespaced: true, New: func() Object { return &NetworkPolicy{TypeMeta: typed("NetworkPolicy")} }},
+	{Kind: "NetworkSet", Plural: "networksets", Aliases: []string{"netset", "netsets"}, Namespaced: true, New: func() Object { return &NetworkSet{TypeMeta: typed("NetworkSet")} }},
+	{Kind: "Node", Plural: "nodes", Aliases: []string{"no"}, New: func() Object { return &Node{TypeMeta: typed("Node")} }},
+	{Kind: "Profile", Plural: "profiles", Aliases: []string{"pro", "pros"}, New: func() Object { return &Profile{TypeMeta: typed("Profile")} }},
+	{Kind: "StagedGlobalNetworkPolicy", Plural: "stagedglobalnetworkpolicies", Aliases: []string{"sgnp"}, New: func() Object { return &StagedGlobalNetworkPolicy{TypeMeta: typed("StagedGlobalNetworkPolicy")} }},
+	{Kind: "StagedKubernetesNetworkPolicy", Plural: "stagedkubernetesnetworkpolicies", Aliases: []string{"stagedkubernetespolicy", "sknp", "skpol"}, Namespaced: true, New: func() Object { return &StagedKubernetesNetworkPolicy{TypeMeta: typed("StagedKubernetesNetworkPolicy")} }},
+	{Kind: "StagedNetworkPolicy", Plural: "stagednetworkpolicies", Aliases: []string{"stagedpolicy", "snp", "scnp", "spol"}, Namespaced: true, New: func() Object { return &StagedNetworkPolicy{TypeMeta: typed("StagedNetworkPolicy")} }},
+	{Kind: "Tier", Plural: "tiers", New: func() Object { return &Tier{TypeMeta: typed("Tier")} }},
+	{Kind: "WorkloadEndpoint", Plural: "workloadendpoints", Aliases: []string{"wep", "weps"}, Namespaced: true, New: func() Object { return &WorkloadEndpoint{TypeMeta: typed("WorkloadEndpoint")} }},
 }
 
-// typed writes an object's kind and version into it.
-func typed[T Object](o T, kind string) T {
-	*o.Type() = TypeMeta{Kind: kind, APIVersion: Group}
-	return o
+// typed returns the type of an object of a kind.
+func typed(kind string) TypeMeta { return TypeMeta{Kind: kind, APIVersion: Group} }
+
+// kindNamed finds a kind by its exact name.
+func kindNamed(name string) (KindInfo, bool) {
+	i, ok := slices.BinarySearchFunc(kinds, name, func(k KindInfo, n string) int { return strings.Compare(k.Kind, n) })
+	if !ok {
+		return KindInfo{}, false
+	}
+	return kinds[i], true
 }
 
 // LookupKind finds a kind by its name, its plural or an alias, in any case.
 func LookupKind(name string) (KindInfo, bool) {
 	name = strings.ToLower(name)
-	for _, k := range Kinds() {
+	for _, k := range kinds {
 		if slices.Contains(k.names(), name) {
 			return k, true
 		}
@@ -70,7 +77,7 @@ func LookupKind(name string) (KindInfo, bool) {
 func SuggestKind(name string) string {
 	lower := strings.ToLower(name)
 	best, distance := "", len(lower)/3+1
-	for _, k := range Kinds() {
+	for _, k := range kinds {
 		for _, n := range k.names() {
 			if d := editDistance(lower, n); d < distance {
 				best, distance = k.Kind, d
@@ -89,7 +96,7 @@ func (k KindInfo) names() []string {
 // is near. Case counts for nothing, earlier candidates win ties.
 func nearest(written string, candidates []string) string {
 	lower := strings.ToLower(written)
-	best, distance := "", len(lower)/3+2
+	best, distance := "", len(lower)/3+1
 	for _, c := range candidates {
 		if d := editDistance(lower, strings.ToLower(c)); d < distance {
 			best, distance = c, d

@@ -1,0 +1,249 @@
+package v3
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// walker puts a tree into a Go value and notes all that does not fit.
+type walker struct {
+	root reflect.Type // the kind's type, to tell where a lost field belongs
+	errs FieldErrors
+}
+
+// wrong notes that what stands at a path does not fit there.
+func (w *walker) wrong(path string, t *tree, rule string) {
+	e := FieldError{Path: path, Rule: rule}
+	if t.shape == list || t.shape == object {
+		e.Rule += ", not " + t.shape.noun()
+	} else {
+		e.Value = t.scalar
+	}
+	w.errs = append(w.errs, e)
+}
+
+// assign puts t into v. What does not fit leaves v as it was.
+func (w *walker) assign(t *tree, v reflect.Value, path string) {
+	if t.shape == null {
+		return
+	}
+	if v.Kind() == reflect.Pointer {
+		p := reflect.New(v.Type().Elem())
+		if e := p.Elem(); e.Kind() == reflect.Slice {
+			e.Set(reflect.MakeSlice(e.Type(), 0, 0)) // an empty list differs from none
+		}
+		w.assign(t, p.Elem(), path)
+		v.Set(p)
+		return
+	}
+	if u, ok := v.Addr().Interface().(json.Unmarshaler); ok {
+		if err := u.UnmarshalJSON(t.json()); err != nil {
+			w.wrong(path, t, err.Error())
+		}
+		return
+	}
+	switch v.Kind() {
+	case reflect.Struct:
+		w.assignStruct(t, v, path)
+	case reflect.Map:
+		w.assignMap(t, v, path)
+	case reflect.Slice:
+		w.assignSlice(t, v, path)
+	case reflect.String:
+		w.assignString(t, v, path)
+	case reflect.Bool:
+		if t.shape != boolean {
+			w.wrong(path, t, "must be true or false")
+			return
+		}
+		v.SetBool(t.scalar == "true")
+	default:
+		w.assignNumber(t, v, path)
+	}
+}
+
+func (w *walker) assignStruct(t *tree, v reflect.Value, path string) {
+	if t.shape != object {
+		w.wrong(path, t, "must be an object")
+		return
+	}
+	known := fieldsOf(v.Type())
+	for i, key := range t.keys {
+		at := dotted(path, key)
+		f, ok := find(known, key)
+		if !ok {
+			w.errs = append(w.errs, FieldError{Path: at, Rule: "unknown field", Hint: w.hint(known, path, key)})
+			continue
+		}
+		w.assign(t.items[i], v.FieldByIndex(f.index), at)
+	}
+}
+
+// hint says which field was meant: one of the same object, or the one of that
+// name elsewhere in the kind.
+func (w *walker) hint(known []field, path, key string) string {
+	names := make([]string, len(known))
+	for i, f := range known {
+		names[i] = f.name
+	}
+	if n := nearest(key, names); n != "" {
+		return "did you mean " + strconv.Quote(n) + "?"
+	}
+	if slices.Contains([]string{"name", "namespace", "labels", "annotations"}, key) && path != "metadata" {
+		return "did you mean metadata." + key + "?"
+	}
+	if at := locate(w.root, key, "", 0); at != "" && at != dotted(path, key) {
+		return "did you mean " + at + "?"
+	}
+	return ""
+}
+
+func (w *walker) assignMap(t *tree, v reflect.Value, path string) {
+	if t.shape != object {
+		w.wrong(path, t, "must be an object")
+		return
+	}
+	if len(t.keys) == 0 {
+		return
+	}
+	v.Set(reflect.MakeMap(v.Type()))
+	for i, key := range t.keys {
+		e := reflect.New(v.Type().Elem()).Elem()
+		w.assign(t.items[i], e, dotted(path, key))
+		v.SetMapIndex(reflect.ValueOf(key), e)
+	}
+}
+
+func (w *walker) assignSlice(t *tree, v reflect.Value, path string) {
+	if t.shape != list {
+		w.wrong(path, t, "must be a list")
+		return
+	}
+	if len(t.items) == 0 {
+		return
+	}
+	s := reflect.MakeSlice(v.Type(), len(t.items), len(t.items))
+	for i, item := range t.items {
+		w.assign(item, s.Index(i), indexed(path, i))
+	}
+	v.Set(s)
+}
+
+func (w *walker) assignString(t *tree, v reflect.Value, path string) {
+	switch t.shape {
+	case text:
+		v.SetString(t.scalar)
+	case number:
+		w.wrong(path, t, "must be text: put it in quotes")
+	case boolean:
+		w.wrong(path, t, "must be text: put it in quotes, as YAML takes y, n, yes, no, on and off for true or false")
+	default:
+		w.wrong(path, t, "must be text")
+	}
+}
+
+func (w *walker) assignNumber(t *tree, v reflect.Value, path string) {
+	bits := v.Type().Bits()
+	switch v.Kind() {
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		n, err := strconv.ParseInt(t.scalar, 10, bits)
+		if err != nil || t.shape != number {
+			w.wrong(path, t, fmt.Sprintf("must be a whole number from %d to %d", -1<<(bits-1), 1<<(bits-1)-1))
+			return
+		}
+		v.SetInt(n)
+	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		n, err := strconv.ParseUint(t.scalar, 10, bits)
+		if err != nil || t.shape != number {
+			w.wrong(path, t, fmt.Sprintf("must be a whole number from 0 to %d", uint64(math.MaxUint64)>>(64-bits)))
+			return
+		}
+		v.SetUint(n)
+	default:
+		n, err := strconv.ParseFloat(t.scalar, bits)
+		if err != nil || t.shape != number {
+			w.wrong(path, t, "must be a number")
+			return
+		}
+		v.SetFloat(n)
+	}
+}
+
+// field is one field of a struct as JSON sees it.
+type field struct {
+	name  string
+	index []int
+	tag   reflect.StructTag
+	typ   reflect.Type
+}
+
+// fieldsOf returns the fields of a struct, those of inlined structs with it, in
+// the order in which they are declared.
+func fieldsOf(t reflect.Type) []field {
+	var all []field
+	for i := range t.NumField() {
+		f := t.Field(i)
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if name == "-" || !f.IsExported() {
+			continue
+		}
+		if f.Anonymous && name == "" {
+			for _, inner := range fieldsOf(f.Type) {
+				inner.index = append([]int{i}, inner.index...)
+				all = append(all, inner)
+			}
+			continue
+		}
+		all = append(all, field{name, []int{i}, f.Tag, f.Type})
+	}
+	return all
+}
+
+// find returns the field of that very name.
+func find(known []field, name string) (field, bool) {
+	for _, f := range known {
+		if f.name == name {
+			return f, true
+		}
+	}
+	return field{}, false
+}
+
+// locate returns the path of the first field called name below t, "" if there
+// is none within four levels.
+func locate(t reflect.Type, name, path string, depth int) string {
+	for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice {
+		t = t.Elem()
+	}
+	if depth > 3 || t.Kind() != reflect.Struct || isScalar(t) {
+		return ""
+	}
+	known := fieldsOf(t)
+	if f, ok := find(known, name); ok {
+		return dotted(path, f.name)
+	}
+	for _, f := range known {
+		if f.name == "metadata" {
+			continue
+		}
+		at := dotted(path, f.name)
+		if f.typ.Kind() == reflect.Slice {
+			at += "[]"
+		}
+		if found := locate(f.typ, name, at, depth+1); found != "" {
+			return found
+		}
+	}
+	return ""
+}
+
+// isScalar says whether a type is written as a single value although it is a
+// struct in Go.
+func isScalar(t reflect.Type) bool {
+	return reflect.PointerTo(t).Implements(reflect.TypeFor[json.Unmarshaler]())
+}
