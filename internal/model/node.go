@@ -1,6 +1,10 @@
 package model
 
-import "net/netip"
+import (
+	"net/netip"
+
+	v3 "github.com/brindle-net/brindle/api/v3"
+)
 
 // Settings is what the core must know of this host beyond the datastore: the
 // outcome of the agent's configuration. The zero value with a Node is the
@@ -31,11 +35,10 @@ func (n *Node) Addr(family int) netip.Addr {
 	return n.Addr4.Addr()
 }
 
-// Config is one FelixConfiguration object, parameters as strings by their
-// API name.
+// Config is one FelixConfiguration object. It is for the agent, which works
+// out its Settings from all of them; the core does not look inside.
 type Config struct {
-	Name   string
-	Params map[string]string
+	Object *v3.FelixConfiguration
 }
 
 // ClusterInfo is the cluster's own record.

@@ -226,8 +226,8 @@ func (g gen) info() model.Event {
 
 // unused is an input that says nothing about a host.
 func (g gen) unused() model.Event {
-	c := &model.Config{Name: pick(g, "default", "node.me"), Params: map[string]string{"x": "y"}}
-	return model.Event{ID: model.ID{Kind: model.KindConfig, Name: c.Name}, Value: c}
+	id := model.ID{Kind: model.KindConfig, Name: pick(g, "default", "node.me")}
+	return model.Event{ID: id, Value: &model.Config{}}
 }
 
 // describe writes a batch so that a failure can be read.
