@@ -1,0 +1,263 @@
+package bgp
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/osrg/gobgp/v4/api"
+	"github.com/osrg/gobgp/v4/pkg/apiutil"
+	wire "github.com/osrg/gobgp/v4/pkg/packet/bgp"
+
+	"github.com/brindle-net/brindle/internal/desired"
+)
+
+// established is the state in which routes flow.
+const established = "Established"
+
+// session is what we know of a peer.
+type session struct {
+	key   desired.PeerKey
+	peer  desired.Peer
+	added bool // the engine has it
+
+	state     string // of RFC 4271, section 8.2.2
+	since     time.Time
+	lastError string
+	limited   time.Time // closed until then for too many prefixes
+
+	capabilities []string // negotiated by both ends
+	graceful     bool     // the far end restarts gracefully for our family
+	promisesEnd  bool     // the far end will send End-of-RIB
+	endOfRIB     bool     // and has
+	restarting   bool     // the far end is away, its routes are kept
+	sentNotices  uint64   // notifications we had sent when it was established
+}
+
+func newSession(key desired.PeerKey, peer desired.Peer) *session {
+	return &session{key: key, peer: peer, state: "Idle", since: time.Now()}
+}
+
+func (p *session) held() bool { return !p.limited.IsZero() }
+
+// down notes that the session is gone together with its engine.
+func (p *session) down(now time.Time, why string) {
+	if p.state != "Idle" {
+		p.state, p.since, p.lastError = "Idle", now, why
+	}
+	p.added, p.endOfRIB, p.restarting, p.limited = false, false, false, time.Time{}
+}
+
+// unsent is how long to wait for the routes of a peer at most; 0: it has sent
+// all.
+func (p *session) unsent(now time.Time) time.Duration {
+	switch {
+	case p.held(), p.endOfRIB:
+		return 0
+	case p.state != established || p.promisesEnd:
+		return time.Hour
+	}
+	return p.since.Add(quietTime).Sub(now)
+}
+
+// peerEvent is a change of a session's state in the engine.
+type peerEvent struct {
+	at           time.Time
+	addr         netip.Addr
+	state        string
+	reason       string // why the session went down
+	limit        bool   // it sent too many prefixes
+	keeps        bool   // it went down, and its routes are kept
+	capabilities []string
+	graceful     bool
+	promisesEnd  bool
+}
+
+func newPeerEvent(ev *apiutil.WatchEventMessage_PeerEvent, at time.Time) peerEvent {
+	st := ev.Peer.State
+	out := peerEvent{
+		at: at, addr: st.NeighborAddress, state: stateName(st.SessionState), reason: st.DisconnectMessage,
+		limit: st.AdminState == api.PeerState_ADMIN_STATE_PFX_CT,
+		keeps: st.DisconnectReason == api.PeerState_DISCONNECT_REASON_GRACEFUL_RESTART,
+	}
+	if out.state != established {
+		return out
+	}
+	family := familyOf(st.NeighborAddress)
+	for _, far := range st.RemoteCap {
+		near := slices.ContainsFunc(st.LocalCap, func(c wire.ParameterCapabilityInterface) bool {
+			return capabilityName(c) == capabilityName(far)
+		})
+		if name := capabilityName(far); near && name != "" {
+			out.capabilities = append(out.capabilities, name)
+		}
+		if g, ok := far.(*wire.CapGracefulRestart); ok {
+			out.promisesEnd = true
+			out.graceful = slices.ContainsFunc(g.Tuples, func(t *wire.CapGracefulRestartTuple) bool {
+				return wire.NewFamily(t.AFI, t.SAFI) == family
+			})
+		}
+	}
+	slices.Sort(out.capabilities)
+	out.capabilities = slices.Compact(out.capabilities)
+	return out
+}
+
+func stateName(st wire.FSMState) string {
+	switch st {
+	case wire.BGP_FSM_CONNECT:
+		return "Connect"
+	case wire.BGP_FSM_ACTIVE:
+		return "Active"
+	case wire.BGP_FSM_OPENSENT:
+		return "OpenSent"
+	case wire.BGP_FSM_OPENCONFIRM:
+		return "OpenConfirm"
+	case wire.BGP_FSM_ESTABLISHED:
+		return established
+	}
+	return "Idle"
+}
+
+// capabilityName names a capability as people know it; "" if it is of no
+// interest.
+func capabilityName(c wire.ParameterCapabilityInterface) string {
+	switch c.Code() {
+	case wire.BGP_CAP_MULTIPROTOCOL:
+		if m, ok := c.(*wire.CapMultiProtocol); ok {
+			return m.CapValue.String()
+		}
+	case wire.BGP_CAP_ROUTE_REFRESH:
+		return "route-refresh"
+	case wire.BGP_CAP_GRACEFUL_RESTART:
+		return "graceful-restart"
+	case wire.BGP_CAP_FOUR_OCTET_AS_NUMBER:
+		return "4-octet-as"
+	case wire.BGP_CAP_EXTENDED_MESSAGE:
+		return "extended-message"
+	case wire.BGP_CAP_EXTENDED_NEXTHOP:
+		return "extended-nexthop"
+	case wire.BGP_CAP_ADD_PATH:
+		return "add-path"
+	}
+	return ""
+}
+
+// callbacks takes what the engine tells.
+func (s *Server) callbacks() callbacks {
+	locked := func(e *engine, f func()) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.engine == nil || s.engine == e { // not the last words of an old one
+			f()
+			s.poke()
+		}
+	}
+	return callbacks{
+		paths: func(e *engine, changed []netip.Prefix) {
+			locked(e, func() { s.learned.touch(changed) })
+		},
+		endOfRIB: func(e *engine, peer netip.Addr) {
+			locked(e, func() {
+				if p := s.peerAt(peer); p != nil {
+					p.endOfRIB, p.restarting = true, false
+				}
+			})
+		},
+		peer: func(e *engine, ev peerEvent) {
+			locked(e, func() {
+				if p := s.peerAt(ev.addr); p != nil && s.engine != nil {
+					s.peerChanged(p, ev)
+				}
+			})
+		},
+	}
+}
+
+// peerChanged follows a session. The caller holds mu.
+func (s *Server) peerChanged(p *session, ev peerEvent) {
+	was := p.state
+	if was == ev.state {
+		return
+	}
+	p.state, p.since = ev.state, ev.at
+	switch {
+	case ev.state == established:
+		p.capabilities, p.graceful, p.promisesEnd = ev.capabilities, ev.graceful, ev.promisesEnd
+		p.endOfRIB, p.lastError = false, ""
+		p.sentNotices = s.notices(p)
+		s.cfg.Log.Info("bgp session up", "peer", p.peer.Name, "address", p.key.Addr, "graceful_restart", p.graceful)
+	case was == established:
+		p.capabilities, p.endOfRIB = nil, false
+		s.sessionLost(p, ev)
+	}
+}
+
+// sessionLost decides what becomes of the routes of a peer that went away. The
+// engine keeps them whenever the far end can restart gracefully, also if it
+// has fallen silent. But who is silent for the hold time is dead, not
+// restarting (a restarting one closes its connection): its routes go at once.
+// RFC 4724 leaves room for that, for it speaks of the termination of the TCP
+// session only. The caller holds mu.
+func (s *Server) sessionLost(p *session, ev peerEvent) {
+	p.lastError = ev.reason
+	silent := ev.keeps && s.notices(p) > p.sentNotices
+	switch {
+	case ev.limit:
+		p.lastError = "sent more than the allowed number of prefixes"
+		p.limited = ev.at.Add(s.cfg.LimitHold)
+		if err := s.dropPeer(p, false); err != nil {
+			s.cfg.Log.Warn("bgp peer not closed", "peer", p.peer.Name, "err", err)
+		}
+	case silent:
+		p.lastError = "hold timer expired"
+		err := s.dropPeer(p, false)
+		if err == nil {
+			err = s.addPeer(p, false)
+		}
+		if err != nil {
+			s.cfg.Log.Warn("bgp peer not reset", "peer", p.peer.Name, "err", err)
+		}
+	case ev.keeps:
+		p.lastError, p.restarting = "connection closed", true
+	}
+	s.cfg.Log.Info("bgp session down", "peer", p.peer.Name, "address", p.key.Addr, "reason", p.lastError,
+		"routes_kept", p.restarting)
+}
+
+// notices is how many notifications the engine has sent to a peer. The caller
+// holds mu.
+func (s *Server) notices(p *session) uint64 {
+	var n uint64
+	_ = s.engine.srv.ListPeer(context.Background(), &api.ListPeerRequest{Address: p.key.Addr.String()}, func(a *api.Peer) {
+		n = a.GetState().GetMessages().GetSent().GetNotification()
+	})
+	return n
+}
+
+// reopen lets peers back in that were closed for too many prefixes, and tries
+// again to add those that could not be. It returns when to look again. The
+// caller holds mu.
+func (s *Server) reopen(now time.Time) time.Duration {
+	next := time.Hour
+	if s.engine == nil || !s.gate.opened {
+		return next
+	}
+	for _, key := range sortedPeers(s.sessions) {
+		p := s.sessions[key]
+		if left := p.limited.Sub(now); p.held() && left > 0 {
+			next = min(next, left)
+			continue
+		}
+		p.limited = time.Time{}
+		if p.added {
+			continue
+		}
+		if err := s.addPeer(p, false); err != nil {
+			p.lastError = err.Error()
+			next = min(next, time.Second)
+		}
+	}
+	return next
+}
