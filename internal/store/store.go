@@ -60,8 +60,9 @@ type Driver interface {
 	// List returns everything below a prefix, as of one moment.
 	List(ctx context.Context, prefix string) (Listing, error)
 	// Watch delivers every change below a prefix after a revision, until ctx
-	// ends or a batch with Err; then the channel is closed. It never drops or
-	// reorders; a slow reader sees events coalesced into larger batches. The
+	// ends or a batch with Err; then the channel is closed. The first batch
+	// comes as soon as the watch stands, with or without events. It never drops
+	// or reorders; a slow reader sees events coalesced into larger batches. The
 	// empty revision means from some moment after the call on. A datastore
 	// that was replaced by another or put back to an older state ends the
 	// watch with ErrCompacted, one that does not answer with another error.

@@ -14,6 +14,8 @@ import (
 // harmless are messages that etcd logs as warnings or errors in the course of
 // a normal start or stop.
 var harmless = map[string]bool{
+	"Failed to detect schema version":                                                      true, // of data that is seconds old
+	"failed to update storage version":                                                     true, // tried again each 4 s
 	"cannot detect storage schema version":                                                 true,
 	"Running http and grpc server on single port. This is not recommended for production.": true,
 	"simple token is not cryptographically signed":                                         true,

@@ -82,7 +82,8 @@ func (w *watch) deliver(ctx context.Context, stream clientv3.WatchChan, out chan
 	checks := make(chan moment)
 	timer := time.NewTimer(w.driver.cfg.CheckInterval)
 	defer timer.Stop()
-	var send chan<- store.Batch // nil while there is nothing to say
+	w.pending.Revision = mark(w.last, w.cluster)
+	send := out // nil while there is nothing to say
 	for {
 		select {
 		case <-ctx.Done():

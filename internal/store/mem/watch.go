@@ -42,6 +42,7 @@ func (s *Store) Watch(ctx context.Context, prefix string, after store.Revision) 
 // start finds the place in the history to begin at. The caller holds the lock.
 func (w *watch) start(after store.Revision) error {
 	w.pos = w.store.rev
+	w.pending.Revision = format(w.pos)
 	if after == "" {
 		return nil
 	}
@@ -53,6 +54,7 @@ func (w *watch) start(after store.Revision) error {
 		return fmt.Errorf("watch %s after revision %s: %w", w.prefix, after, err)
 	}
 	w.pos = pos
+	w.pending.Revision = after
 	return nil
 }
 
@@ -65,7 +67,7 @@ func (w *watch) run(ctx context.Context, out chan<- store.Batch) {
 		}
 		return
 	}
-	var send chan<- store.Batch // nil while there is nothing to say
+	send := out // nil while there is nothing to say
 	for {
 		select {
 		case <-ctx.Done():

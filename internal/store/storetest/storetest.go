@@ -37,6 +37,7 @@ func Run(t *testing.T, start func(t *testing.T) Fixture) {
 		{"large list", largeList},
 		{"list is of one moment", listIsOfOneMoment},
 		{"watch sees what comes after the list", watchAfterList},
+		{"watch tells that it stands", watchTellsThatItStands},
 		{"watch keeps to its prefix", watchKeepsToItsPrefix},
 		{"watch resumes", watchResumes},
 		{"watch from now", watchFromNow},

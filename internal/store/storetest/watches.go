@@ -25,6 +25,27 @@ func watchAfterList(t *testing.T, s *suite) {
 	}
 }
 
+// watchTellsThatItStands needs no change of anything to hear from a watch.
+func watchTellsThatItStands(t *testing.T, s *suite) {
+	s.create(t, "/a/1", "v")
+	for _, listed := range []bool{false, true} {
+		var after store.Revision
+		if listed {
+			after = s.list(t, "/").Revision
+		}
+		w := s.watch(t, "/a/", after)
+		if !w.next() || w.last.Err != nil || len(w.last.Events) != 0 || w.last.Revision == "" {
+			t.Errorf("first batch of a quiet watch after %q: %+v", after, w.last)
+		}
+		first := s.watch(t, "/a/", w.last.Revision)
+		rev := s.update(t, "/a/1", "w", "")
+		first.want("/a/1=w")
+		if first.last.Events[0].Revision != rev {
+			t.Errorf("the event has revision %q, the write %q", first.last.Events[0].Revision, rev)
+		}
+	}
+}
+
 func watchKeepsToItsPrefix(t *testing.T, s *suite) {
 	start := s.list(t, "/").Revision
 	narrow, wide := s.watch(t, "/a/", start), s.watch(t, "", start)
