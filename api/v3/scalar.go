@@ -199,9 +199,6 @@ func ParseASNumber(s string) (ASNumber, error) {
 func (a *ASNumber) UnmarshalJSON(b []byte) error {
 	s, err := numberOrString(b, ruleASNumber)
 	if err != nil {
-		return err
-	}
-	if b[0] != '"' && !digits(s) {
 		return errors.New(ruleASNumber + "; the dotted form needs quotes")
 	}
 	v, err := ParseASNumber(s)
@@ -253,7 +250,8 @@ func (v *IntOrString) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// numberOrString returns the text of a JSON number or string.
+// numberOrString returns the text of a JSON string, or of a whole number that
+// is not negative.
 func numberOrString(b []byte, rule string) (string, error) {
 	if len(b) > 0 && b[0] == '"' {
 		var s string
@@ -262,10 +260,7 @@ func numberOrString(b []byte, rule string) (string, error) {
 		}
 		return s, nil
 	}
-	if len(b) == 0 || b[0] != '-' && (b[0] < '0' || b[0] > '9') {
-		return "", errors.New(rule)
-	}
-	if b[0] == '-' {
+	if !digits(string(b)) {
 		return "", errors.New(rule)
 	}
 	return string(b), nil
