@@ -35,6 +35,7 @@ const (
 	Blackhole
 	Throw
 	Unreachable
+	Local // an address of this host itself: in the local table (255) with host scope (254)
 )
 
 // RouteKey identifies one route of the kernel.

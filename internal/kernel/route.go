@@ -1,0 +1,210 @@
+package kernel
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/brindle-net/brindle/internal/desired"
+	"github.com/brindle-net/brindle/internal/kernel/rtnl"
+	"github.com/brindle-net/brindle/internal/reconcile"
+)
+
+// Routes is the table of routes with one protocol number, in all routing
+// tables of both families. Routes of any other protocol are not ours, also
+// for the same destination and metric: then ours fails with ErrForeign.
+type Routes struct {
+	k        *Kernel
+	protocol int
+}
+
+// Routes returns the table of routes with a protocol number of ours.
+func (k *Kernel) Routes(protocol int) *Routes { return &Routes{k: k, protocol: protocol} }
+
+// CompareRoutes orders routes by table, destination and metric.
+func CompareRoutes(a, b desired.RouteKey) int {
+	return cmp.Or(cmp.Compare(a.Table, b.Table), a.Prefix.Compare(b.Prefix), cmp.Compare(a.Priority, b.Priority))
+}
+
+// EqualRoutes reports whether the kernel's route is what is wanted. A next hop
+// without an interface is content with any.
+func EqualRoutes(want, have desired.Route) bool {
+	if want.Type != have.Type || want.MTU != have.MTU || want.Scope != have.Scope || want.Source != have.Source {
+		return false
+	}
+	if want.Type != desired.Unicast && want.Type != desired.Local {
+		return true // the kernel shows a link that means nothing
+	}
+	if len(want.Hops) != len(have.Hops) {
+		return false
+	}
+	left := slices.Clone(have.Hops)
+	for _, w := range want.Hops {
+		i := slices.IndexFunc(left, func(h desired.NextHop) bool { return equalHops(w, h) })
+		if i < 0 {
+			return false
+		}
+		left = slices.Delete(left, i, i+1)
+	}
+	return true
+}
+
+func equalHops(want, have desired.NextHop) bool {
+	return want.Via == have.Via && want.OnLink == have.OnLink && max(want.Weight, 1) == max(have.Weight, 1) &&
+		(want.Interface == have.Interface || want.Interface == "")
+}
+
+// routeTypes are the kernel's numbers of the types of routes.
+func routeTypes() map[desired.RouteType]uint8 {
+	return map[desired.RouteType]uint8{
+		desired.Unicast: unix.RTN_UNICAST, desired.Blackhole: unix.RTN_BLACKHOLE, desired.Throw: unix.RTN_THROW,
+		desired.Unreachable: unix.RTN_UNREACHABLE, desired.Local: unix.RTN_LOCAL,
+	}
+}
+
+// List reads the routes of our protocol. The kernel itself leaves out all
+// others.
+func (r *Routes) List(context.Context) (map[desired.RouteKey]desired.Route, error) {
+	have := map[desired.RouteKey]desired.Route{}
+	kinds := map[uint8]desired.RouteType{}
+	for ours, theirs := range routeTypes() {
+		kinds[theirs] = ours
+	}
+	names := r.k.names()
+	err := r.k.with(func(c *rtnl.Conn) error {
+		all, err := readRoutes(c, routeMessage{Protocol: uint8(r.protocol)})
+		if err != nil {
+			return err
+		}
+		for _, m := range all {
+			if m.Cloned || m.TOS != 0 {
+				continue
+			}
+			kind, known := kinds[m.Type]
+			if !known {
+				kind = math.MaxUint8 // equal to nothing that can be wanted
+			}
+			route := desired.Route{
+				Type: kind, Scope: m.Scope, MTU: int(m.MTU), Source: m.Src, Protocol: r.protocol,
+			}
+			for _, h := range m.Hops {
+				name, err := names.nameOf(h.Out)
+				if err != nil {
+					return err
+				}
+				route.Hops = append(route.Hops, desired.NextHop{Via: h.Via, Interface: name, OnLink: h.OnLink, Weight: h.Weight})
+			}
+			have[desired.RouteKey{Table: m.Table, Prefix: m.Dst, Priority: int(m.Metric)}] = route
+		}
+		return nil
+	})
+	return have, err
+}
+
+// Apply adds, replaces and removes routes in one go. Routes directly on a link
+// come first, because others may need them to reach their next hop.
+func (r *Routes) Apply(_ context.Context, p reconcile.Plan[desired.RouteKey, desired.Route]) map[desired.RouteKey]error {
+	w := newWriter[desired.RouteKey](r.k)
+	types := routeTypes()
+	for _, direct := range []bool{true, false} {
+		for _, e := range p.Set {
+			if direct != isDirect(e.Value) {
+				continue
+			}
+			flags := uint16(unix.NLM_F_CREATE | unix.NLM_F_EXCL)
+			if e.Exists {
+				flags = unix.NLM_F_CREATE | unix.NLM_F_REPLACE
+			}
+			w.add(e.Key, "set route", func(b *rtnl.Batch) error {
+				m, err := r.message(w.names, types, e.Key, e.Value)
+				if err == nil {
+					putRoute(b, unix.RTM_NEWROUTE, flags, m)
+				}
+				return err
+			})
+		}
+	}
+	for _, key := range p.Delete {
+		w.remove(key, "remove route", func(b *rtnl.Batch) error {
+			putRoute(b, unix.RTM_DELROUTE, 0, routeMessage{
+				Dst: key.Prefix, Table: key.Table, Metric: uint32(key.Priority),
+				Protocol: uint8(r.protocol), Scope: unix.RT_SCOPE_NOWHERE, // any
+			})
+			return nil
+		})
+	}
+	failed := w.send()
+	for key, err := range failed {
+		if errors.Is(err, unix.EEXIST) {
+			failed[key] = fmt.Errorf("%w: %w", err, ErrForeign)
+		}
+	}
+	return failed
+}
+
+func isDirect(r desired.Route) bool {
+	return !slices.ContainsFunc(r.Hops, func(h desired.NextHop) bool { return h.Via.IsValid() })
+}
+
+// message translates a wanted route.
+func (r *Routes) message(names *names, types map[desired.RouteType]uint8, key desired.RouteKey, route desired.Route) (routeMessage, error) {
+	kind, ok := types[route.Type]
+	switch {
+	case !ok:
+		return routeMessage{}, fmt.Errorf("unknown type %d", route.Type)
+	case route.Protocol != r.protocol:
+		return routeMessage{}, fmt.Errorf("protocol %d in the table of protocol %d", route.Protocol, r.protocol)
+	case !key.Prefix.IsValid() || key.Prefix != key.Prefix.Masked():
+		return routeMessage{}, errors.New("not a prefix")
+	case key.Prefix.Addr().Is6() && key.Priority == 0:
+		return routeMessage{}, fmt.Errorf("an IPv6 route needs a priority (the kernel would make it %d)", desired.DefaultPriority)
+	}
+	m := routeMessage{
+		Dst: key.Prefix, Table: key.Table, Metric: uint32(key.Priority), Type: kind, Scope: route.Scope,
+		Protocol: uint8(r.protocol), MTU: uint32(route.MTU), Src: route.Source,
+	}
+	for _, h := range route.Hops {
+		out := 0
+		if h.Interface != "" {
+			var err error
+			if out, err = names.indexOf(h.Interface); err != nil {
+				return routeMessage{}, err
+			}
+		}
+		m.Hops = append(m.Hops, hop{Via: h.Via, Out: out, OnLink: h.OnLink, Weight: h.Weight})
+	}
+	return m, nil
+}
+
+// readRoutes reads routes of both families; a protocol or table in filter
+// other than 0 is the only one.
+func readRoutes(c *rtnl.Conn, filter routeMessage) ([]routeMessage, error) {
+	var all []routeMessage
+	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
+		var b rtnl.Batch
+		h := make([]byte, unix.SizeofRtMsg)
+		h[0], h[5] = family, filter.Protocol
+		b.Start(unix.RTM_GETROUTE, unix.NLM_F_DUMP, h)
+		if filter.Table != 0 {
+			b.Uint32(unix.RTA_TABLE, uint32(filter.Table))
+		}
+		first := len(all)
+		err := c.Get(&b, func() { all = all[:first] }, func(m rtnl.Message) error {
+			r, err := parseRoute(m)
+			all = append(all, r)
+			return err
+		})
+		switch {
+		case errors.Is(err, unix.ENOENT) && filter.Table != 0, errors.Is(err, unix.EAFNOSUPPORT):
+			// No such table yet, or no such family.
+		case err != nil:
+			return nil, fmt.Errorf("read routes: %w", err)
+		}
+	}
+	return all, nil
+}
