@@ -2,7 +2,6 @@ package model
 
 import (
 	"maps"
-	"net"
 	"net/netip"
 	"regexp"
 	"strconv"
@@ -14,6 +13,8 @@ import (
 
 // interfaceName is what may name an interface: it becomes part of paths.
 var interfaceName = regexp.MustCompile(`^[a-zA-Z0-9_-][a-zA-Z0-9_.-]{0,14}$`)
+
+var macAddress = regexp.MustCompile(`^[0-9a-fA-F]{2}([:-][0-9a-fA-F]{2}){5}$`)
 
 func fromWorkload(id ID, o *v3.WorkloadEndpoint) (Value, error) {
 	w := &Workload{
@@ -31,11 +32,10 @@ func fromWorkload(id ID, o *v3.WorkloadEndpoint) (Value, error) {
 		w.Addrs = append(w.Addrs, p.Addr())
 	}
 	if s := o.Spec.MAC; s != "" {
-		mac, err := net.ParseMAC(s)
-		if err != nil || len(mac) != 6 {
-			return nil, wrong("spec.mac", s, "must be six pairs of hexadecimal digits")
+		if !macAddress.MatchString(s) {
+			return nil, wrong("spec.mac", s, "must be six pairs of hexadecimal digits, with colons between")
 		}
-		w.MAC = mac.String()
+		w.MAC = strings.ToLower(strings.ReplaceAll(s, "-", ":"))
 	}
 	for _, port := range o.Spec.Ports {
 		if number, ok := port.Protocol.IP(); ok && port.Name != "" {

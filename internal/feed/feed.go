@@ -1,0 +1,126 @@
+// Package feed follows the datastore for the core of one host: it turns
+// stored keys and values into model events, leaves out what no host needs,
+// and hands over what changed, at most once for each object.
+package feed
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/brindle-net/brindle/internal/model"
+	"github.com/brindle-net/brindle/internal/store"
+)
+
+// Batch is what changed. InSync is true in exactly one batch of a Run: with
+// it everything that the datastore held at the start has been handed over.
+type Batch struct {
+	Events []model.Event
+	InSync bool
+}
+
+// Config says what to follow. Driver and Node are needed.
+type Config struct {
+	Driver     store.Driver
+	Node       string        // name of this host
+	MinBackoff time.Duration // as of store.FollowConfig
+	MaxBackoff time.Duration
+	Log        *slog.Logger // nil: nowhere
+	Status     *Status      // kept up to date if not nil
+}
+
+// Run follows the datastore until ctx ends and returns the error of ctx. It
+// calls sink from its own goroutine, one batch at a time; while sink works
+// changes pile up, one for each object at most, the last one winning. An
+// object that cannot be used arrives as model.Invalid and is logged once for
+// each change.
+func Run(ctx context.Context, cfg Config, sink func(Batch)) error {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Status == nil {
+		cfg.Status = &Status{}
+	}
+	q := newQueue(len(cfg.Status.parts))
+	p := newParser(cfg.Node)
+	var group sync.WaitGroup
+	for i, prefix := range prefixes(cfg.Node) {
+		group.Go(func() {
+			handle := func(u store.Update) { q.add(p.events(ctx, cfg.Log, u.Events), u.InSync) }
+			err := store.Follow(ctx, cfg.Driver, prefix, handle, store.FollowConfig{
+				MinBackoff: cfg.MinBackoff, MaxBackoff: cfg.MaxBackoff,
+				Log: cfg.Log, Status: &cfg.Status.parts[i],
+			})
+			if err != nil && !errors.Is(err, ctx.Err()) {
+				cfg.Log.ErrorContext(ctx, "datastore is not followed any more", "prefix", prefix, "err", err)
+			}
+		})
+	}
+	defer group.Wait()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-q.wake:
+			if b, any := q.take(); any {
+				sink(b)
+			}
+		}
+	}
+}
+
+// prefixes are the parts of the datastore that a host needs: the resources,
+// all blocks, and its own claims. Handles, which change as often as blocks,
+// are not among them.
+func prefixes(node string) [3]string {
+	return [3]string{store.ResourceRoot, store.BlockRoot, store.AffinityPrefix(false, node)}
+}
+
+// queue holds what was not handed over yet.
+type queue struct {
+	wake chan struct{} // capacity 1: many additions, one hand-over
+
+	mu      sync.Mutex // guards everything below
+	order   []model.ID
+	pending map[model.ID]model.Value
+	missing int  // parts that are not in sync yet
+	inSync  bool // the next batch is the one
+}
+
+func newQueue(parts int) *queue {
+	return &queue{wake: make(chan struct{}, 1), pending: map[model.ID]model.Value{}, missing: parts}
+}
+
+// add puts changes of one part into the queue.
+func (q *queue) add(events []model.Event, inSync bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, e := range events {
+		if _, waiting := q.pending[e.ID]; !waiting {
+			q.order = append(q.order, e.ID)
+		}
+		q.pending[e.ID] = e.Value
+	}
+	if inSync {
+		q.missing--
+		q.inSync = q.missing == 0
+	}
+	select {
+	case q.wake <- struct{}{}:
+	default:
+	}
+}
+
+// take empties the queue; false if there is nothing to hand over.
+func (q *queue) take() (Batch, bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	b := Batch{InSync: q.inSync}
+	for _, id := range q.order {
+		b.Events = append(b.Events, model.Event{ID: id, Value: q.pending[id]})
+	}
+	q.order, q.pending, q.inSync = nil, map[model.ID]model.Value{}, false
+	return b, b.InSync || len(b.Events) > 0
+}

@@ -1,0 +1,100 @@
+package feed
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+
+	v3 "github.com/brindle-net/brindle/api/v3"
+	"github.com/brindle-net/brindle/internal/model"
+	"github.com/brindle-net/brindle/internal/store"
+)
+
+// parser turns stored keys and values into events of the model.
+type parser struct {
+	node  string            // this host
+	kinds map[string]string // plural in a key -> kind of the API
+}
+
+func newParser(node string) parser {
+	p := parser{node: node, kinds: map[string]string{}}
+	for _, k := range v3.Kinds() {
+		p.kinds[k.Plural] = k.Kind
+	}
+	return p
+}
+
+func (p parser) events(ctx context.Context, log *slog.Logger, stored []store.Event) []model.Event {
+	out := make([]model.Event, 0, len(stored))
+	for _, s := range stored {
+		e, ok, err := p.event(s)
+		if err != nil {
+			log.WarnContext(ctx, "stored object is ignored", "key", s.Key, "err", err)
+		}
+		if ok {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+// event reads one stored key and value. false: no host needs it. The error
+// says why the object of the event is invalid. What an object is called is
+// decided by its key, which is all that is left of it when it is deleted.
+func (p parser) event(s store.Event) (model.Event, bool, error) {
+	if cidr, ok := store.ParseBlockKey(s.Key); ok {
+		if s.Value == nil {
+			return model.Event{ID: model.BlockID(cidr)}, true, nil
+		}
+		e, err := model.FromBlock(cidr, s.Value)
+		return e, true, err
+	}
+	if a, ok := store.ParseAffinityKey(s.Key); ok {
+		switch {
+		case a.Virtual || a.Owner != p.node:
+			return model.Event{}, false, nil
+		case s.Value == nil:
+			return model.Event{ID: model.AffinityID(a.Owner, a.CIDR)}, true, nil
+		}
+		e, err := model.FromAffinity(a.Owner, a.CIDR, s.Value)
+		return e, true, err
+	}
+	return p.resource(s)
+}
+
+func (p parser) resource(s store.Event) (model.Event, bool, error) {
+	r, ok := store.ParseResourceKey(s.Key)
+	if !ok {
+		return model.Event{}, false, nil
+	}
+	kind := p.kinds[strings.ToLower(r.Plural)]
+	id, ok := model.ResourceID(kind, r.Namespace, r.Name)
+	if !ok {
+		return model.Event{}, false, nil
+	}
+	if s.Value == nil || p.elsewhere(id, s.Value) {
+		return model.Event{ID: id}, true, nil
+	}
+	o, err := v3.DecodeStored(s.Value)
+	if err == nil && o.Type().Kind != kind {
+		err = fmt.Errorf("kind: %q: must be that of its key, %s", o.Type().Kind, kind)
+	}
+	if err != nil {
+		return model.Invalidate(id, err), true, fmt.Errorf("%s: %w", id, err)
+	}
+	o.Meta().Name, o.Meta().Namespace = r.Name, r.Namespace
+	e, _, err := model.FromObject(o)
+	return e, true, err
+}
+
+// elsewhere reports, without decoding it, that an endpoint is certainly not of
+// this host: the name of the host stands nowhere in it. For this host it does
+// not exist; in a large cluster that is nearly all of them.
+func (p parser) elsewhere(id model.ID, value []byte) bool {
+	if id.Kind != model.KindWorkload && id.Kind != model.KindHostEndpoint {
+		return false
+	}
+	return !bytes.Contains(value, []byte(`"`+p.node+`"`))
+}
