@@ -56,6 +56,9 @@ func (s *Server) saveSnapshot(ctx context.Context, path string) (err error) {
 	defer snap.Close()
 	sum := sha256.New()
 	if _, err := snap.WriteTo(&ctxWriter{ctx: ctx, to: io.MultiWriter(f, sum)}); err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err() // which the database's error hides
+		}
 		return err
 	}
 	if _, err := f.Write(sum.Sum(nil)); err != nil {
