@@ -61,6 +61,12 @@ func start(t *testing.T, cfg Config) *world {
 	return w
 }
 
+// pass lets time go by in the bubble, and everybody finish what it brings.
+func pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
 // want is the slow answer: list everything and read it.
 func want(t *testing.T, d store.Driver, node string) map[model.ID]model.Value {
 	t.Helper()
@@ -255,12 +261,12 @@ func TestStatusTellsOfAnOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, status := &flaky{Driver: mem.New(), down: true}, &Status{}
 		w := start(t, Config{Driver: d, Node: "me", Status: status})
-		time.Sleep(time.Second) // of the bubble
+		pass(time.Second)
 		if s := status.State(); s.Connected || s.InSync || !errors.Is(s.LastError, errDown) || s.Age(time.Now()) != 0 {
 			t.Errorf("never reached: %+v", s)
 		}
 		d.set(false)
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		s := status.State()
 		if !s.Connected || !s.InSync || s.Since.IsZero() || s.Age(time.Now()) != 0 || w.syncs != 1 {
 			t.Errorf("reached: %+v, in sync %d times", s, w.syncs)
@@ -268,7 +274,7 @@ func TestStatusTellsOfAnOutage(t *testing.T) {
 		d.set(true)
 		synctest.Wait()
 		cut := time.Now()
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		if s = status.State(); s.Connected || !s.InSync || !s.Since.Equal(cut) || s.Age(time.Now()) != time.Minute {
 			t.Errorf("out of sight: %+v", s)
 		}
@@ -297,7 +303,7 @@ func history(t *testing.T, seed uint64) {
 		case 3:
 			m.Compact()
 		case 4:
-			time.Sleep(time.Duration(r.IntN(20)) * time.Second) // of the bubble
+			pass(time.Duration(r.IntN(20)) * time.Second)
 		default:
 			change(t, r, m)
 		}
@@ -306,7 +312,7 @@ func history(t *testing.T, seed uint64) {
 		}
 	}
 	d.set(false)
-	time.Sleep(time.Minute)
+	pass(time.Minute)
 	if got, want := w.inputs, want(t, m, "me"); !reflect.DeepEqual(got, want) {
 		t.Fatalf("seed %d:\n got %v\nwant %v", seed, got, want)
 	}
