@@ -11,8 +11,8 @@ package prefix
 
 import (
 	"errors"
-	"fmt"
 	"net/netip"
+	"strconv"
 	"strings"
 )
 
@@ -24,16 +24,35 @@ var (
 	ErrZone     = errors.New("a zone is not allowed")
 )
 
+// Error says why a text is no prefix, address or range.
+type Error struct {
+	Input string
+	Err   error  // ErrSyntax, ErrHostBits, ErrMapped or ErrZone
+	Fix   string // what was probably meant; "" if no guess is good
+}
+
+// Error gives all of it in one line, safe to print.
+func (e *Error) Error() string {
+	s := strconv.Quote(e.Input) + ": " + e.Err.Error()
+	if e.Fix != "" {
+		s += ": write " + e.Fix
+	}
+	return s
+}
+
+// Unwrap returns the reason.
+func (e *Error) Unwrap() error { return e.Err }
+
 // Parse reads a prefix ("10.0.0.0/8") or an address, which is the prefix of
-// its full length. Bits beyond the length are an error in whose chain is
-// ErrHostBits, and which names the prefix that was probably meant.
+// its full length. Bits beyond the length are an error. Each error of this
+// package's parsers is an *Error.
 func Parse(s string) (netip.Prefix, error) {
 	p, err := ParseInterface(s)
 	if err != nil {
 		return netip.Prefix{}, err
 	}
 	if m := p.Masked(); m != p {
-		return netip.Prefix{}, fmt.Errorf("prefix %q: %w: write %s", s, ErrHostBits, m)
+		return netip.Prefix{}, &Error{Input: s, Err: ErrHostBits, Fix: m.String()}
 	}
 	return p, nil
 }
@@ -58,11 +77,11 @@ func ParseInterface(s string) (netip.Prefix, error) {
 	p, err := netip.ParsePrefix(s)
 	switch {
 	case err != nil && strings.Contains(s, "%"):
-		return netip.Prefix{}, fmt.Errorf("prefix %q: %w", s, ErrZone)
+		return netip.Prefix{}, &Error{Input: s, Err: ErrZone}
 	case err != nil:
-		return netip.Prefix{}, fmt.Errorf("prefix %q: %w", s, ErrSyntax)
+		return netip.Prefix{}, &Error{Input: s, Err: ErrSyntax}
 	case p.Addr().Is4In6():
-		return netip.Prefix{}, fmt.Errorf("prefix %q: %w: write %s", s, ErrMapped, mappedMeans(p))
+		return netip.Prefix{}, &Error{Input: s, Err: ErrMapped, Fix: mappedMeans(p)}
 	}
 	return p, nil
 }
@@ -72,11 +91,11 @@ func ParseAddr(s string) (netip.Addr, error) {
 	a, err := netip.ParseAddr(s)
 	switch {
 	case err != nil:
-		return netip.Addr{}, fmt.Errorf("address %q: %w", s, ErrSyntax)
+		return netip.Addr{}, &Error{Input: s, Err: ErrSyntax}
 	case a.Zone() != "":
-		return netip.Addr{}, fmt.Errorf("address %q: %w: write %s", s, ErrZone, a.WithZone(""))
+		return netip.Addr{}, &Error{Input: s, Err: ErrZone, Fix: a.WithZone("").String()}
 	case a.Is4In6():
-		return netip.Addr{}, fmt.Errorf("address %q: %w: write %s", s, ErrMapped, a.Unmap())
+		return netip.Addr{}, &Error{Input: s, Err: ErrMapped, Fix: a.Unmap().String()}
 	}
 	return a, nil
 }
@@ -84,7 +103,7 @@ func ParseAddr(s string) (netip.Addr, error) {
 // mappedMeans returns what the writer of an IPv4-mapped prefix meant.
 func mappedMeans(p netip.Prefix) string {
 	if p.Bits() < 96 {
-		return "an IPv4 or an IPv6 prefix"
+		return ""
 	}
 	return netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96).String()
 }

@@ -71,7 +71,7 @@ func TestParse(t *testing.T) {
 		})
 	}
 	_, err := Parse("10.1.2.3/8")
-	if want := `prefix "10.1.2.3/8": bits are set beyond the length of the prefix: write 10.0.0.0/8`; err == nil || err.Error() != want {
+	if want := `"10.1.2.3/8": bits are set beyond the length of the prefix: write 10.0.0.0/8`; err == nil || err.Error() != want {
 		t.Errorf("the error does not name the fix: %v", err)
 	}
 }
