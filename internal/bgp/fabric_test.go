@@ -145,7 +145,7 @@ func bird(t *testing.T, h *host, config string) *daemon {
 	}}
 	head := fmt.Sprintf(`log %q all;
 router id %s;
-debug protocols { states, routes, events };
+debug protocols { states, routes, events, packets };
 protocol device {}
 `, filepath.Join(dir, "log"), h.v4)
 	if err := os.WriteFile(filepath.Join(dir, "bird.conf"), []byte(head+config), 0o600); err != nil {
