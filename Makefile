@@ -11,6 +11,9 @@ PKG      ?= ./...
 CACHE    := $(CURDIR)/.cache
 TESTRUN  = $(CACHE)/bin/testrun -root $(CURDIR)
 
+# Labs and network namespaces need root.
+SUDO     := $(if $(filter 0,$(shell id -u)),,sudo)
+
 export GO
 
 .DEFAULT_GOAL := help
@@ -58,9 +61,10 @@ bench: go-version ## Run the benchmarks (BENCH=regexp, PKG=packages to narrow)
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -timeout 60m $(PKG)
 
 demo: build ## Show a three-host network, its routes and who reaches whom; leaves nothing behind (needs root)
-	bin/brindle lab demo
+	$(SUDO) bin/brindle lab demo
 
-test: testrun ## Everything that must pass: installs what is missing, then layers 0 to 7
+test: testrun ## Everything that must pass: installs what is missing, then layers 0 to 7 (needs root)
+	@test -z "$(SUDO)" || { echo 'make test needs root, for network namespaces and Debian packages: sudo env "PATH=$$PATH" make test' >&2; exit 1; }
 	$(TESTRUN) -ci deps build check unit conformance kernel lab vm
 
 deps: ## Install the Debian packages that the tests need and this machine lacks (needs root)
