@@ -66,6 +66,7 @@ type daemon struct {
 	host    *host
 	dir     string
 	argv    []string
+	head    string // of the configuration
 	cmd     *exec.Cmd
 	control func(command string) (string, error)
 }
@@ -100,6 +101,14 @@ func (d *daemon) ask(command string) string {
 		d.t.Fatal(err)
 	}
 	return out
+}
+
+// write replaces a configuration.
+func (d *daemon) write(name, config string) {
+	d.t.Helper()
+	if err := os.WriteFile(filepath.Join(d.dir, name), []byte(d.head+config), 0o600); err != nil {
+		d.t.Fatal(err)
+	}
 }
 
 func (d *daemon) read(name string) string {
@@ -148,9 +157,8 @@ router id %s;
 debug protocols { states, routes, events, packets };
 protocol device {}
 `, filepath.Join(dir, "log"), h.v4)
-	if err := os.WriteFile(filepath.Join(dir, "bird.conf"), []byte(head+config), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	d.head = head
+	d.write("bird.conf", config)
 	d.control = func(command string) (string, error) {
 		out, err := exec.Command(client, append([]string{"-s", filepath.Join(dir, "ctl")}, strings.Fields(command)...)...).CombinedOutput()
 		if err != nil {
