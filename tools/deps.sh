@@ -54,5 +54,5 @@ if [ ! -e "$policy" ]; then
 fi
 export DEBIAN_FRONTEND=noninteractive
 echo "deps: installing ${missing[*]}"
-apt-get update -q
-apt-get install -y -q --no-install-recommends "${missing[@]}" </dev/null
+apt-get update -q -o Acquire::Retries=3
+apt-get install -y -q -o Acquire::Retries=3 --no-install-recommends "${missing[@]}" </dev/null

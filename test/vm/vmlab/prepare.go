@@ -44,10 +44,6 @@ func prepare(ctx context.Context, c config) error {
 		fmt.Printf("vmlab: kernel %s is there\n", strings.TrimSpace(string(v)))
 		return nil
 	}
-	pkg, err := kernelPackage(ctx, c.kernel)
-	if err != nil {
-		return err
-	}
 	if err := os.MkdirAll(c.cache, 0o755); err != nil {
 		return err
 	}
@@ -56,8 +52,8 @@ func prepare(ctx context.Context, c config) error {
 		return err
 	}
 	defer os.RemoveAll(tmp)
-	fmt.Printf("vmlab: fetching %s\n", pkg)
-	if _, err := output(ctx, tmp, "apt-get", "download", "-q", pkg); err != nil {
+	pkg, err := fetchKernel(ctx, c.kernel, tmp)
+	if err != nil {
 		return err
 	}
 	if err := unpack(ctx, tmp, filepath.Join(tmp, "root")); err != nil {
@@ -116,28 +112,44 @@ func writeBase(lib, to string) error {
 	return errors.Join(w.Close(), f.Close())
 }
 
+// fetchKernel downloads the newest kernel of a series into a folder. What apt
+// knows may be older than the archive: then root has it look again.
+func fetchKernel(ctx context.Context, series, dir string) (string, error) {
+	pkg, err := tryFetch(ctx, series, dir)
+	if err == nil || os.Geteuid() != 0 {
+		return pkg, err
+	}
+	if _, uerr := output(ctx, "", "apt-get", "update", "-q", "-o", retries); uerr != nil {
+		return "", errors.Join(err, uerr)
+	}
+	return tryFetch(ctx, series, dir)
+}
+
+// retries is the setting of apt that makes it try a download again.
+const retries = "Acquire::Retries=3"
+
+func tryFetch(ctx context.Context, series, dir string) (string, error) {
+	pkg, err := kernelPackage(ctx, series)
+	if err != nil {
+		return "", err
+	}
+	fmt.Printf("vmlab: fetching %s\n", pkg)
+	_, err = output(ctx, dir, "apt-get", "download", "-q", "-o", retries, pkg)
+	return pkg, err
+}
+
 // kernelPackage finds the newest of Debian's cloud kernels of a series.
 func kernelPackage(ctx context.Context, series string) (string, error) {
 	pattern := `^linux-image-` + regexp.QuoteMeta(series) + `\.[0-9][0-9a-z.+-]*-cloud-amd64$`
-	find := func() ([]string, error) {
-		out, err := output(ctx, "", "apt-cache", "search", "--names-only", pattern)
-		var names []string
-		for line := range strings.Lines(out) {
-			if f := strings.Fields(line); len(f) > 0 {
-				names = append(names, f[0])
-			}
-		}
-		return names, err
-	}
-	names, err := find()
-	if err == nil && len(names) == 0 && os.Geteuid() == 0 {
-		if _, err := output(ctx, "", "apt-get", "update", "-q"); err != nil {
-			return "", err
-		}
-		names, err = find()
-	}
+	out, err := output(ctx, "", "apt-cache", "search", "--names-only", pattern)
 	if err != nil {
 		return "", err
+	}
+	var names []string
+	for line := range strings.Lines(out) {
+		if f := strings.Fields(line); len(f) > 0 {
+			names = append(names, f[0])
+		}
 	}
 	if len(names) == 0 {
 		return "", fmt.Errorf("apt knows no package linux-image-%s.*-cloud-amd64: Debian 12 has it; run `apt-get update` as root", series)

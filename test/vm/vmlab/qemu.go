@@ -65,7 +65,7 @@ func fetchQemu(ctx context.Context, c config) (err error) {
 	}
 	fmt.Println("vmlab: fetching qemu")
 	_, err = output(ctx, "", "apt-get", "install", "-q", "-y", "--no-install-recommends", "--download-only",
-		"-o", "Debug::NoLocking=1", "-o", "Dir::Cache::archives="+filepath.Join(tmp, "debs"), "qemu-system-x86")
+		"-o", retries, "-o", "Debug::NoLocking=1", "-o", "Dir::Cache::archives="+filepath.Join(tmp, "debs"), "qemu-system-x86")
 	if err != nil {
 		return err
 	}
