@@ -1,0 +1,147 @@
+// Package client reads and writes the objects of api/v3 in the datastore: one
+// client for all kinds, by type (Get, List, Create, Modify…) or, for programs
+// that learn the kind at run time, by v3.KindInfo (the methods of Client).
+//
+// Every write is a compare-and-swap. A write changes in the stored document
+// only what changed in the object, so that fields written by newer programs
+// survive, at any depth.
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	v3 "github.com/brindle-net/brindle/api/v3"
+	"github.com/brindle-net/brindle/internal/store"
+)
+
+// Errors that callers decide on, beside those of package store (see IsNotFound
+// and its like) and v3.FieldErrors, which tells that an object is invalid.
+var (
+	// ErrReadOnly says that users may not write this object.
+	ErrReadOnly = errors.New("is written by Brindle itself, not by users")
+
+	// ErrInUse says that an object cannot go while others need it.
+	ErrInUse = errors.New("is still in use")
+
+	// ErrUnreadable says that a stored object cannot be read as its kind.
+	ErrUnreadable = errors.New("stored object cannot be read")
+)
+
+// Config tunes a Client. The zero value is useful.
+type Config struct {
+	// Component lets the client write what users may not: ClusterInformation
+	// and objects that mirror Kubernetes'.
+	Component bool
+
+	// ReleasePool is called before a pool is deleted, when it is disabled
+	// already: it takes the pool's blocks from the hosts. nil does nothing.
+	ReleasePool func(ctx context.Context, pool *v3.IPPool) error
+}
+
+// Client reads and writes objects. All methods may be called from anywhere.
+type Client struct {
+	driver store.Driver
+	cfg    Config
+}
+
+// New returns a client of a datastore, which stays the caller's to close.
+func New(d store.Driver, cfg Config) *Client { return &Client{driver: d, cfg: cfg} }
+
+// Driver returns the datastore below.
+func (c *Client) Driver() store.Driver { return c.driver }
+
+// Preconditions must hold for a deletion; empty fields ask for nothing.
+type Preconditions struct {
+	UID             string
+	ResourceVersion string
+}
+
+// Listing is the outcome of a List: objects sorted by namespace and name, and
+// the revision from which a Watch sees every later change.
+type Listing struct {
+	Objects  []v3.Object
+	Revision store.Revision
+}
+
+// IsNotFound says whether an error means that the object does not exist.
+func IsNotFound(err error) bool { return errors.Is(err, store.ErrNotFound) }
+
+// IsExists says whether an error means that the object exists already.
+func IsExists(err error) bool { return errors.Is(err, store.ErrExists) }
+
+// IsConflict says whether an error means that somebody else changed the object
+// meanwhile.
+func IsConflict(err error) bool { return errors.Is(err, store.ErrConflict) }
+
+// Get reads one object. namespace is empty for kinds without one.
+func (c *Client) Get(ctx context.Context, kind v3.KindInfo, namespace, name string) (v3.Object, error) {
+	id := ident{kind, namespace, name}
+	doc, err := c.read(ctx, id)
+	if err != nil {
+		return nil, id.fail("get", err)
+	}
+	return doc.object, nil
+}
+
+// List reads all objects of a kind, or with a namespace those in it. Objects
+// that cannot be read are left out and named in the error, which is then
+// ErrUnreadable; the listing has the others.
+func (c *Client) List(ctx context.Context, kind v3.KindInfo, namespace string) (Listing, error) {
+	id := ident{kind, namespace, ""}
+	if err := id.checkKind(); err != nil {
+		return Listing{}, id.fail("list", err)
+	}
+	raw, err := c.driver.List(ctx, id.prefix())
+	if err != nil {
+		return Listing{}, id.fail("list", err)
+	}
+	out := Listing{Revision: raw.Revision}
+	var unreadable []error
+	for _, kv := range raw.KVs {
+		one, ok := id.parse(kv.Key)
+		if !ok {
+			continue
+		}
+		doc, err := decode(one, kv)
+		if err != nil {
+			unreadable = append(unreadable, one.fail("list", err))
+			continue
+		}
+		out.Objects = append(out.Objects, doc.object)
+	}
+	out.Objects = withVirtual(kind, out.Objects)
+	return out, errors.Join(unreadable...)
+}
+
+// read reads one document, under the name it has or once had.
+func (c *Client) read(ctx context.Context, id ident) (document, error) {
+	if err := id.check(); err != nil {
+		return document{}, err
+	}
+	if o := virtual(id); o != nil {
+		return document{object: o}, nil
+	}
+	kv, err := c.driver.Get(ctx, id.key())
+	if old, ok := id.legacy(); ok && errors.Is(err, store.ErrNotFound) {
+		if kvOld, errOld := c.driver.Get(ctx, old.key()); errOld == nil {
+			id, kv, err = old, kvOld, nil
+		}
+	}
+	if err != nil {
+		return document{}, err
+	}
+	return decode(id, kv)
+}
+
+// fail says what failed on which object. The datastore's own words are dropped
+// where its meaning is all that counts: they would name the key.
+func (id ident) fail(verb string, err error) error {
+	for _, known := range []error{store.ErrNotFound, store.ErrExists, store.ErrConflict} {
+		if errors.Is(err, known) {
+			err = known
+		}
+	}
+	return fmt.Errorf("%s %s: %w", verb, id, err)
+}
