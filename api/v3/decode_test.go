@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -284,4 +285,58 @@ func FuzzDecodeAll(f *testing.F) {
 			}
 		}
 	})
+}
+
+func BenchmarkDecodeAll(b *testing.B) {
+	object := `{"apiVersion":"projectcalico.org/v3","kind":"IPPool","metadata":{"name":"a"},"spec":{"cidr":"10.0.0.0/8","nodeSelector":"all()"}}` + "\n"
+	for name, in := range map[string]string{"json": strings.Repeat(object, 1000), "yaml": strings.Repeat("---\n"+object, 1000)} {
+		b.Run(name, func(b *testing.B) {
+			b.SetBytes(int64(len(in)))
+			for b.Loop() {
+				if docs, err := DecodeAll("x.yaml", []byte(in)); err != nil || len(docs) != 1000 {
+					b.Fatal(len(docs), err)
+				}
+			}
+		})
+	}
+}
+
+func TestPrintedListIsReadAgain(t *testing.T) {
+	pools := []*IPPool{
+		{TypeMeta: typed("IPPool"), ObjectMeta: ObjectMeta{Name: "a"}, Spec: IPPoolSpec{CIDR: "10.0.0.0/8"}},
+		{TypeMeta: typed("IPPool"), ObjectMeta: ObjectMeta{Name: "b"}, Spec: IPPoolSpec{CIDR: "fd00::/64"}},
+	}
+	text, err := EncodeYAML(NewList("IPPool", "7", pools))
+	if err != nil {
+		t.Fatal(err)
+	}
+	docs, err := DecodeAll("-", text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []*IPPool
+	for _, d := range docs {
+		got = append(got, d.Object.(*IPPool))
+	}
+	if d := cmp.Diff(pools, got); d != "" {
+		t.Errorf("-want +got:\n%s", d)
+	}
+}
+
+func TestPrintedObjectsAreSafeForATerminal(t *testing.T) {
+	var all strings.Builder
+	for c := range rune(0x100) {
+		all.WriteRune(c)
+	}
+	all.WriteString("\u2028\u2029\u202e\ufeff")
+	o := &IPPool{TypeMeta: typed("IPPool"), ObjectMeta: ObjectMeta{Name: all.String(), Labels: map[string]string{all.String(): "\u009b31m"}}}
+	printed, err := EncodeYAML(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range string(printed) {
+		if c != '\n' && !unicode.IsPrint(c) && c != '\u00a0' {
+			t.Errorf("%U is printed as it is", c)
+		}
+	}
 }

@@ -1,12 +1,17 @@
 package v3
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"strconv"
+	"strings"
+	"unicode"
 
 	"sigs.k8s.io/yaml"
+	ordered "sigs.k8s.io/yaml/goyaml.v2"
 )
 
 // Encode returns an object as it is stored: JSON on one line.
@@ -41,13 +46,76 @@ func DecodeStored(data []byte) (Object, error) {
 var ErrUnknownKind = errors.New("unknown kind")
 
 // EncodeYAML returns an object, or a list of them, as YAML with its keys
-// sorted.
+// sorted. Control characters come out escaped, so a terminal may see it.
 func EncodeYAML(v any) ([]byte, error) {
-	b, err := yaml.Marshal(v)
+	b, err := json.Marshal(v)
 	if err != nil {
 		return nil, fmt.Errorf("encode as YAML: %w", err)
 	}
-	return b, nil
+	// The library's own way takes the JSON for YAML, which it is not quite:
+	// JSON leaves some characters unescaped that YAML refuses or folds.
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.UseNumber()
+	var generic any
+	if err := d.Decode(&generic); err != nil {
+		return nil, fmt.Errorf("encode as YAML: %w", err)
+	}
+	if b, err = ordered.Marshal(forYAML(generic)); err != nil {
+		return nil, fmt.Errorf("encode as YAML: %w", err)
+	}
+	return hidden.ReplaceAll(b, []byte(`\U$1`)), nil
+}
+
+// hidden is how a rune that forYAML has hidden comes out.
+var hidden = regexp.MustCompile(`\\x01([0-9a-f]{8})\\x02`)
+
+// hide puts runes that steer a terminal, such as a change of writing direction,
+// between two control characters: the library escapes those, not these.
+func hide(s string) string {
+	steers := func(c rune) bool { return c == 1 || unicode.Is(unicode.Cf, c) }
+	if strings.IndexFunc(s, steers) < 0 {
+		return s
+	}
+	var b strings.Builder
+	for _, c := range s {
+		if steers(c) {
+			fmt.Fprintf(&b, "\x01%08x\x02", c)
+		} else {
+			b.WriteRune(c)
+		}
+	}
+	return b.String()
+}
+
+// forYAML turns the numbers below v into Go's, whole ones without loss, and
+// hides runes in text.
+func forYAML(v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		m := make(map[string]any, len(v))
+		for k := range v {
+			m[hide(k)] = forYAML(v[k])
+		}
+		return m
+	case []any:
+		for i := range v {
+			v[i] = forYAML(v[i])
+		}
+	case string:
+		return hide(v)
+	case json.Number:
+		if n, err := strconv.ParseInt(v.String(), 10, 64); err == nil {
+			return n
+		}
+		if n, err := strconv.ParseUint(v.String(), 10, 64); err == nil {
+			return n
+		}
+		if n, err := v.Float64(); err == nil {
+			return n
+		}
+		return v.String()
+	}
+	return v
 }
 
 // YAMLToJSON turns any YAML into JSON, for files that hold no object, such as a

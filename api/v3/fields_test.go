@@ -1,6 +1,9 @@
 package v3
 
 import (
+	"encoding/json"
+	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -80,5 +83,34 @@ func TestFieldsNamesEveryFieldOnce(t *testing.T) {
 	}
 	if len(missing) > 0 {
 		t.Errorf("missing %v", missing)
+	}
+}
+
+func TestTagsAgreeWithDefaults(t *testing.T) {
+	for _, k := range Kinds() {
+		o := k.New()
+		o.Meta().Name = DefaultName
+		Default(o)
+		for _, f := range fieldsOf(reflect.TypeOf(o).Elem()) {
+			if f.name != "spec" {
+				continue
+			}
+			spec := reflect.ValueOf(o).Elem().FieldByIndex(f.index)
+			for _, f := range fieldsOf(spec.Type()) {
+				v, tag := spec.FieldByIndex(f.index), f.tag.Get("default")
+				inner, _ := innermost(f.typ)
+				if v.IsZero() || inner.Kind() == reflect.Struct && !isScalar(inner) {
+					continue
+				}
+				written, err := json.Marshal(v.Interface())
+				if err != nil {
+					t.Fatal(err)
+				}
+				want := strings.NewReplacer(`"`, "", ",", ", ").Replace(string(written))
+				if got, _, _ := strings.Cut(tag, " ("); got != want && tag != "by the rules present" {
+					t.Errorf("%s.spec.%s: Default writes %s, the tag says %q", k.Kind, f.name, written, tag)
+				}
+			}
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package v3
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -113,22 +114,25 @@ func indexed(path string, i int) string { return path + "[" + strconv.Itoa(i) + 
 // jsonTrees reads one JSON value after another. The lines of what was read are
 // in lines; an error says the line.
 func jsonTrees(data []byte) (trees []*tree, lines []int, err error) {
-	d := json.NewDecoder(strings.NewReader(string(data)))
+	d := json.NewDecoder(bytes.NewReader(data))
 	d.UseNumber()
-	line := func(offset int64) int { return 1 + strings.Count(string(data[:offset]), "\n") }
+	at, line := 0, 1 // counted on from value to value
 	for {
-		start := d.InputOffset()
-		for int(start) < len(data) && strings.IndexByte(" \t\r\n", data[start]) >= 0 {
+		start := int(d.InputOffset())
+		for start < len(data) && strings.IndexByte(" \t\r\n", data[start]) >= 0 {
 			start++
 		}
 		t, err := jsonTree(d, 0)
-		if errors.Is(err, io.EOF) && int(start) >= len(data) {
+		if errors.Is(err, io.EOF) && start >= len(data) {
 			return trees, lines, nil
 		}
 		if err != nil {
-			return trees, lines, fmt.Errorf("line %d: %w", line(d.InputOffset()), cause(err))
+			line = 1 + bytes.Count(data[:d.InputOffset()], []byte("\n"))
+			return trees, lines, fmt.Errorf("line %d: %w", line, cause(err))
 		}
-		trees, lines = append(trees, t), append(lines, line(start))
+		line += bytes.Count(data[at:start], []byte("\n"))
+		at = start
+		trees, lines = append(trees, t), append(lines, line)
 	}
 }
 

@@ -113,6 +113,10 @@ func (w *walker) assignMap(t *tree, v reflect.Value, path string) {
 	}
 	v.Set(reflect.MakeMap(v.Type()))
 	for i, key := range t.keys {
+		if key == "<<" {
+			w.errs = append(w.errs, FieldError{Path: dotted(path, key), Rule: "cannot be a key: it means a merge to YAML"})
+			continue
+		}
 		e := reflect.New(v.Type().Elem()).Elem()
 		w.assign(t.items[i], e, dotted(path, key))
 		v.SetMapIndex(reflect.ValueOf(key), e)
