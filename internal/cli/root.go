@@ -16,6 +16,7 @@ type Env struct {
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer
 	Getenv         func(string) string
+	Environ        func() []string
 	Terminal       bool   // standard output is a terminal
 	Executable     string // path of this program, for the programs it starts
 	Build          string // version and commit

@@ -117,7 +117,7 @@ func (s *Supervisor) startStore(ctx context.Context) error {
 		return nil
 	}
 	srv, err := embedded.Start(ctx, embedded.Config{
-		DataDir: dir(s.topo.Name) + "/etcd", Socket: etcdSocket(s.topo.Name), UnsafeNoFsync: !s.topo.Fsync, FastStart: true, Log: s.log,
+		Dir: dir(s.topo.Name) + "/etcd", Socket: etcdSocket(s.topo.Name), UnsafeNoFsync: !s.topo.Fsync, Log: s.log,
 	})
 	if err != nil {
 		return fmt.Errorf("start the datastore: %w", err)

@@ -1,0 +1,224 @@
+// Package agent is the program that runs on every host: it turns what the
+// datastore says into what the kernel and the BGP speaker do, and sets up
+// workloads for whoever asks on its socket. Read Run to know what it is.
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"github.com/brindle-net/brindle/internal/agentapi"
+	"github.com/brindle-net/brindle/internal/bgp"
+	"github.com/brindle-net/brindle/internal/calc"
+	"github.com/brindle-net/brindle/internal/client"
+	"github.com/brindle-net/brindle/internal/desired"
+	"github.com/brindle-net/brindle/internal/feed"
+	"github.com/brindle-net/brindle/internal/health"
+	"github.com/brindle-net/brindle/internal/ipam"
+	"github.com/brindle-net/brindle/internal/kernel"
+	"github.com/brindle-net/brindle/internal/model"
+	"github.com/brindle-net/brindle/internal/store"
+	"github.com/brindle-net/brindle/internal/workload"
+)
+
+// Config is what an agent needs to know before it can read the datastore.
+type Config struct {
+	Node     string
+	Build    string
+	Driver   store.Driver
+	Socket   string // of the workload API
+	StateDir string // survives a restart of the host: the queue of removals
+	RunDir   string // does not
+	Register Registration
+	Prefix   string   // of workload interfaces
+	MTUIface string   // pattern of the interfaces whose MTU counts
+	Listen   []string // addresses of health and metrics; empty: none
+	Settings model.Settings
+	HoldTime time.Duration // of BGP sessions; 0: the default
+	Log      *slog.Logger
+}
+
+// agent is one running agent.
+type agent struct {
+	cfg      Config
+	log      *slog.Logger
+	client   *client.Client
+	kernel   *kernel.Kernel
+	speaker  *bgp.Server
+	tables   *tables
+	tracker  *tracker
+	notices  *notices
+	feed     feed.Status
+	health   *health.Health
+	workload *workload.Manager
+
+	registered atomic.Pointer[registered]
+	inSync     atomic.Bool
+	mtu        atomic.Int64
+	beat       atomic.Int64 // when the core last took a batch or was idle, Unix seconds
+}
+
+// Run runs the agent of one host until ctx ends. What it programmed stays: a
+// host forwards packets with or without its agent.
+func Run(ctx context.Context, cfg Config) error {
+	k, err := kernel.Open(kernel.Config{})
+	if err != nil {
+		return fmt.Errorf("open the kernel's network stack: %w", err)
+	}
+	defer k.Close()
+	l, err := listenSocket(cfg.Socket)
+	if err != nil {
+		return err
+	}
+	a := &agent{
+		cfg: cfg, log: cfg.Log, client: client.New(cfg.Driver, client.Config{}), kernel: k,
+		tracker: newTracker(), notices: newNotices(),
+	}
+	a.speaker = bgp.New(bgp.Config{
+		Log: cfg.Log, HoldTime: cfg.HoldTime,
+		Learned:       func(p desired.Patch[desired.RouteKey, desired.Route]) { a.tables.learned.Want(p) },
+		LearnedInSync: func() { a.tables.learned.InSync() },
+	})
+	a.tables = newTables(k, a.speaker, cfg.Log)
+	a.health = health.New(health.Config{Checks: a.checks(), Samples: a.samples, Alive: a.alive, Log: cfg.Log})
+	cache := ipam.NewCache(cfg.Driver)
+	a.workload = workload.New(workload.Config{
+		Node: cfg.Node, Prefix: cfg.Prefix, Client: a.client, Wires: k, MTU: func() int { return int(a.mtu.Load()) },
+		IPAM:  ipam.New(ipam.Config{Driver: cfg.Driver, Settings: cache.Settings}),
+		Ready: a.readyForWorkloads, Programmed: a.programmed, Queue: cfg.StateDir + "/queue", Log: cfg.Log,
+	})
+	a.measureMTU()
+
+	g, ctx := newGroup(ctx) // every goroutine of the agent starts here
+	for _, t := range a.tables.all() {
+		g.start(t.name, func() error { return t.loop.Run(ctx) })
+	}
+	g.start("speaker", func() error { return a.speaker.Run(ctx) })
+	g.start("drift", func() error { return a.watchDrift(ctx) })
+	g.start("feed", func() error { return a.follow(ctx) })
+	g.start("ipam", func() error { return cache.Run(ctx) })
+	g.start("register", func() error { return a.register(ctx) })
+	g.start("health", func() error { return a.health.Run(ctx, time.Second) })
+	g.start("mtu", func() error { return a.watchMTU(ctx) })
+	g.start("socket", func() error { return serveHTTP(ctx, l, a.routes()) })
+	for _, addr := range cfg.Listen {
+		g.start("health listener", func() error { return a.listen(ctx, addr) })
+	}
+	return g.wait()
+}
+
+// follow feeds the core and hands what it wants to the tables.
+func (a *agent) follow(ctx context.Context) error {
+	core := calc.New(a.cfg.Settings)
+	return feed.Run(ctx, feed.Config{Driver: a.cfg.Driver, Node: a.cfg.Node, Log: a.log, Status: &a.feed}, func(b feed.Batch) {
+		u := core.Apply(b.Events)
+		a.notices.note(u.Notices)
+		a.tables.want(u)
+		a.tracker.note(u.Routes)
+		if !b.InSync {
+			return
+		}
+		a.tables.inSync()
+		s := core.State()
+		a.speaker.InSync(keys(s.Peers), keys(s.Paths), keys(s.Imports))
+		a.inSync.Store(true)
+		a.log.InfoContext(ctx, "in sync with the datastore", "workloads", len(s.Links), "peers", len(s.Peers))
+		if err := a.workload.DrainQueue(ctx); err != nil {
+			a.log.WarnContext(ctx, "queued removals are not all done", "err", err)
+		}
+	})
+}
+
+func keys[K comparable, V any](m map[K]V) []K {
+	out := make([]K, 0, len(m))
+	for k := range m {
+		out = append(out, k)
+	}
+	return out
+}
+
+// programmed waits until the core wants the addresses behind the interface
+// and the kernel has been seen to have them there.
+func (a *agent) programmed(ctx context.Context, iface string, addrs []netip.Addr) error {
+	if err := a.tracker.wanted(ctx, iface, addrs); err != nil {
+		return err
+	}
+	var keys []desired.RouteKey
+	for _, addr := range addrs {
+		keys = append(keys, a.routeKey(addr))
+	}
+	if err := a.tables.links.WaitApplied(ctx, iface); err != nil {
+		return fmt.Errorf("link %s: %w", iface, err)
+	}
+	if err := a.tables.routes.WaitApplied(ctx, keys...); err != nil {
+		return fmt.Errorf("routes of %s: %w", iface, err)
+	}
+	return nil
+}
+
+// routeKey is the route of one local address.
+func (a *agent) routeKey(addr netip.Addr) desired.RouteKey {
+	priority := a.cfg.Settings.Priority4
+	if addr.Is6() {
+		priority = a.cfg.Settings.Priority6
+	}
+	if priority == 0 {
+		priority = desired.DefaultPriority
+	}
+	return desired.RouteKey{Table: desired.MainTable, Prefix: netip.PrefixFrom(addr, addr.BitLen()), Priority: priority}
+}
+
+// readyForWorkloads says why no workload can be set up now.
+func (a *agent) readyForWorkloads() error {
+	switch {
+	case a.registered.Load() == nil:
+		return errors.New("the agent has not registered its node yet: see `brindle node status`")
+	case !a.inSync.Load():
+		return errors.New("the agent is not in sync with the datastore yet: see `brindle node status`")
+	}
+	return a.notices.blocked(desired.ConditionDatastore)
+}
+
+// watchDrift tells the loops when somebody else changed the kernel.
+func (a *agent) watchDrift(ctx context.Context) error {
+	return a.kernel.Watch(ctx, func(d kernel.Drift) {
+		for _, x := range []struct {
+			changed bool
+			loop    looper
+		}{
+			{d.Links, a.tables.links}, {d.Addresses, a.tables.addresses}, {d.Routes, a.tables.routes},
+			{d.Routes, a.tables.learned}, {d.Rules, a.tables.rules}, {d.Neighbours, a.tables.neighbours}, {d.Links, a.tables.sysctls},
+		} {
+			if x.changed {
+				x.loop.Drift()
+			}
+		}
+	})
+}
+
+// routes is everything that the socket serves.
+func (a *agent) routes() http.Handler {
+	mux := http.NewServeMux()
+	a.workload.Register(mux)
+	mux.HandleFunc("GET "+agentapi.PathStatus, func(w http.ResponseWriter, r *http.Request) { writeJSON(w, a.status(r.Context())) })
+	mux.HandleFunc("GET "+agentapi.PathRoutes, func(w http.ResponseWriter, r *http.Request) { writeJSON(w, a.bgpRoutes(r.Context())) })
+	mux.Handle("/", a.health.Handler())
+	return mux
+}
+
+// listen serves health and metrics on one TCP address.
+func (a *agent) listen(ctx context.Context, addr string) error {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", addr)
+	if err != nil {
+		return fmt.Errorf("listen for health and metrics: %w", err)
+	}
+	return serveHTTP(ctx, l, a.health.Handler())
+}

@@ -1,0 +1,179 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/brindle-net/brindle/internal/desired"
+	"github.com/brindle-net/brindle/internal/health"
+)
+
+// notices keeps what the core has to say to people.
+type notices struct {
+	mu  sync.Mutex // guards everything below
+	all map[desired.NoticeKey]desired.Notice
+}
+
+func newNotices() *notices { return &notices{all: map[desired.NoticeKey]desired.Notice{}} }
+
+func (n *notices) note(p desired.Patch[desired.NoticeKey, desired.Notice]) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	p.Play(n.all)
+}
+
+// of returns the notices of one condition, blocking ones first.
+func (n *notices) of(condition string) (blocking, other []string, reason string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	ks := slices.SortedFunc(maps.Keys(n.all), func(a, b desired.NoticeKey) int { return strings.Compare(a.Object, b.Object) })
+	for _, k := range ks {
+		v := n.all[k]
+		if k.Condition != condition {
+			continue
+		}
+		text := k.Object + " " + v.Message
+		if !v.Blocking {
+			other = append(other, text)
+			continue
+		}
+		blocking = append(blocking, text)
+		if reason == "" {
+			reason = v.Reason
+		}
+	}
+	return blocking, other, reason
+}
+
+// blocked returns the blocking notices of one condition as an error.
+func (n *notices) blocked(condition string) error {
+	blocking, _, _ := n.of(condition)
+	if len(blocking) == 0 {
+		return nil
+	}
+	return errors.New(strings.Join(blocking, "; "))
+}
+
+// checks are the four conditions of an agent.
+func (a *agent) checks() []health.Check {
+	return []health.Check{
+		{Type: health.Datastore, Eval: a.checkDatastore}, {Type: health.Kernel, Eval: a.checkKernel},
+		{Type: health.Policy, Eval: a.checkPolicy}, {Type: health.Routing, Eval: a.checkRouting},
+	}
+}
+
+// verdict makes the verdict of a condition whose own check passed: the core's
+// notices may still block it.
+func (a *agent) verdict(condition, reason, message string) health.Verdict {
+	blocking, other, why := a.notices.of(condition)
+	if len(blocking) > 0 {
+		return health.Verdict{Reason: why, Message: strings.Join(blocking, "; ")}
+	}
+	if len(other) > 0 {
+		message = strings.Join(other, "; ")
+	}
+	return health.Verdict{OK: true, Reason: reason, Message: message}
+}
+
+func (a *agent) checkDatastore() health.Verdict {
+	s := a.feed.State()
+	switch {
+	case !s.InSync:
+		why := "the first read is under way"
+		if s.LastError != nil {
+			why = s.LastError.Error()
+		}
+		return health.Verdict{Reason: "NotInSync", Message: why}
+	case !s.Connected:
+		return health.Verdict{Reason: "Disconnected", Message: fmt.Sprintf(
+			"out of sight for %s, forwarding goes on as it was: %v", s.Age(time.Now()).Round(time.Second), s.LastError)}
+	}
+	if r := a.registered.Load(); r == nil {
+		return health.Verdict{Reason: "NotRegistered", Message: a.registrationProblem()}
+	}
+	return a.verdict(health.Datastore, "InSync", "")
+}
+
+func (a *agent) checkKernel() health.Verdict {
+	if !a.inSync.Load() {
+		return health.Verdict{Reason: "NotProgrammed", Message: "waiting for the datastore; what was programmed before stays"}
+	}
+	for _, t := range a.tables.kernelTables() {
+		if err := t.loop.Err(); err != nil {
+			return health.Verdict{Reason: "NotProgrammed", Message: t.name + ": " + err.Error()}
+		}
+	}
+	return a.verdict(health.Kernel, "Programmed", "")
+}
+
+// checkPolicy holds as long as no policy selects an endpoint here: this
+// version enforces none, and says so.
+func (a *agent) checkPolicy() health.Verdict {
+	if !a.inSync.Load() {
+		return health.Verdict{Reason: "NotInSync", Message: "waiting for the datastore"}
+	}
+	return a.verdict(health.Policy, "NoPolicy", "")
+}
+
+func (a *agent) checkRouting() health.Verdict {
+	if !a.inSync.Load() {
+		return health.Verdict{Reason: "NotInSync", Message: "waiting for the datastore"}
+	}
+	for _, t := range a.tables.all()[7:] {
+		if err := t.loop.Err(); err != nil {
+			return health.Verdict{Reason: "SpeakerFailed", Message: t.name + ": " + err.Error()}
+		}
+	}
+	sessions, err := a.speaker.Summary()
+	if err != nil {
+		return health.Verdict{Reason: "SpeakerFailed", Message: err.Error()}
+	}
+	var down []string
+	for _, s := range sessions {
+		switch {
+		case s.State != "Established":
+			down = append(down, fmt.Sprintf("%s (%s) is %s %s", s.Name, s.Key.Addr, s.State, s.LastError))
+		case !s.EndOfRIBReceived || !s.EndOfRIBSent:
+			down = append(down, fmt.Sprintf("%s (%s) waits for End-of-RIB", s.Name, s.Key.Addr))
+		}
+	}
+	if len(down) > 0 {
+		return health.Verdict{Reason: "SessionsDown", Message: fmt.Sprintf("%d of %d sessions: %s", len(down), len(sessions), strings.Join(down, "; "))}
+	}
+	return a.verdict(health.Routing, "SessionsUp", fmt.Sprintf("%d sessions", len(sessions)))
+}
+
+// alive says whether the loops still turn. A loop that is blocked for this
+// long will not come back by itself.
+func (a *agent) alive() error {
+	for _, t := range a.tables.all() {
+		if s := t.loop.Stats(); s.Stuck(time.Now()) {
+			return fmt.Errorf("the loop of table %s is stuck", t.name)
+		}
+	}
+	return nil
+}
+
+// samples are the agent's metrics.
+func (a *agent) samples() []health.Sample {
+	var out []health.Sample
+	for _, t := range a.tables.all() {
+		s, table := t.loop.Stats(), map[string]string{"table": t.name}
+		out = append(out,
+			health.Sample{Name: "brindle_table_entries", Help: "Entries wanted.", Labels: table, Value: float64(s.Wanted)},
+			health.Sample{Name: "brindle_table_failing", Help: "Entries that cannot be programmed.", Labels: table, Value: float64(s.Failing)},
+			health.Sample{Name: "brindle_table_changes_total", Help: "Entries set or deleted.", Labels: table, Value: float64(s.Changes), Counter: true},
+			health.Sample{Name: "brindle_table_repairs_total", Help: "Entries that others changed and we put right.", Labels: table, Value: float64(s.Repairs), Counter: true},
+			health.Sample{Name: "brindle_table_passes_total", Help: "Passes over the table.", Labels: table, Value: float64(s.Passes), Counter: true},
+		)
+	}
+	st := a.feed.State()
+	return append(out,
+		health.Sample{Name: "brindle_datastore_age_seconds", Help: "How old what we know of the datastore may be.", Value: st.Age(time.Now()).Seconds()},
+		health.Sample{Name: "brindle_workload_mtu_bytes", Help: "MTU of new workload interfaces.", Value: float64(a.mtu.Load())})
+}

@@ -1,0 +1,83 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/brindle-net/brindle/internal/agentapi"
+	"github.com/brindle-net/brindle/internal/bgp"
+)
+
+// status is what the agent says of itself.
+func (a *agent) status(ctx context.Context) agentapi.Status {
+	st := agentapi.Status{
+		Version: agentapi.Version, Build: a.cfg.Build, Node: a.cfg.Node, MTU: int(a.mtu.Load()),
+		Addresses: []string{}, Sessions: []agentapi.Session{}, Workloads: a.tables.links.Stats().Wanted,
+	}
+	st.Ready, st.Conditions = a.health.Ready()
+	if r := a.registered.Load(); r != nil {
+		for _, p := range r.addresses() {
+			st.Addresses = append(st.Addresses, p.String())
+		}
+		st.ASNumber = r.as
+	}
+	sessions, err := a.speaker.Sessions(ctx)
+	if err != nil {
+		a.log.WarnContext(ctx, "bgp sessions not read", "err", err)
+		return st
+	}
+	for _, s := range sessions {
+		st.Sessions = append(st.Sessions, agentapi.Session{
+			Peer: s.Key.Addr.String(), Name: s.Name, AS: s.AS, State: s.State, Since: s.Since.UTC().Format(time.RFC3339),
+			Mesh: s.Mesh, GracefulRestart: s.GracefulRestart, Capabilities: s.Capabilities,
+			EndOfRIB: s.EndOfRIBReceived && s.EndOfRIBSent, Received: s.Received, Accepted: s.Accepted,
+			Advertised: s.Advertised, LastError: s.LastError,
+		})
+	}
+	return st
+}
+
+// bgpRoutes lists what every peer sent and is sent.
+func (a *agent) bgpRoutes(ctx context.Context) agentapi.Routes {
+	out := agentapi.Routes{Learned: []agentapi.BGPRoute{}, Announced: []agentapi.BGPRoute{}}
+	sessions, err := a.speaker.Sessions(ctx)
+	if err != nil {
+		a.log.WarnContext(ctx, "bgp sessions not read", "err", err)
+		return out
+	}
+	for _, s := range sessions {
+		in, sent, err := a.speaker.Routes(ctx, s.Key)
+		if err != nil {
+			a.log.WarnContext(ctx, "bgp routes not read", "peer", s.Name, "err", err)
+			continue
+		}
+		for _, r := range in {
+			out.Learned = append(out.Learned, bgpRoute(r, s.Key.Addr.String()))
+		}
+		for _, r := range sent {
+			out.Announced = append(out.Announced, bgpRoute(r, s.Key.Addr.String()))
+		}
+	}
+	return out
+}
+
+func bgpRoute(r bgp.Route, peer string) agentapi.BGPRoute {
+	b := agentapi.BGPRoute{
+		Prefix: r.Prefix.String(), Peer: peer, NextHop: r.NextHop.String(), Stale: r.Stale, Refused: r.Refused,
+	}
+	for _, f := range strings.Fields(r.ASPath) {
+		if n, err := strconv.ParseUint(f, 10, 32); err == nil {
+			b.ASPath = append(b.ASPath, uint32(n))
+		}
+	}
+	return b
+}
+
+func writeJSON(w http.ResponseWriter, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(v) // the asker has gone
+}

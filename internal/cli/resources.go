@@ -1,0 +1,257 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	v3 "github.com/brindle-net/brindle/api/v3"
+	"github.com/brindle-net/brindle/internal/client"
+	"github.com/brindle-net/brindle/internal/ipam"
+	"github.com/brindle-net/brindle/internal/store"
+)
+
+// session is a command's connection to the datastore.
+type session struct {
+	*client.Client
+	driver store.Driver
+	close  func() error
+}
+
+// connect opens the datastore for a command.
+func (d *datastoreFlags) connect(e *Env) (*session, error) {
+	driver, err := d.open(e)
+	if err != nil {
+		return nil, err
+	}
+	addresses := ipam.New(ipam.Config{Driver: driver})
+	c := client.New(driver, client.Config{ReleasePool: func(ctx context.Context, pool *v3.IPPool) error {
+		return addresses.ReleasePoolAffinities(ctx, pool)
+	}})
+	return &session{Client: c, driver: driver, close: driver.Close}, nil
+}
+
+// fileFlags say which files to read.
+type fileFlags struct {
+	names     []string
+	recursive bool
+	skipEmpty bool
+	namespace string
+}
+
+func (f *fileFlags) add(c *cobra.Command) {
+	c.Flags().StringArrayVarP(&f.names, "filename", "f", nil, "file, folder or - for standard input; again for more")
+	c.Flags().BoolVarP(&f.recursive, "recursive", "R", false, "folders with all that is below them")
+	c.Flags().BoolVar(&f.skipEmpty, "skip-empty", false, "no error when there is no resource in the files")
+	c.Flags().StringVarP(&f.namespace, "namespace", "n", "", "namespace of resources that have none in the file (default \"default\")")
+}
+
+// read decodes every file whole. All faults of all files are told at once.
+func (f *fileFlags) read(e *Env) ([]v3.Document, error) {
+	if len(f.names) == 0 {
+		return nil, errors.New("no file given: use -f FILE, -f FOLDER or -f - for standard input")
+	}
+	var docs []v3.Document
+	var errs []error
+	for _, name := range f.names {
+		got, err := f.readOne(e, name)
+		docs, errs = append(docs, got...), append(errs, err)
+	}
+	errs = append(errs, f.placeNamespaces(docs))
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	if len(docs) == 0 && !f.skipEmpty {
+		return nil, fmt.Errorf("no resources specified: there is none in %s", strings.Join(f.names, ", "))
+	}
+	return docs, nil
+}
+
+// readOne decodes one file, the files of one folder, or standard input.
+func (f *fileFlags) readOne(e *Env, name string) ([]v3.Document, error) {
+	if name == "-" {
+		data, err := io.ReadAll(e.Stdin)
+		if err != nil {
+			return nil, fmt.Errorf("read standard input: %w", err)
+		}
+		return v3.DecodeAll("standard input", data)
+	}
+	info, err := os.Stat(name)
+	if err != nil {
+		return nil, err
+	}
+	files := []string{name}
+	if info.IsDir() {
+		if files, err = f.filesIn(name); err != nil {
+			return nil, err
+		}
+	}
+	var docs []v3.Document
+	var errs []error
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		got, err := v3.DecodeAll(file, data)
+		docs, errs = append(docs, got...), append(errs, err)
+	}
+	return docs, errors.Join(errs...)
+}
+
+// filesIn lists the resource files of a folder, sorted.
+func (f *fileFlags) filesIn(folder string) ([]string, error) {
+	var files []string
+	err := filepath.WalkDir(folder, func(path string, d os.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && path != folder && !f.recursive:
+			return filepath.SkipDir
+		case !d.IsDir() && slices.Contains([]string{".yaml", ".yml", ".json"}, filepath.Ext(path)):
+			files = append(files, path)
+		}
+		return nil
+	})
+	return files, err
+}
+
+// placeNamespaces gives every object of a namespaced kind its namespace.
+func (f *fileFlags) placeNamespaces(docs []v3.Document) error {
+	var all v3.DocumentErrors
+	for _, d := range docs {
+		m := d.Object.Meta()
+		kind, ok := v3.LookupKind(d.Object.Type().Kind)
+		if !ok {
+			continue
+		}
+		switch {
+		case !kind.Namespaced && m.Namespace != "":
+			all = append(all, d.Errors(v3.FieldErrors{{Path: "metadata.namespace", Value: m.Namespace, Rule: kind.Kind + " belongs to no namespace", Hint: "leave it out"}})...)
+		case !kind.Namespaced:
+		case m.Namespace == "" && f.namespace == "":
+			m.Namespace = "default"
+		case m.Namespace == "":
+			m.Namespace = f.namespace
+		case f.namespace != "" && m.Namespace != f.namespace:
+			all = append(all, d.Errors(v3.FieldErrors{{Path: "metadata.namespace", Value: m.Namespace, Rule: "differs from -n " + f.namespace, Hint: "give one of the two"}})...)
+		}
+	}
+	return all.Err()
+}
+
+// check validates every object by itself and all of them against each other
+// and what is stored, before anything is written. db may be nil: then only
+// what needs no datastore is checked.
+func check(ctx context.Context, db *client.Client, docs []v3.Document) error {
+	var all v3.DocumentErrors
+	for _, d := range docs {
+		all = append(all, d.Errors(v3.Validate(d.Object))...)
+	}
+	if len(all) > 0 {
+		return all
+	}
+	for _, d := range docs {
+		v3.Default(d.Object)
+	}
+	var world v3.World = noWorld{}
+	if db != nil {
+		world = &storedWorld{ctx: ctx, db: db}
+	}
+	objects := make([]v3.Object, len(docs))
+	for i, d := range docs {
+		objects[i] = d.Object
+	}
+	for i, wrong := range v3.ValidateSet(objects, world) {
+		all = append(all, docs[i].Errors(wrong)...)
+	}
+	if w, ok := world.(*storedWorld); ok && w.err != nil {
+		return w.err
+	}
+	return all.Err()
+}
+
+// noWorld is a datastore with nothing in it but what always exists.
+type noWorld struct{}
+
+// List returns the built-in tiers.
+func (noWorld) List(kind string) []v3.Object {
+	var out []v3.Object
+	if kind == "Tier" {
+		for _, t := range v3.BuiltInTiers() {
+			out = append(out, t)
+		}
+	}
+	return out
+}
+
+// storedWorld reads the datastore, each kind once.
+type storedWorld struct {
+	ctx  context.Context
+	db   *client.Client
+	seen map[string][]v3.Object
+	err  error
+}
+
+// List returns what is stored of a kind.
+func (w *storedWorld) List(kind string) []v3.Object {
+	if list, ok := w.seen[kind]; ok {
+		return list
+	}
+	k, ok := v3.LookupKind(kind)
+	if !ok {
+		return nil
+	}
+	list, err := w.db.List(w.ctx, k, "")
+	if err != nil && !errors.Is(err, client.ErrUnreadable) {
+		w.err = err
+		return nil
+	}
+	if w.seen == nil {
+		w.seen = map[string][]v3.Object{}
+	}
+	w.seen[kind] = list.Objects
+	return list.Objects
+}
+
+// lookUpKind finds a kind by any of its names; a mistyped one is answered with
+// the nearest.
+func lookUpKind(name string) (v3.KindInfo, error) {
+	if k, ok := v3.LookupKind(name); ok {
+		return k, nil
+	}
+	if s := v3.SuggestKind(name); s != "" {
+		return v3.KindInfo{}, fmt.Errorf("there is no kind %q: did you mean %s?", clean(name), s)
+	}
+	return v3.KindInfo{}, fmt.Errorf("there is no kind %q: see `brindle kinds`", clean(name))
+}
+
+// titled is an object's kind and name for messages.
+func titled(kind v3.KindInfo, namespace, name string) string {
+	if kind.Namespaced {
+		name = namespace + "/" + name
+	}
+	return kind.Kind + "(" + name + ")"
+}
+
+// completeKinds offers the kinds' names to a shell.
+func completeKinds(_ *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	var out []string
+	for _, k := range v3.Kinds() {
+		if strings.HasPrefix(k.Plural, strings.ToLower(prefix)) {
+			out = append(out, k.Plural)
+		}
+	}
+	return out, cobra.ShellCompDirectiveNoFileComp
+}
