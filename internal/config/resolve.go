@@ -1,0 +1,209 @@
+package config
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+
+	v3 "github.com/brindle-net/brindle/api/v3"
+)
+
+// Sources is everything that may say something about the settings of a host.
+// Of two that name the same parameter the later field here wins; of the
+// objects, "default" gives way to one that selects the host by its labels,
+// and that one to "node.NAME" (documented Calico precedence).
+type Sources struct {
+	Node    string            // name of this host's Node
+	Labels  map[string]string // of this host's Node
+	Objects []*v3.FelixConfiguration
+	File    map[string]string // see ParseFile
+	Env     []string          // "NAME=value", as os.Environ gives it
+	Flags   map[string]string // by parameter name
+}
+
+// Value is what one parameter came to, and who said so.
+type Value struct {
+	Name, Value, Source string
+}
+
+// Result is the outcome of Resolve.
+type Result struct {
+	Agent    Agent
+	Values   []Value  // every parameter, in the order of Params
+	Ignored  []Value  // what sources say that is known of Calico and not honoured here
+	Warnings []string // for people: unknown names, values that gave way to defaults
+}
+
+// Resolve works out the settings. A value that breaks its parameter's rule
+// gives way to the default with a warning, or is part of the error where
+// going on would do harm; the Result is as complete as it can be even then.
+func Resolve(s Sources) (Result, error) {
+	r := resolver{params: Params(), said: map[string]Value{}}
+	for _, o := range r.objects(s) {
+		r.object(o)
+	}
+	r.file(s.File)
+	r.env(s.Env)
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(s.Flags)) {
+		if !r.say(name, s.Flags[name], "flag --"+name, true) {
+			errs = append(errs, fmt.Errorf("flag --%s: is no parameter", name))
+		}
+	}
+	errs = append(errs, r.settle()...)
+	return r.out, errors.Join(errs...)
+}
+
+// resolver is one run of Resolve.
+type resolver struct {
+	params []Param
+	said   map[string]Value // by parameter name
+	out    Result
+}
+
+func (r *resolver) warn(format string, args ...any) {
+	r.out.Warnings = append(r.out.Warnings, fmt.Sprintf(format, args...))
+}
+
+// param finds a parameter by any of its spellings. Calico's older names of
+// intervals end in "Secs".
+func (r *resolver) param(name string) *Param {
+	want := normal(name)
+	for i := range r.params {
+		if n := normal(r.params[i].Name); want == n || want == n+"secs" {
+			return &r.params[i]
+		}
+	}
+	return nil
+}
+
+// say notes what a source says of a parameter; false if there is none of the
+// name. An empty value says nothing.
+func (r *resolver) say(name, value, source string, local bool) bool {
+	p := r.param(name)
+	switch {
+	case p == nil:
+		return false
+	case p.Local && !local:
+		r.warn("%s: %s can only be set on the host itself", source, p.Name)
+	case value != "":
+		r.said[p.Name] = Value{p.Name, value, source}
+	}
+	return true
+}
+
+// settle turns what was said into the settings.
+func (r *resolver) settle() []error {
+	var errs []error
+	for _, p := range r.params {
+		v, ok := r.said[p.Name]
+		if !ok {
+			v = Value{p.Name, p.Default, "default"}
+		}
+		raw := v.Value
+		if strings.EqualFold(raw, "none") && !canBeNone(p.Name) {
+			raw = "" // documented: the zero value
+		}
+		if err := p.set(&r.out.Agent, raw); err != nil {
+			wrong := fmt.Errorf("%s: %s: %q: must be %s", v.Source, p.Name, v.Value, p.Rule)
+			if !errors.Is(err, errRule) {
+				wrong = fmt.Errorf("%w (%v)", wrong, err)
+			}
+			if p.Fatal {
+				errs = append(errs, wrong)
+			} else {
+				r.warn("%v; the default %q is used", wrong, p.Default)
+			}
+			v = Value{p.Name, p.Default, "default"}
+			if err := p.set(&r.out.Agent, p.Default); err != nil {
+				errs = append(errs, fmt.Errorf("default of %s: %w", p.Name, err))
+			}
+		}
+		r.out.Values = append(r.out.Values, v)
+	}
+	return errs
+}
+
+// object notes what a FelixConfiguration says: its fields, then the
+// annotations that carry raw parameters.
+func (r *resolver) object(o *v3.FelixConfiguration) {
+	source := "FelixConfiguration " + o.Name
+	data, err := json.Marshal(o.Spec)
+	fields := map[string]any{}
+	if err == nil {
+		err = json.Unmarshal(data, &fields)
+	}
+	if err != nil {
+		r.warn("%s: cannot be read: %v", source, err)
+	}
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
+		value := plain(fields[name])
+		if name != "nodeSelector" && value != "" && !r.say(name, value, source, false) {
+			r.out.Ignored = append(r.out.Ignored, Value{name, value, source})
+		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(o.Annotations)) {
+		if name, ok := strings.CutPrefix(key, "config.projectcalico.org/"); ok {
+			r.foreign(name, o.Annotations[key], source+", annotation "+key, false)
+		}
+	}
+}
+
+// plain writes a value of a field as a source in text would.
+func plain(v any) string {
+	switch v := v.(type) {
+	case nil:
+		return ""
+	case string:
+		return v
+	case bool:
+		return strconv.FormatBool(v)
+	case float64:
+		return strconv.FormatFloat(v, 'f', -1, 64)
+	}
+	data, err := json.Marshal(v)
+	if err != nil {
+		return ""
+	}
+	return string(data)
+}
+
+// foreign notes what a source in text says, where names may be any of
+// Calico's and mistyped.
+func (r *resolver) foreign(name, value, source string, local bool) {
+	switch {
+	case r.say(name, value, source, local) || value == "" || datastoreParam(name):
+	case calicoParam(name):
+		r.out.Ignored = append(r.out.Ignored, Value{name, value, source})
+		r.warn("%s: is known and not honoured", source)
+	default:
+		r.warn("%s: is not known", source)
+	}
+}
+
+// calicoParam reports whether a name is a parameter of Calico's agent.
+func calicoParam(name string) bool {
+	want := strings.TrimSuffix(normal(name), "secs")
+	if strings.HasPrefix(want, "typha") || strings.HasPrefix(want, "ipinip") {
+		return true
+	}
+	t := reflect.TypeFor[v3.FelixConfigurationSpec]()
+	for i := range t.NumField() {
+		field, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
+		if n := normal(field); n == want || n == normal(name) {
+			return true
+		}
+	}
+	return false
+}
+
+// datastoreParam reports whether a name says how to reach the datastore,
+// which is read before there is a configuration.
+func datastoreParam(name string) bool {
+	return normal(name) == "datastoretype" || strings.HasPrefix(normal(name), "etcd")
+}
