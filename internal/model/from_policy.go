@@ -13,7 +13,13 @@ import (
 // staged reports whether an ID is that of a staged policy.
 func staged(id ID) bool { return id.Kind == KindPolicy && strings.HasPrefix(id.Name, "Staged") }
 
+// fromPolicy holds a policy to every rule of the API, also those about rules
+// that are not read here: who cannot be understood whole may be forbidding
+// something.
 func fromPolicy(id ID, o v3.Object) (Value, error) {
+	if err := v3.Validate(o).Err(); err != nil {
+		return nil, err
+	}
 	p := &Policy{ID: id, Title: id.String(), Staged: staged(id)}
 	var err error
 	switch o := o.(type) {

@@ -143,6 +143,8 @@ func TestFromObjectRefuses(t *testing.T) {
 		{"pool with host bits", `{"kind":"IPPool","metadata":{"name":"p"},"spec":{"cidr":"10.0.0.1/16"}}`, []string{"IPPool p", "spec.cidr"}},
 		{"IP in IP over IPv6", `{"kind":"IPPool","metadata":{"name":"p"},"spec":{"cidr":"fd00::/64","ipipMode":"Always"}}`, []string{"spec.ipipMode"}},
 		{"selector", `{"kind":"NetworkPolicy","metadata":{"name":"p","namespace":"ns"},"spec":{"selector":"a = 'b'"}}`, []string{"NetworkPolicy ns/p", "selector"}},
+		{"rule of a policy", `{"kind":"GlobalNetworkPolicy","metadata":{"name":"p"},"spec":{"ingress":[{"action":"Perhaps"}]}}`,
+			[]string{"GlobalNetworkPolicy p", "spec.ingress[0].action", "Perhaps"}},
 		{"peer address", `{"kind":"BGPPeer","metadata":{"name":"p"},"spec":{"peerIP":"10.0.0.1:0"}}`, []string{"BGPPeer p", "spec.peerIP", "10.0.0.1:0"}},
 		{"gateway of the other family", `{"kind":"BGPPeer","metadata":{"name":"p"},"spec":{"peerIP":"10.0.0.1","reachableBy":"fd00::1"}}`, []string{"spec.reachableBy"}},
 		{"community", `{"kind":"BGPConfiguration","metadata":{"name":"default"},"spec":{"prefixAdvertisements":[{"cidr":"10.0.0.0/8","communities":["nobody"]}]}}`,

@@ -14,7 +14,7 @@ import (
 	"github.com/brindle-net/brindle/internal/oracle"
 )
 
-const histories = 300
+const histories = 200
 
 // TestCoreAgreesWithOracle feeds random histories to the incremental core in
 // random batches and compares every state that it reaches with the slow
