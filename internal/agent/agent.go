@@ -11,6 +11,8 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -18,6 +20,7 @@ import (
 	"github.com/brindle-net/brindle/internal/bgp"
 	"github.com/brindle-net/brindle/internal/calc"
 	"github.com/brindle-net/brindle/internal/client"
+	"github.com/brindle-net/brindle/internal/config"
 	"github.com/brindle-net/brindle/internal/desired"
 	"github.com/brindle-net/brindle/internal/feed"
 	"github.com/brindle-net/brindle/internal/health"
@@ -28,21 +31,17 @@ import (
 	"github.com/brindle-net/brindle/internal/workload"
 )
 
-// Config is what an agent needs to know before it can read the datastore.
+// Config is what one run of the agent needs.
 type Config struct {
 	Node     string
 	Build    string
 	Driver   store.Driver
-	Socket   string // of the workload API
-	StateDir string // survives a restart of the host: the queue of removals
-	RunDir   string // does not
-	Register Registration
-	Prefix   string   // of workload interfaces
-	MTUIface string   // pattern of the interfaces whose MTU counts
-	Listen   []string // addresses of health and metrics; empty: none
-	Settings model.Settings
+	Settings config.Agent
 	HoldTime time.Duration // of BGP sessions; 0: the default
 	Log      *slog.Logger
+	// Changed returns when the settings have changed and the agent must start
+	// anew.
+	Changed func(ctx context.Context) error
 }
 
 // agent is one running agent.
@@ -73,7 +72,7 @@ func Run(ctx context.Context, cfg Config) error {
 		return fmt.Errorf("open the kernel's network stack: %w", err)
 	}
 	defer k.Close()
-	l, err := listenSocket(cfg.Socket)
+	l, err := listenSocket(cfg.Settings.Paths.Socket)
 	if err != nil {
 		return err
 	}
@@ -90,9 +89,9 @@ func Run(ctx context.Context, cfg Config) error {
 	a.health = health.New(health.Config{Checks: a.checks(), Samples: a.samples, Alive: a.alive, Log: cfg.Log})
 	cache := ipam.NewCache(cfg.Driver)
 	a.workload = workload.New(workload.Config{
-		Node: cfg.Node, Prefix: cfg.Prefix, Client: a.client, Wires: k, MTU: func() int { return int(a.mtu.Load()) },
+		Node: cfg.Node, Prefix: cfg.Settings.Interfaces.Prefixes[0], Client: a.client, Wires: k, MTU: func() int { return int(a.mtu.Load()) },
 		IPAM:  ipam.New(ipam.Config{Driver: cfg.Driver, Settings: cache.Settings}),
-		Ready: a.readyForWorkloads, Programmed: a.programmed, Queue: cfg.StateDir + "/queue", Log: cfg.Log,
+		Ready: a.readyForWorkloads, Programmed: a.programmed, Queue: cfg.Settings.Paths.StateDir + "/queue", Log: cfg.Log,
 	})
 	a.measureMTU()
 
@@ -108,7 +107,8 @@ func Run(ctx context.Context, cfg Config) error {
 	g.start("health", func() error { return a.health.Run(ctx, time.Second) })
 	g.start("mtu", func() error { return a.watchMTU(ctx) })
 	g.start("socket", func() error { return serveHTTP(ctx, l, a.routes()) })
-	for _, addr := range cfg.Listen {
+	g.start("settings", func() error { return cfg.Changed(ctx) })
+	for _, addr := range listenOn(cfg.Settings) {
 		g.start("health listener", func() error { return a.listen(ctx, addr) })
 	}
 	return g.wait()
@@ -116,7 +116,7 @@ func Run(ctx context.Context, cfg Config) error {
 
 // follow feeds the core and hands what it wants to the tables.
 func (a *agent) follow(ctx context.Context) error {
-	core := calc.New(a.cfg.Settings)
+	core := calc.New(coreSettings(a.cfg))
 	return feed.Run(ctx, feed.Config{Driver: a.cfg.Driver, Node: a.cfg.Node, Log: a.log, Status: &a.feed}, func(b feed.Batch) {
 		u := core.Apply(b.Events)
 		a.notices.note(u.Notices)
@@ -165,12 +165,9 @@ func (a *agent) programmed(ctx context.Context, iface string, addrs []netip.Addr
 
 // routeKey is the route of one local address.
 func (a *agent) routeKey(addr netip.Addr) desired.RouteKey {
-	priority := a.cfg.Settings.Priority4
+	priority := a.cfg.Settings.Routes.Priority4
 	if addr.Is6() {
-		priority = a.cfg.Settings.Priority6
-	}
-	if priority == 0 {
-		priority = desired.DefaultPriority
+		priority = a.cfg.Settings.Routes.Priority6
 	}
 	return desired.RouteKey{Table: desired.MainTable, Prefix: netip.PrefixFrom(addr, addr.BitLen()), Priority: priority}
 }
@@ -201,6 +198,28 @@ func (a *agent) watchDrift(ctx context.Context) error {
 			}
 		}
 	})
+}
+
+// coreSettings is what the core must know of the settings.
+func coreSettings(cfg Config) model.Settings {
+	s := cfg.Settings
+	return model.Settings{
+		Node: cfg.Node, RouterID: s.Startup.Router(cfg.Node), NoIPv6: !s.IPv6, NoForwarding: !s.Forwarding,
+		Priority4: s.Routes.Priority4, Priority6: s.Routes.Priority6,
+	}
+}
+
+// listenOn lists the addresses of health and metrics: one listener serves both
+// where they are the same.
+func listenOn(s config.Agent) []string {
+	var out []string
+	for _, l := range []config.Listener{s.Health, s.Metrics.Listener} {
+		addr := net.JoinHostPort(l.Host, strconv.Itoa(l.Port))
+		if l.Enabled && !slices.Contains(out, addr) {
+			out = append(out, addr)
+		}
+	}
+	return out
 }
 
 // routes is everything that the socket serves.

@@ -12,7 +12,7 @@ const mtuPeriod = 30 * time.Second
 // measureMTU finds the MTU of workload interfaces: that of the smallest
 // interface that counts.
 func (a *agent) measureMTU() {
-	mtu, err := a.kernel.HostMTU(a.cfg.MTUIface)
+	mtu, err := a.kernel.HostMTU(a.cfg.Settings.Interfaces.MTUPattern)
 	if err != nil {
 		a.log.Warn("mtu not measured", "err", err)
 		return

@@ -2,79 +2,75 @@ package cli
 
 import (
 	"fmt"
-	"log/slog"
-	"os"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/brindle-net/brindle/internal/agent"
-	"github.com/brindle-net/brindle/internal/agentapi"
 )
 
 // newAgent builds `brindle agent`.
 func newAgent(e *Env) *cobra.Command {
-	cfg := agent.Options{
-		Socket: agentapi.DefaultSocket, StateDir: "/var/lib/brindle", RunDir: "/run/brindle",
-		Health: "localhost:9099", LogLevel: "info",
-	}
 	var ds datastoreFlags
+	o := agent.Options{File: "/etc/brindle/agent.cfg"}
+	extra := []string{}
 	c := &cobra.Command{
 		Use: "agent", Short: "Run the agent of this host", GroupID: "run", Args: cobra.NoArgs,
 		Long: `The agent registers this host, turns what the datastore says into links, routes
 and BGP sessions, and sets up workloads for whoever asks on its socket. What it
 programmed stays when it stops: a host forwards packets with or without it.
 
-Environment variables that Calico users know are understood (NODENAME, IP, IP6,
-IP_AUTODETECTION_METHOD, AS, CALICO_ROUTER_ID, NO_DEFAULT_POOLS, FELIX_…,
-ETCD_…, DATASTORE_TYPE); flags come first.`,
+A setting comes from a flag, else from the environment (the names that Calico's
+users know are understood: NODENAME, IP, IP6, AS, FELIX_…), else from the file,
+else from FelixConfiguration objects, else it has its default. All of them are in
+docs/reference/parameters.md; --set names any.`,
 		RunE: func(c *cobra.Command, _ []string) error {
-			log, err := newLogger(e, cfg.LogLevel)
-			if err != nil {
-				return err
+			o.Flags = map[string]string{}
+			for flag, param := range agentParams() {
+				if f := c.Flags().Lookup(flag); f.Changed {
+					o.Flags[param] = f.Value.String()
+				}
+			}
+			for _, s := range extra {
+				name, value, ok := strings.Cut(s, "=")
+				if !ok {
+					return fmt.Errorf("--set %q: must be NAME=VALUE", s)
+				}
+				o.Flags[name] = value
 			}
 			driver, err := ds.open(e)
 			if err != nil {
 				return err
 			}
 			defer driver.Close()
-			cfg.Driver, cfg.Log, cfg.Build, cfg.Getenv, cfg.Environ = driver, log, e.Build, e.Getenv, e.Environ()
-			return agent.Start(c.Context(), cfg)
+			o.Driver, o.LogTo, o.Build, o.Env = driver, e.Stderr, e.Build, e.Environ()
+			return agent.Start(c.Context(), o)
 		},
 	}
 	ds.add(c)
 	f := c.Flags()
-	f.StringVar(&cfg.Node, "node", "", "name of this host (default: NODENAME, else the host name in lower case)")
-	f.StringVar(&cfg.Socket, "socket", cfg.Socket, "unix socket of the workload API")
-	f.StringVar(&cfg.StateDir, "state-dir", cfg.StateDir, "folder for what survives a restart of the host")
-	f.StringVar(&cfg.RunDir, "run-dir", cfg.RunDir, "folder for what does not")
-	f.StringVar(&cfg.IP4, "ip", "", "IPv4 address of this host: ADDRESS[/LENGTH], autodetect or none (default: IP, else autodetect)")
-	f.StringVar(&cfg.IP6, "ip6", "", "IPv6 address of this host, likewise (default: IP6, else autodetect)")
-	f.StringVar(&cfg.Method4, "ip-autodetection-method", "", "first-found, can-reach=…, interface=…, skip-interface=…, cidr=…")
-	f.StringVar(&cfg.Method6, "ip6-autodetection-method", "", "likewise for IPv6")
-	f.StringVar(&cfg.AS, "as", "", "AS number of this host (default: AS, else the cluster's)")
-	f.BoolVar(&cfg.NoDefaultPools, "no-default-pools", false, "do not create address pools when there are none")
-	f.StringVar(&cfg.Health, "health-address", cfg.Health, "where /healthz, /readyz and /metrics are served; empty: on the socket only")
-	f.StringVar(&cfg.LogLevel, "log-level", cfg.LogLevel, "debug, info, warn or error")
-	f.DurationVar(&cfg.HoldTime, "bgp-hold-time", 90*time.Second, "after how much silence a BGP peer is dead")
+	f.String("node", "", "name of this host (default: its own, in lower case)")
+	f.String("socket", "/run/brindle/agent.sock", "unix socket of the workload API")
+	f.String("state-dir", "/var/lib/brindle", "folder for what survives a restart of the host")
+	f.String("ip", "", "IPv4 address of this host: ADDRESS[/LENGTH], autodetect or none (default: that of its Node, else autodetect)")
+	f.String("ip6", "", "IPv6 address of this host, likewise (default: that of its Node)")
+	f.String("ip-autodetection-method", "first-found", "first-found, can-reach=…, interface=…, skip-interface=… or cidr=…")
+	f.String("ip6-autodetection-method", "first-found", "likewise for IPv6")
+	f.String("as", "", "AS number of this host (default: the cluster's)")
+	f.Bool("no-default-pools", false, "do not create address pools when there are none")
+	f.String("log-level", "Info", "Debug, Info, Warning or Error")
+	f.StringArrayVar(&extra, "set", nil, "any other parameter as NAME=VALUE; again for more")
+	f.StringVar(&o.File, "config-file", o.File, "configuration file")
+	f.DurationVar(&o.HoldTime, "bgp-hold-time", 90*time.Second, "after how much silence a BGP peer is dead")
 	return c
 }
 
-// newLogger writes structured lines to standard error.
-func newLogger(e *Env, level string) (*slog.Logger, error) {
-	var l slog.Level
-	if err := l.UnmarshalText([]byte(strings.ToUpper(level))); err != nil {
-		return nil, fmt.Errorf("--log-level %q: must be debug, info, warn or error", level)
+// agentParams maps flags to the parameters that they set.
+func agentParams() map[string]string {
+	return map[string]string{
+		"node": "nodename", "socket": "socket", "state-dir": "stateDir", "ip": "ip", "ip6": "ip6",
+		"ip-autodetection-method": "ipAutodetectionMethod", "ip6-autodetection-method": "ip6AutodetectionMethod",
+		"as": "asNumber", "no-default-pools": "noDefaultPools", "log-level": "logSeverityScreen",
 	}
-	return slog.New(slog.NewTextHandler(e.Stderr, &slog.HandlerOptions{Level: l})), nil
-}
-
-// hostName is the name that the kernel has for this host, in lower case.
-func hostName() string {
-	name, err := os.Hostname()
-	if err != nil {
-		return ""
-	}
-	return strings.ToLower(name)
 }

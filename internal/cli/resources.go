@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -33,7 +34,11 @@ func (d *datastoreFlags) connect(e *Env) (*session, error) {
 	}
 	addresses := ipam.New(ipam.Config{Driver: driver})
 	c := client.New(driver, client.Config{ReleasePool: func(ctx context.Context, pool *v3.IPPool) error {
-		return addresses.ReleasePoolAffinities(ctx, pool)
+		cidr, err := netip.ParsePrefix(pool.Spec.CIDR)
+		if err != nil {
+			return nil // it never had a block
+		}
+		return addresses.ReleasePoolAffinities(ctx, cidr)
 	}})
 	return &session{Client: c, driver: driver, close: driver.Close}, nil
 }

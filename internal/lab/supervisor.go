@@ -141,7 +141,7 @@ func (s *Supervisor) stopStore() error {
 // addHost makes the files of the i-th host and starts its agent.
 func (s *Supervisor) addHost(i int) error {
 	h := &host{name: fmt.Sprintf("h%d", i), index: i}
-	for _, sub := range []string{"", "/state", "/run"} {
+	for _, sub := range []string{"", "/state"} {
 		if err := os.MkdirAll(hostDir(s.topo.Name, h.name)+sub, 0o700); err != nil {
 			return fmt.Errorf("host %s: %w", h.name, err)
 		}
@@ -174,13 +174,20 @@ func (s *Supervisor) startAgent(h *host) error {
 // agentArgs is how a lab host runs the real agent.
 func (s *Supervisor) agentArgs(h *host) []string {
 	d := hostDir(s.topo.Name, h.name)
-	return []string{
+	args := []string{
 		s.topo.Binary, "lab", "enter", "--netns", netnsName(s.topo.Name, h.name), "--",
 		s.topo.Binary, "agent", "--node", h.name, "--datastore-type", "etcdv3",
 		"--etcd-endpoints", "unix://" + hostEtcdSocket(s.topo.Name, h.name),
-		"--socket", agentSocket(s.topo.Name, h.name), "--state-dir", d + "/state", "--run-dir", d + "/run",
-		"--no-default-pools",
+		"--socket", agentSocket(s.topo.Name, h.name), "--state-dir", d + "/state", "--no-default-pools",
 	}
+	for flag, has := range map[string]bool{"--ip": s.topo.has4(), "--ip6": s.topo.has6()} {
+		want := "none"
+		if has {
+			want = "autodetect"
+		}
+		args = append(args, flag, want)
+	}
+	return args
 }
 
 // stopAgent ends the agent of a host: asked politely, or killed.

@@ -1,0 +1,149 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"reflect"
+	"strings"
+	"time"
+
+	v3 "github.com/brindle-net/brindle/api/v3"
+	"github.com/brindle-net/brindle/internal/client"
+	"github.com/brindle-net/brindle/internal/config"
+	"github.com/brindle-net/brindle/internal/store"
+)
+
+// Options is what the command line knows.
+type Options struct {
+	Driver   store.Driver
+	Flags    map[string]string // by parameter name
+	Env      []string
+	File     string // configuration file; "" or missing: none
+	Build    string
+	LogTo    io.Writer
+	HoldTime time.Duration // of BGP sessions; 0: the default
+}
+
+// errReconfigured ends a Run whose settings have changed in the datastore.
+var errReconfigured = errors.New("settings changed")
+
+// firstRead bounds how long the start waits for the datastore's settings. A
+// host whose datastore is out of reach starts with what it knows itself.
+const firstRead = 5 * time.Second
+
+// Start runs the agent until ctx ends, and anew whenever its settings change.
+func Start(ctx context.Context, o Options) error {
+	src, err := o.sources()
+	if err != nil {
+		return err
+	}
+	for {
+		readCtx, cancel := context.WithTimeout(ctx, firstRead)
+		err := readSettings(readCtx, client.New(o.Driver, client.Config{}), &src)
+		cancel()
+		res, rerr := config.Resolve(src)
+		if rerr != nil {
+			return fmt.Errorf("configuration: %w", rerr)
+		}
+		log := slog.New(slog.NewTextHandler(o.LogTo, &slog.HandlerOptions{Level: res.Agent.LogLevel}))
+		for _, w := range res.Warnings {
+			log.WarnContext(ctx, "configuration", "problem", w)
+		}
+		if err != nil {
+			log.WarnContext(ctx, "settings of the datastore not read yet", "err", err)
+		}
+		err = Run(ctx, Config{
+			Node: src.Node, Build: o.Build, Driver: o.Driver, Settings: res.Agent, HoldTime: o.HoldTime, Log: log,
+			Changed: func(ctx context.Context) error { return watchSettings(ctx, o.Driver, src, res) },
+		})
+		if !errors.Is(err, errReconfigured) {
+			return err
+		}
+		log.InfoContext(ctx, "settings changed; starting anew")
+	}
+}
+
+// sources gathers what this host says of itself, and finds its name.
+func (o Options) sources() (config.Sources, error) {
+	src := config.Sources{Env: o.Env, Flags: o.Flags}
+	if o.File != "" {
+		data, err := os.ReadFile(o.File)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return src, fmt.Errorf("configuration file: %w", err)
+		}
+		if src.File, err = config.ParseFile(data); err != nil {
+			return src, fmt.Errorf("configuration file %s: %w", o.File, err)
+		}
+	}
+	res, err := config.Resolve(src)
+	if err != nil {
+		return src, fmt.Errorf("configuration: %w", err)
+	}
+	src.Node = res.Agent.Node
+	if src.Node == "" {
+		name, err := os.Hostname()
+		if err != nil {
+			return src, fmt.Errorf("find the name of this host: %w; give it with --node", err)
+		}
+		src.Node = strings.ToLower(name)
+	}
+	return src, nil
+}
+
+// readSettings reads what the datastore says of a host's settings.
+func readSettings(ctx context.Context, c *client.Client, src *config.Sources) error {
+	objects, err := client.List[v3.FelixConfiguration](ctx, c, "")
+	if err != nil && !errors.Is(err, client.ErrUnreadable) {
+		return err
+	}
+	src.Objects = objects
+	node, err := client.Get[v3.Node](ctx, c, "", src.Node)
+	if client.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	src.Labels = node.Labels
+	return nil
+}
+
+// watchSettings returns errReconfigured when the outcome differs from what the
+// agent runs with. Settings that cannot be used leave it running as it is.
+func watchSettings(ctx context.Context, d store.Driver, src config.Sources, running config.Result) error {
+	c := client.New(d, client.Config{})
+	changed := make(chan struct{}, 1)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		_ = store.Follow(ctx, d, settingsPrefix(), func(store.Update) {
+			select {
+			case changed <- struct{}{}:
+			default: // a look is already due
+			}
+		}, store.FollowConfig{})
+	}()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-changed:
+		}
+		if err := readSettings(ctx, c, &src); err != nil {
+			continue // the follower comes back
+		}
+		res, err := config.Resolve(src)
+		if err == nil && !reflect.DeepEqual(res.Values, running.Values) {
+			return errReconfigured
+		}
+	}
+}
+
+// settingsPrefix is where FelixConfigurations are.
+func settingsPrefix() string {
+	return store.ResourceRoot + "felixconfigurations/"
+}

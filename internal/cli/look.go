@@ -1,0 +1,183 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	v3 "github.com/brindle-net/brindle/api/v3"
+	"github.com/brindle-net/brindle/internal/agentapi"
+	"github.com/brindle-net/brindle/internal/agentclient"
+)
+
+// newKinds builds `brindle kinds`.
+func newKinds(e *Env) *cobra.Command {
+	return &cobra.Command{
+		Use: "kinds", Short: "List the kinds of resources and their short names", GroupID: "resources", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			t := table{header: []string{"KIND", "NAMES", "NAMESPACED", "WRITTEN BY"}}
+			for _, k := range v3.Kinds() {
+				writer := "users"
+				if k.ReadOnly {
+					writer = "Brindle"
+				}
+				t.add(k.Kind, strings.Join(append([]string{k.Plural}, k.Aliases...), ","), fmt.Sprint(k.Namespaced), writer)
+			}
+			t.print(e.Stdout)
+			return nil
+		},
+	}
+}
+
+// agentFlags say which agent to ask.
+type agentFlags struct{ socket, output string }
+
+func (a *agentFlags) add(c *cobra.Command, e *Env) {
+	socket := agentapi.DefaultSocket
+	if s := e.Getenv("BRINDLE_SOCKET"); s != "" {
+		socket = s
+	}
+	c.Flags().StringVar(&a.socket, "socket", socket, "unix socket of the agent")
+	c.Flags().StringVarP(&a.output, "output", "o", "", "json, or nothing for a table")
+}
+
+// status asks the agent, and prints JSON if that was asked for.
+func (a *agentFlags) status(ctx context.Context, e *Env) (st agentapi.Status, printed bool, err error) {
+	if a.output != "" && a.output != "json" {
+		return st, false, fmt.Errorf("output format %q: must be json, or nothing for a table", a.output)
+	}
+	st, err = agentclient.New(a.socket).Status(ctx)
+	if errors.Is(err, agentclient.ErrNoAgent) {
+		return st, false, fmt.Errorf("%w: start it with `brindle agent`, or name its socket with --socket", err)
+	}
+	if err != nil || a.output == "" {
+		return st, false, err
+	}
+	return st, true, printJSON(e, st)
+}
+
+func printJSON(e *Env, v any) error {
+	enc := json.NewEncoder(e.Stdout)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}
+
+// newNode builds `brindle node`.
+func newNode(e *Env) *cobra.Command {
+	c := &cobra.Command{Use: "node", Short: "Look after this host", GroupID: "look"}
+	var a agentFlags
+	status := &cobra.Command{
+		Use: "status", Short: "Show how the agent of this host is", Args: cobra.NoArgs,
+		Long: `Show how the agent of this host is: its conditions, addresses, BGP sessions and
+MTU. Exit status 1 when it is not ready.`,
+		RunE: func(c *cobra.Command, _ []string) error {
+			st, printed, err := a.status(c.Context(), e)
+			if err != nil {
+				return err
+			}
+			if !printed {
+				printStatus(e, st)
+			}
+			if !st.Ready {
+				return &ExitError{Status: 1}
+			}
+			return nil
+		},
+	}
+	a.add(status, e)
+	c.AddCommand(status)
+	return c
+}
+
+func printStatus(e *Env, st agentapi.Status) {
+	fmt.Fprintf(e.Stdout, "Node %s: %s\n", clean(st.Node), yesNo(st.Ready, "ready", "not ready"))
+	fmt.Fprintf(e.Stdout, "  addresses  %s\n  AS number  %d\n  MTU        %d\n  workloads  %d\n  version    %s\n\n",
+		clean(strings.Join(st.Addresses, " ")), st.ASNumber, st.MTU, st.Workloads, clean(st.Build))
+	t := table{header: []string{"CONDITION", "HOLDS", "REASON", "SINCE", "MESSAGE"}}
+	for _, c := range st.Conditions {
+		t.add(c.Type, yesNo(c.Status, "yes", "NO"), c.Reason, c.Since, c.Message)
+	}
+	t.print(e.Stdout)
+	fmt.Fprintln(e.Stdout)
+	printSessions(e, st)
+}
+
+func yesNo(b bool, yes, no string) string {
+	if b {
+		return yes
+	}
+	return no
+}
+
+func printSessions(e *Env, st agentapi.Status) {
+	if len(st.Sessions) == 0 {
+		fmt.Fprintln(e.Stdout, "No BGP peers.")
+		return
+	}
+	t := table{header: []string{"PEER", "NAME", "AS", "STATE", "SINCE", "GRACEFUL RESTART", "END OF RIB", "RECEIVED", "ACCEPTED", "SENT", "LAST ERROR"}}
+	for _, s := range st.Sessions {
+		t.add(s.Peer, s.Name, fmt.Sprint(s.AS), s.State, s.Since, yesNo(s.GracefulRestart, "yes", "no"), yesNo(s.EndOfRIB, "yes", "no"),
+			fmt.Sprint(s.Received), fmt.Sprint(s.Accepted), fmt.Sprint(s.Advertised), s.LastError)
+	}
+	t.print(e.Stdout)
+}
+
+// newBGP builds `brindle bgp`.
+func newBGP(e *Env) *cobra.Command {
+	c := &cobra.Command{Use: "bgp", Short: "Look at routing on this host", GroupID: "look"}
+	var a agentFlags
+	capabilities := false
+	status := &cobra.Command{
+		Use: "status", Short: "Show the BGP sessions of this host", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			st, printed, err := a.status(c.Context(), e)
+			if err != nil || printed {
+				return err
+			}
+			printSessions(e, st)
+			for _, s := range st.Sessions {
+				if capabilities && len(s.Capabilities) > 0 {
+					fmt.Fprintf(e.Stdout, "\n%s negotiated: %s\n", s.Name, clean(strings.Join(s.Capabilities, ", ")))
+				}
+			}
+			return nil
+		},
+	}
+	a.add(status, e)
+	status.Flags().BoolVar(&capabilities, "capabilities", false, "show what each session negotiated")
+	var r agentFlags
+	routes := &cobra.Command{
+		Use: "routes", Short: "Show prefixes learned from and announced to each peer", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			got, err := agentclient.New(r.socket).Routes(c.Context())
+			if err != nil {
+				return err
+			}
+			if r.output == "json" {
+				return printJSON(e, got)
+			}
+			t := table{header: []string{"DIRECTION", "PREFIX", "NEXT HOP", "PEER", "NOTE"}}
+			for _, x := range got.Learned {
+				note := x.Refused
+				if note != "" {
+					note = "refused: " + note
+				} else if x.Stale {
+					note = "stale: the peer restarts"
+				}
+				t.add("in", x.Prefix, x.NextHop, x.Peer, note)
+			}
+			for _, x := range got.Announced {
+				t.add("out", x.Prefix, x.NextHop, x.Peer, "")
+			}
+			t.print(e.Stdout)
+			return nil
+		},
+	}
+	r.add(routes, e)
+	c.AddCommand(status, routes)
+	return c
+}
