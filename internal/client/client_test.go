@@ -143,8 +143,8 @@ func TestRefusals(t *testing.T) {
 		{"pool that changes its blocks", modify(func(s *v3.IPPoolSpec) { s.BlockSize = 27 }), "spec.blockSize", nil},
 		{"cluster information", create(named(&v3.ClusterInformation{}, "", "default"), "ClusterInformation"), "", client.ErrReadOnly},
 		{"delete cluster information", remove("ClusterInformation", "default"), "", client.ErrReadOnly},
-		{"create the virtual profile", create(named(&v3.Profile{}, "", client.DefaultAllowProfile), "Profile"), "always exists", client.ErrReadOnly},
-		{"delete the virtual profile", remove("Profile", client.DefaultAllowProfile), "always exists", client.ErrReadOnly},
+		{"create the virtual profile", create(named(&v3.Profile{}, "", v3.ProfileDefaultAllow), "Profile"), "always exists", client.ErrReadOnly},
+		{"delete the virtual profile", remove("Profile", v3.ProfileDefaultAllow), "always exists", client.ErrReadOnly},
 		{"delete a built-in tier", remove("Tier", "kube-admin"), "always exists", client.ErrReadOnly},
 		{"policy of Kubernetes", create(named(&v3.NetworkPolicy{}, "default", "knp.default.x"), "NetworkPolicy"), "Kubernetes", client.ErrReadOnly},
 		{"block", remove("IPAMBlock", "x"), "ipam commands", client.ErrReadOnly},
@@ -212,6 +212,8 @@ func TestApply(t *testing.T) {
 	}
 }
 
+const wireguardKey = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
+
 func TestApplyLeavesStatusAlone(t *testing.T) {
 	c, _ := newClient()
 	node := &v3.Node{TypeMeta: v3.TypeMeta{Kind: "Node", APIVersion: v3.Group}}
@@ -221,7 +223,7 @@ func TestApplyLeavesStatusAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := client.Modify(ctx, c, "", "n1", func(n *v3.Node) error {
-		n.Status.WireguardPublicKey = "key"
+		n.Status.WireguardPublicKey = wireguardKey
 		return nil
 	})
 	if err != nil {
@@ -231,7 +233,7 @@ func TestApplyLeavesStatusAlone(t *testing.T) {
 	if _, _, err := c.Apply(ctx, node); err != nil {
 		t.Fatal(err)
 	}
-	if n := must[*v3.Node](t)(client.Get[v3.Node](ctx, c, "", "n1")); n.Status.WireguardPublicKey != "key" || n.Labels["rack"] != "r1" {
+	if n := must[*v3.Node](t)(client.Get[v3.Node](ctx, c, "", "n1")); n.Status.WireguardPublicKey != wireguardKey || n.Labels["rack"] != "r1" {
 		t.Errorf("after apply: %+v", n)
 	}
 }
@@ -332,7 +334,7 @@ func TestPoolFitsTheBlocksThatExist(t *testing.T) {
 	p := pool("p", "10.0.0.0/16")
 	p.Spec.BlockSize = 28
 	_, err := client.Create(t.Context(), c, p)
-	wantError(t, "other block size", err, "must be 26")
+	wantError(t, "other block size", err, "set blockSize: 26")
 	p.Spec.BlockSize = 0
 	must[*v3.IPPool](t)(client.Create(t.Context(), c, p))
 }
@@ -350,15 +352,15 @@ func TestVirtualProfile(t *testing.T) {
 		}
 		return out
 	}
-	want := []string{"a 0", client.DefaultAllowProfile + " 1", "z 0"}
+	want := []string{"a 0", v3.ProfileDefaultAllow + " 1", "z 0"}
 	if diff := cmp.Diff(want, names()); diff != "" {
 		t.Error(diff)
 	}
-	must[store.Revision](t)(d.Create(t.Context(), store.ResourceID{Plural: "profiles", Name: client.DefaultAllowProfile}.Key(), []byte(`{"spec":{}}`)))
+	must[store.Revision](t)(d.Create(t.Context(), store.ResourceID{Plural: "profiles", Name: v3.ProfileDefaultAllow}.Key(), []byte(`{"spec":{}}`)))
 	if diff := cmp.Diff(want, names()); diff != "" {
 		t.Errorf("somebody stored it: %s", diff)
 	}
-	p := must[*v3.Profile](t)(client.Get[v3.Profile](t.Context(), c, "", client.DefaultAllowProfile))
+	p := must[*v3.Profile](t)(client.Get[v3.Profile](t.Context(), c, "", v3.ProfileDefaultAllow))
 	if len(p.Spec.Ingress) != 1 || p.Spec.Ingress[0].Action != v3.ActionAllow || len(p.Spec.Egress) != 1 {
 		t.Errorf("%+v", p.Spec)
 	}
@@ -407,6 +409,29 @@ func TestUnreadableObjects(t *testing.T) {
 		if _, err := client.Get[v3.IPPool](ctx, c, "", name); !errors.Is(err, client.ErrUnreadable) {
 			t.Errorf("get %s: %v", name, err)
 		}
+	}
+}
+
+func TestInvalidObjectsCanBeChangedAndDeleted(t *testing.T) {
+	c, d := newClient()
+	ctx := t.Context()
+	for _, kv := range [][2]string{
+		{store.ResourceID{Plural: "nodes", Name: "n1"}.Key(), `{"kind":"Node","metadata":{"name":"n1"},"spec":{"bgp":{"ipv4Address":"nonsense"}}}`},
+		{store.ResourceID{Plural: "ippools", Name: "p"}.Key(), `{"kind":"IPPool","metadata":{"name":"p"},"spec":{"cidr":"10.0.0.1/16","blockSize":7}}`},
+	} {
+		must[store.Revision](t)(d.Create(ctx, kv[0], []byte(kv[1])))
+	}
+	label := func(n *v3.Node) error { return addLabel(n) }
+	if _, err := client.Modify(ctx, c, "", "n1", label); err != nil {
+		t.Errorf("an old fault is in the way of a label: %v", err)
+	}
+	_, err := client.Modify(ctx, c, "", "n1", func(n *v3.Node) error {
+		n.Spec.BGP.IPv4Address = "other nonsense"
+		return nil
+	})
+	wantError(t, "a new fault", err, "other nonsense")
+	if err := client.Delete[v3.IPPool](ctx, c, "", "p", client.Preconditions{}); err != nil {
+		t.Errorf("an invalid pool cannot be deleted: %v", err)
 	}
 }
 

@@ -130,7 +130,7 @@ func TestNothingOfCalicosDataIsLost(t *testing.T) {
 			k, m := kind(t, o.Type().Kind), o.Meta()
 			key := store.ResourceID{Plural: k.Plural, Namespace: m.Namespace, Name: m.Name}.Key()
 			if _, ok := before[key]; !ok {
-				if m.Name != client.DefaultAllowProfile {
+				if m.Name != v3.ProfileDefaultAllow {
 					t.Errorf("%s %s comes from nowhere", k.Kind, m.Name)
 				}
 				continue

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -13,9 +12,6 @@ import (
 	v3 "github.com/brindle-net/brindle/api/v3"
 	"github.com/brindle-net/brindle/internal/store"
 )
-
-// DefaultAllowProfile is the profile that always exists and allows everything.
-const DefaultAllowProfile = "projectcalico-default-allow"
 
 // kubernetesPolicy starts the names of policies that mirror Kubernetes' own.
 const kubernetesPolicy = "knp.default."
@@ -27,12 +23,12 @@ const disableBeforeDelete = 500 * time.Millisecond
 // virtual returns an object that exists without being stored, nil if it is
 // none.
 func virtual(id ident) v3.Object {
-	if id.kind.Kind != kindProfile || id.name != DefaultAllowProfile {
+	if id.kind.Kind != kindProfile || id.name != v3.ProfileDefaultAllow {
 		return nil
 	}
 	p := &v3.Profile{}
 	*p.Type() = v3.TypeMeta{Kind: kindProfile, APIVersion: v3.Group}
-	p.Name = DefaultAllowProfile
+	p.Name = v3.ProfileDefaultAllow
 	p.Spec.Ingress = []v3.Rule{{Action: v3.ActionAllow}}
 	p.Spec.Egress = []v3.Rule{{Action: v3.ActionAllow}}
 	return p
@@ -40,7 +36,7 @@ func virtual(id ident) v3.Object {
 
 // withVirtual adds what exists without being stored to a sorted list.
 func withVirtual(kind v3.KindInfo, list []v3.Object) []v3.Object {
-	o := virtual(ident{kind: kind, name: DefaultAllowProfile})
+	o := virtual(ident{kind: kind, name: v3.ProfileDefaultAllow})
 	if o == nil {
 		return list
 	}
@@ -158,7 +154,7 @@ func (c *Client) retirePool(ctx context.Context, doc document) (document, error)
 			return doc, err
 		}
 		o.(*v3.IPPool).Spec.Disabled = true
-		if o, _, err = c.swap(ctx, doc, o); err != nil {
+		if o, _, err = c.put(ctx, doc, o); err != nil { // valid or not, it has to go
 			return doc, err
 		}
 		timer := time.NewTimer(disableBeforeDelete)
@@ -184,73 +180,19 @@ func (c *Client) retirePool(ctx context.Context, doc document) (document, error)
 	return doc, c.cfg.ReleasePool(ctx, pool)
 }
 
-// checkNew validates an object that is to be created, alone and beside others.
-func (c *Client) checkNew(ctx context.Context, id ident, o v3.Object) error {
-	if err := validate(o).Err(); err != nil {
-		return err
+// checkLegacy refuses a second policy beside one that an older release stored
+// under another name.
+func (c *Client) checkLegacy(ctx context.Context, id ident) error {
+	old, ok := id.legacy()
+	if !ok {
+		return nil
 	}
-	if old, ok := id.legacy(); ok {
-		switch _, err := c.driver.Get(ctx, old.key()); {
-		case err == nil:
-			return store.ErrExists
-		case !errors.Is(err, store.ErrNotFound):
-			return err
-		}
+	_, err := c.driver.Get(ctx, old.key())
+	switch {
+	case err == nil:
+		return store.ErrExists
+	case errors.Is(err, store.ErrNotFound):
+		return nil
 	}
-	if pool, ok := o.(*v3.IPPool); ok {
-		return c.checkNewPool(ctx, pool)
-	}
-	return nil
-}
-
-// checkChange validates a change of an object.
-func (c *Client) checkChange(before, after v3.Object) error {
-	wrong := validate(after)
-	if now, ok := after.(*v3.IPPool); ok {
-		was := before.(*v3.IPPool)
-		if !samePrefix(was.Spec.CIDR, now.Spec.CIDR) {
-			wrong = append(wrong, v3.FieldError{Path: "spec.cidr", Value: now.Spec.CIDR,
-				Rule: "cannot be changed, it is " + was.Spec.CIDR, Hint: "create another pool, and delete this one"})
-		}
-		if was.Spec.BlockSize != 0 && was.Spec.BlockSize != now.Spec.BlockSize {
-			wrong = append(wrong, v3.FieldError{Path: "spec.blockSize", Value: fmt.Sprint(now.Spec.BlockSize),
-				Rule: fmt.Sprintf("cannot be changed, it is %d", was.Spec.BlockSize), Hint: "create another pool, and delete this one"})
-		}
-	}
-	return wrong.Err()
-}
-
-func samePrefix(a, b string) bool {
-	p, errA := netip.ParsePrefix(a)
-	q, errB := netip.ParsePrefix(b)
-	return a == b || errA == nil && errB == nil && p.Masked() == q.Masked()
-}
-
-// checkNewPool looks at a pool beside the pools and blocks that exist.
-func (c *Client) checkNewPool(ctx context.Context, pool *v3.IPPool) error {
-	cidr, err := netip.ParsePrefix(pool.Spec.CIDR)
-	if err != nil {
-		return v3.FieldErrors{{Path: "spec.cidr", Value: pool.Spec.CIDR, Rule: "must be a CIDR"}}
-	}
-	pools, err := List[v3.IPPool](ctx, c, "")
-	if err != nil {
-		return err
-	}
-	for _, other := range pools {
-		if p, err := netip.ParsePrefix(other.Spec.CIDR); err == nil && p.Overlaps(cidr) && other.Name != pool.Name {
-			return v3.FieldErrors{{Path: "spec.cidr", Value: pool.Spec.CIDR,
-				Rule: fmt.Sprintf("must not overlap pool %q with %s", other.Name, other.Spec.CIDR)}}
-		}
-	}
-	blocks, err := c.driver.List(ctx, store.BlockRoot)
-	if err != nil {
-		return err
-	}
-	for _, kv := range blocks.KVs {
-		if b, ok := store.ParseBlockKey(kv.Key); ok && cidr.Overlaps(b) && b.Bits() != pool.Spec.BlockSize {
-			return v3.FieldErrors{{Path: "spec.blockSize", Value: fmt.Sprint(pool.Spec.BlockSize),
-				Rule: fmt.Sprintf("must be %d like block %s, which exists in this range", b.Bits(), b)}}
-		}
-	}
-	return nil
+	return err
 }

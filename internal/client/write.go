@@ -68,10 +68,13 @@ func (c *Client) create(ctx context.Context, id ident, obj v3.Object) (v3.Object
 	if err != nil {
 		return nil, err
 	}
-	v3.Default(o)
-	if err := c.checkNew(ctx, id, o); err != nil {
+	if err := c.checkNew(ctx, o); err != nil {
 		return nil, err
 	}
+	if err := c.checkLegacy(ctx, id); err != nil {
+		return nil, err
+	}
+	v3.Default(o)
 	o.Meta().UID, o.Meta().CreationTimestamp = newUID(), v3.NewTime(time.Now())
 	value, err := encode(o)
 	if err != nil {
@@ -307,8 +310,17 @@ func (c *Client) swap(ctx context.Context, doc document, want v3.Object) (v3.Obj
 	if asWanted, err := encode(want); err != nil || bytes.Equal(before, asWanted) {
 		return want, Unchanged, err
 	}
+	if err := c.checkChange(ctx, doc.object, want); err != nil {
+		return nil, Unchanged, err
+	}
 	v3.Default(want)
-	if err := c.checkChange(doc.object, want); err != nil {
+	return c.put(ctx, doc, want)
+}
+
+// put writes want over a document as it is.
+func (c *Client) put(ctx context.Context, doc document, want v3.Object) (v3.Object, Outcome, error) {
+	before, err := encode(doc.object)
+	if err != nil {
 		return nil, Unchanged, err
 	}
 	after, err := encode(want)
@@ -326,7 +338,7 @@ func (c *Client) swap(ctx context.Context, doc document, want v3.Object) (v3.Obj
 	if err != nil {
 		return nil, Unchanged, err
 	}
-	m.ResourceVersion = string(rev)
+	want.Meta().ResourceVersion = string(rev)
 	return want, Changed, nil
 }
 
