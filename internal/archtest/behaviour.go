@@ -49,7 +49,7 @@ func packageState(t *Tree) []Finding {
 		}
 		for _, spec := range varSpecs(f.Syntax) {
 			for _, name := range spec.Names {
-				vars[f.Dir][name.Name] = true
+				vars[f.Dir][name.Name] = name.Name != "_"
 			}
 		}
 	}

@@ -97,6 +97,7 @@ func TestRulesCatch(t *testing.T) {
 		{"package state", "state", goFile("internal/a", "var n int\nfunc f() { n++ }"), "changes the package's variable n"},
 		{"package state in another file", "state", goFile("internal/a", "var m = map[int]int{}") + "-- internal/a/z.go --\npackage a\nfunc f() { m[1] = 2 }\n", "variable m"},
 		{"local of the same name", "state", goFile("internal/a", "var n int\nfunc f() { n := n; n = 2; _ = n }"), ""},
+		{"assertion of an interface", "state", goFile("internal/a", "var _ any = 1\nfunc f() { _ = f }"), ""},
 		{"constant table", "state", goFile("internal/a", "var m = map[int]int{}\nfunc f() int { return m[1] }"), ""},
 
 		{"sleep", "sleep", testFile("import \"time\"\nfunc TestX() { time.Sleep(1) }"), "must not sleep"},
