@@ -350,8 +350,11 @@ func TestWaitingIsTrueInAnyHistory(t *testing.T) {
 						inSync(w, l)
 					}
 					failing(false)
-					if err := l.Synced(t.Context()); err != nil {
-						t.Fatal(err)
+					ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+					err := l.Synced(ctx)
+					cancel()
+					if err != nil {
+						t.Fatalf("seed %d: %v", seed, err)
 					}
 					w.mu.Lock()
 					got := maps.Clone(w.table)
