@@ -1,0 +1,197 @@
+package bgp
+
+import (
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/brindle-net/brindle/internal/netns"
+	"github.com/brindle-net/brindle/internal/testenv"
+)
+
+// badPeer speaks bytes to the speaker from one address of the cluster.
+type badPeer struct {
+	from, to string
+	id       [4]byte
+	ns       *netns.NS
+}
+
+// dial connects and, if asked, goes through the handshake.
+func (b badPeer) dial(handshake bool) (net.Conn, error) {
+	var conn net.Conn
+	err := netns.Do(b.ns, func() (err error) {
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(b.from)}, Timeout: 5 * time.Second}
+		d.SetMultipathTCP(false)
+		conn, err = d.Dial("tcp4", b.to+":179")
+		return err
+	})
+	if err != nil || !handshake {
+		return conn, err
+	}
+	_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
+	if _, err := conn.Write(append(message(msgOpen, sampleOpen(b.id)), message(msgKeepalive, nil)...)); err != nil {
+		return nil, err
+	}
+	for range 2 { // their OPEN and KEEPALIVE
+		if err := readMessage(conn); err != nil {
+			conn.Close()
+			return nil, fmt.Errorf("handshake: %w", err)
+		}
+	}
+	return conn, nil
+}
+
+func readMessage(conn net.Conn) error {
+	head := make([]byte, 19)
+	if _, err := io.ReadFull(conn, head); err != nil {
+		return err
+	}
+	_, err := io.CopyN(io.Discard, conn, int64(head[16])<<8+int64(head[17])-19)
+	return err
+}
+
+// send says some bytes and closes as soon as the far end does, or after a
+// moment. Errors are the far end's good right.
+func (b badPeer) send(handshake bool, say []byte) error {
+	var conn net.Conn
+	var err error
+	for range 20 { // an address rests for 5 s after it misbehaved
+		if conn, err = b.dial(handshake); err == nil {
+			break
+		}
+		<-time.After(500 * time.Millisecond)
+	}
+	if err != nil {
+		return fmt.Errorf("from %s: %w", b.from, err)
+	}
+	defer conn.Close()
+	_, _ = conn.Write(say)
+	_ = conn.SetReadDeadline(time.Now().Add(300 * time.Millisecond))
+	_, _ = io.Copy(io.Discard, conn)
+	return nil
+}
+
+// mutate spoils some bytes of a message.
+func mutate(r *rand.Rand, in []byte) []byte {
+	out := append([]byte(nil), in...)
+	for range 1 + r.IntN(4) {
+		switch i := r.IntN(len(out)); r.IntN(4) {
+		case 0:
+			out[i] = byte(r.Uint32())
+		case 1:
+			out[i] ^= 1 << r.IntN(8)
+		case 2:
+			out = append(out[:i], append([]byte{byte(r.Uint32())}, out[i:]...)...)
+		case 3:
+			if len(out) > 1 {
+				out = append(out[:i], out[i+1:]...)
+			}
+		}
+	}
+	return out
+}
+
+// TestBadPeers has hosts of the cluster say what no host should: the speaker
+// lives on, and the session with a good peer never goes down.
+func TestBadPeers(t *testing.T) {
+	const many, rounds = 40, 3
+	f := newFabric(t)
+	us, good, bad := f.host(), f.host(), f.host()
+	bird(t, good, birdMesh(us, "", "route 10.65.3.0/26 blackhole;", "route fd65:0:0:3::/122 blackhole;"))
+	want := tables{Speaker: speakerOf(us), Paths: ourPaths(), Imports: pools(), Peers: map[string]wantPeer{
+		good.v4: meshPeer(us, false), good.v6: meshPeer(us, true),
+	}}
+	var worst []badPeer
+	for i := range many {
+		addr := fmt.Sprintf("172.30.0.%d", 100+i)
+		testenv.Run(t, bad.ns, "ip", "addr", "add", addr+"/24", "dev", "eth0")
+		worst = append(worst, badPeer{from: addr, to: us.v4, id: netip.MustParseAddr(addr).As4(), ns: bad.ns})
+		peer := meshPeer(us, false)
+		peer.Passive = true
+		want.Peers[addr] = peer
+	}
+	p := start(t, us.ns, usual(), want)
+	p.up(good.v4, good.v6)
+	since4, since6 := p.session(good.v4).Since, p.session(good.v6).Since
+
+	open, update := sampleOpen([4]byte{172, 30, 0, 100}), message(msgUpdate, sampleUpdate())
+	long := message(msgUpdate, sampleUpdate())
+	long[16], long[17] = 0xff, 0xff
+	type speech struct {
+		handshake bool
+		say       []byte
+	}
+	cases := []speech{
+		{false, nil},
+		{false, []byte("GET / HTTP/1.1\r\n\r\n")},
+		{false, message(msgUpdate, sampleUpdate())},
+		{false, message(msgKeepalive, nil)},
+		{false, message(msgOpen, nil)},
+		{false, message(msgOpen, open[:9])},
+		{false, message(msgOpen, append([]byte{3}, open[1:]...))},                // version
+		{false, message(msgOpen, append([]byte{4, 0, 7}, open[3:]...))},          // AS
+		{false, message(msgOpen, append([]byte{4, 0xfc, 0, 0, 1}, open[5:]...))}, // hold time 1
+		{false, message(msgOpen, sampleOpen([4]byte{172, 30, 0, 1}))},            // our id
+		{false, message(9, nil)},
+		{false, make([]byte, 64)}, // no marker
+		{true, long},
+		{true, append(long, make([]byte, 1<<16)...)},
+		{true, update[:30]},
+		{true, message(msgUpdate, sampleUpdate()[:20])},
+		{true, message(msgUpdate, []byte{0xff, 0xff})},
+		{true, message(msgUpdate, []byte{0, 0, 0xff, 0xff})},
+		{true, message(msgUpdate, sampleUpdate6())},
+		{true, message(msgOpen, open)},
+		{true, message(msgNotification, []byte{6})},
+		{true, message(msgNotification, []byte{6, 2, 200})},
+		{true, message(msgRefresh, []byte{0})},
+		{true, message(msgRefresh, []byte{0, 1, 0, 1, 64, 0})},
+		{true, message(msgRefresh, []byte{0xff, 0xff, 0xff, 0xff})},
+	}
+	r := rand.New(rand.NewPCG(1, 2))
+	for len(cases) < many*rounds {
+		one := speech{handshake: true}
+		switch r.IntN(6) {
+		case 0:
+			one = speech{false, message(msgOpen, mutate(r, open))}
+		case 1:
+			one.say = message(msgUpdate, mutate(r, sampleUpdate6()))
+		case 2:
+			one.say = mutate(r, update)
+		case 3:
+			one.say = make([]byte, r.IntN(5000))
+			for i := range one.say {
+				one.say[i] = byte(r.Uint32())
+			}
+		default:
+			one.say = message(msgUpdate, mutate(r, sampleUpdate()))
+		}
+		cases = append(cases, one)
+	}
+	var wg sync.WaitGroup
+	for i, b := range worst {
+		wg.Go(func() {
+			for n := i; n < len(cases); n += many {
+				if err := b.send(cases[n].handshake, cases[n].say); err != nil {
+					t.Errorf("case %d: %v", n, err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	p.alive()
+	s4, s6 := p.session(good.v4), p.session(good.v6)
+	if s4.Since != since4 || s6.Since != since6 || s4.State != established || s6.State != established {
+		t.Errorf("the good sessions were touched: %+v, %+v", s4, s6)
+	}
+	for _, e := range p.events() {
+		if e == "delete 10.65.3.0/26" || e == "delete fd65:0:0:3::/122" {
+			t.Errorf("a good route was gone for a moment: %s", e)
+		}
+	}
+}
