@@ -14,8 +14,8 @@ import (
 	"github.com/brindle-net/brindle/internal/store"
 )
 
-// Batch is what changed. InSync is true in exactly one batch of a Run: with
-// it everything that the datastore held at the start has been handed over.
+// Batch is what changed. InSync is true in the first batch of a Run and no
+// other: it holds everything that the datastore held at the start.
 type Batch struct {
 	Events []model.Event
 	InSync bool
@@ -85,8 +85,8 @@ type queue struct {
 	mu      sync.Mutex // guards everything below
 	order   []model.ID
 	pending map[model.ID]model.Value
-	missing int  // parts that are not in sync yet
-	inSync  bool // the next batch is the one
+	missing int  // parts that are not in sync yet: nothing is handed over
+	inSync  bool // the next batch is the first
 }
 
 func newQueue(parts int) *queue {
@@ -113,10 +113,15 @@ func (q *queue) add(events []model.Event, inSync bool) {
 	}
 }
 
-// take empties the queue; false if there is nothing to hand over.
+// take empties the queue; false if there is nothing to hand over. Half of a
+// datastore is no state of it: a workload would seem to be outside of its
+// block and be announced by itself, to be withdrawn a moment later.
 func (q *queue) take() (Batch, bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if q.missing > 0 {
+		return Batch{}, false
+	}
 	b := Batch{InSync: q.inSync}
 	for _, id := range q.order {
 		b.Events = append(b.Events, model.Event{ID: id, Value: q.pending[id]})

@@ -212,6 +212,44 @@ func TestInvalidObject(t *testing.T) {
 	})
 }
 
+// slowPart is a driver that does not list one part until it is let.
+type slowPart struct {
+	store.Driver
+	part string
+	let  chan bool
+}
+
+func (s *slowPart) List(ctx context.Context, prefix string) (store.Listing, error) {
+	if prefix == s.part {
+		<-s.let
+	}
+	return s.Driver.List(ctx, prefix)
+}
+
+func TestNothingBeforeEverything(t *testing.T) {
+	for _, part := range prefixes("me") {
+		synctest.Test(t, func(t *testing.T) {
+			d := mem.New()
+			put(t, d, store.ResourceID{Plural: "nodes", Name: "n"}.Key(), nodeJSON(1))
+			put(t, d, "/calico/ipam/v2/host/me/ipv4/block/10.65.0.0-26", `{"state":"confirmed"}`)
+			put(t, d, "/calico/ipam/v2/host/me/ipv6/block/fd00::-122", `{"state":"confirmed"}`)
+			slow := &slowPart{Driver: d, part: part, let: make(chan bool)}
+			w := start(t, Config{Driver: slow, Node: "me"})
+			pass(time.Minute)
+			put(t, d, store.ResourceID{Plural: "nodes", Name: "m"}.Key(), nodeJSON(1))
+			pass(time.Minute)
+			if len(w.batches) != 0 {
+				t.Errorf("%s is missing: handed over %+v", part, w.batches)
+			}
+			close(slow.let)
+			pass(time.Minute)
+			if len(w.batches) == 0 || !w.batches[0].InSync || len(w.inputs) != 4 {
+				t.Errorf("with %s: %+v", part, w.batches)
+			}
+		})
+	}
+}
+
 // flaky is a driver that can be cut off.
 type flaky struct {
 	store.Driver
@@ -362,4 +400,42 @@ func change(t *testing.T, r *rand.Rand, d store.Driver) {
 		return
 	}
 	put(t, d, key, value)
+}
+
+func TestKeysThatAreNoObject(t *testing.T) {
+	for _, key := range []string{
+		"/calico/resources/v3/projectcalico.org/nodes/ns/n",
+		"/calico/resources/v3/projectcalico.org/networkpolicies/n",
+		"/calico/resources/v3/projectcalico.org/np/ns/n",
+		"/calico/resources/v3/projectcalico.org/tiers/n",
+		"/calico/ipam/v2/handle/h",
+		"/calico/ipam/v2/host/other/ipv4/block/10.0.0.0-26",
+		"/calico/ipam/v2/assignment/ipv4/block/10.0.0.1-26",
+		"/calico/felix/v1/host/me/endpoint/e",
+	} {
+		if e, ok, err := newParser("me").event(store.Event{Key: key, Value: []byte(`{"kind":"Node"}`)}); ok && !strings.Contains(key, "10.0.0.1-26") {
+			t.Errorf("%s is taken as %v, %v", key, e, err)
+		}
+	}
+}
+
+// FuzzEvent reads anything: it never panics, and whatever cannot be used is
+// an Invalid value with an error.
+func FuzzEvent(f *testing.F) {
+	for _, plural := range []string{"nodes", "workloadendpoints", "networkpolicies", "bgppeers", "ippools"} {
+		key, value := object(plural, "Node", "ns", "n", "{}")
+		f.Add(key, []byte(value))
+	}
+	f.Add("/calico/ipam/v2/assignment/ipv4/block/10.65.0.0-26", []byte(`{"cidr":"10.65.0.0/26","allocations":[0],"attributes":[{}]}`))
+	f.Add("/calico/ipam/v2/host/me/ipv6/block/fd00::-122", []byte(`{"state":"confirmed"}`))
+	f.Fuzz(func(t *testing.T, key string, value []byte) {
+		e, ok, err := newParser("me").event(store.Event{Key: key, Value: value})
+		if _, invalid := e.Value.(*model.Invalid); invalid != (err != nil) || !ok && (err != nil || e.Value != nil) {
+			t.Errorf("%v, %v, %v", e, ok, err)
+		}
+		gone, known, err := newParser("me").event(store.Event{Key: key})
+		if err != nil || gone.Value != nil || known != ok || gone.ID != e.ID {
+			t.Errorf("when gone: %v, %v, %v; was %v", gone, known, err, e)
+		}
+	})
 }

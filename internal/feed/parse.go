@@ -14,14 +14,14 @@ import (
 
 // parser turns stored keys and values into events of the model.
 type parser struct {
-	node  string            // this host
-	kinds map[string]string // plural in a key -> kind of the API
+	node  string                 // this host
+	kinds map[string]v3.KindInfo // by the plural in a key
 }
 
 func newParser(node string) parser {
-	p := parser{node: node, kinds: map[string]string{}}
+	p := parser{node: node, kinds: map[string]v3.KindInfo{}}
 	for _, k := range v3.Kinds() {
-		p.kinds[k.Plural] = k.Kind
+		p.kinds[k.Plural] = k
 	}
 	return p
 }
@@ -69,7 +69,11 @@ func (p parser) resource(s store.Event) (model.Event, bool, error) {
 	if !ok {
 		return model.Event{}, false, nil
 	}
-	kind := p.kinds[strings.ToLower(r.Plural)]
+	info, ok := p.kinds[strings.ToLower(r.Plural)]
+	if !ok || info.Namespaced != (r.Namespace != "") {
+		return model.Event{}, false, nil
+	}
+	kind := info.Kind
 	id, ok := model.ResourceID(kind, r.Namespace, r.Name)
 	if !ok {
 		return model.Event{}, false, nil

@@ -1,6 +1,7 @@
 package model
 
 import (
+	"errors"
 	"net/netip"
 
 	v3 "github.com/brindle-net/brindle/api/v3"
@@ -43,13 +44,20 @@ func nodeAddr(path, s string, four bool) (netip.Prefix, error) {
 	return p, nil
 }
 
-// parsePrefix reads an address with or without a length.
+// parsePrefix reads an address of a host or workload, with or without a
+// length.
 func parsePrefix(s string) (netip.Prefix, error) {
-	if a, err := netip.ParseAddr(s); err == nil && a.Zone() == "" {
-		return netip.PrefixFrom(a, a.BitLen()), nil
+	p, err := netip.ParsePrefix(s)
+	if a, bare := netip.ParseAddr(s); bare == nil {
+		p, err = netip.PrefixFrom(a, a.BitLen()), nil
 	}
-	return netip.ParsePrefix(s)
+	if a := p.Addr(); err == nil && (a.Zone() != "" || a.Is4In6() || a.IsUnspecified() || a.IsLoopback() || a.IsMulticast()) {
+		err = errNoHost
+	}
+	return p, err
 }
+
+var errNoHost = errors.New("is no address that a host can have")
 
 func fromPool(o *v3.IPPool) (Value, error) {
 	cidr, err := netip.ParsePrefix(o.Spec.CIDR)
