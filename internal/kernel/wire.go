@@ -35,6 +35,9 @@ func Gateway4() netip.Addr { return netip.AddrFrom4([4]byte{169, 254, 1, 1}) }
 // belongs to HostMAC.
 func Gateway6() netip.Addr { return netip.MustParseAddr("fe80::ecee:eeff:feee:eeee") }
 
+// gatewayPrefix is Gateway6 as the host's end has it.
+func gatewayPrefix() netip.Prefix { return netip.PrefixFrom(Gateway6(), 64) }
+
 // A WireSpec describes the wire between one workload and its host.
 type WireSpec struct {
 	HostName   string           // interface on the host
@@ -290,7 +293,7 @@ func (k *Kernel) configureHostEnd(spec WireSpec, index int) error {
 	b.String(unix.IFLA_IFALIAS, spec.alias())
 	if hasIPv6() {
 		eui64(&b)
-		newAddress(&b, index, netip.PrefixFrom(Gateway6(), 64))
+		newAddress(&b, index, gatewayPrefix())
 	}
 	setUp(&b, index, true)
 	if err := k.do(&b); err != nil {

@@ -296,3 +296,17 @@ func TestHostEndIsHardened(t *testing.T) {
 		}
 	})
 }
+
+func BenchmarkWire(b *testing.B) {
+	k, host := open(b)
+	forwarding(b, host)
+	s, _ := workloadSpec(b, 1, testenv.Dual)
+	for b.Loop() {
+		wire(b, k, s)
+		b.StopTimer()
+		if err := k.Unwire(s.HostName); err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+	}
+}

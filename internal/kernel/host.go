@@ -1,0 +1,85 @@
+package kernel
+
+import (
+	"cmp"
+	"net"
+	"net/netip"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/brindle-net/brindle/internal/kernel/rtnl"
+)
+
+// An Interface is one network interface of the host with its addresses.
+type Interface struct {
+	Index     int
+	Name      string
+	Kind      string // "veth", "bridge", "vxlan"…; "" for hardware
+	Alias     string
+	MAC       net.HardwareAddr
+	MTU       int // bytes
+	Up        bool
+	Loopback  bool
+	Addresses []netip.Prefix // in the kernel's order; IPv6 without tentative, deprecated and temporary ones
+}
+
+// unfit marks IPv6 addresses that no other host may count on.
+const unfit = unix.IFA_F_TENTATIVE | unix.IFA_F_DADFAILED | unix.IFA_F_DEPRECATED | unix.IFA_F_TEMPORARY
+
+// Interfaces reads all interfaces, by number.
+func (k *Kernel) Interfaces() ([]Interface, error) {
+	var links []linkInfo
+	var addresses []addressMessage
+	err := k.with(func(c *rtnl.Conn) (err error) {
+		if links, err = readLinks(c); err != nil {
+			return err
+		}
+		addresses, err = readAddresses(c)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	out := make([]Interface, 0, len(links))
+	for _, l := range links {
+		i := Interface{
+			Index: l.Index, Name: l.Name, Kind: l.Kind, Alias: l.Alias, MAC: l.MAC, MTU: l.MTU,
+			Up: l.up(), Loopback: l.Flags&unix.IFF_LOOPBACK != 0,
+		}
+		for _, a := range addresses {
+			if a.Index == l.Index && (a.Prefix.Addr().Is4() || a.Flags&unfit == 0) {
+				i.Addresses = append(i.Addresses, a.Prefix)
+			}
+		}
+		out = append(out, i)
+	}
+	slices.SortFunc(out, func(a, b Interface) int { return cmp.Compare(a.Index, b.Index) })
+	return out, nil
+}
+
+// LocalAddresses reads all addresses of the host, sorted, without repetition.
+func (k *Kernel) LocalAddresses() ([]netip.Addr, error) {
+	var all []addressMessage
+	err := k.with(func(c *rtnl.Conn) (err error) {
+		all, err = readAddresses(c)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	out := make([]netip.Addr, 0, len(all))
+	for _, a := range all {
+		out = append(out, a.Prefix.Addr())
+	}
+	slices.SortFunc(out, netip.Addr.Compare)
+	return slices.Compact(out), nil
+}
+
+// IndexOf returns the number of an interface. The error wraps ErrNoLink when
+// there is none of that name.
+func (k *Kernel) IndexOf(name string) (int, error) { return indexOf(k.ioctl, name) }
+
+// NameOf returns the name of an interface. The error wraps ErrNoLink when
+// there is none of that number.
+func (k *Kernel) NameOf(index int) (string, error) { return nameOf(k.ioctl, index) }

@@ -1,0 +1,173 @@
+package kernel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/brindle-net/brindle/internal/desired"
+	"github.com/brindle-net/brindle/internal/kernel/rtnl"
+	"github.com/brindle-net/brindle/internal/reconcile"
+)
+
+// Links asserts what interfaces of workloads and tunnels must have: up, MTU,
+// alias, sysctls. It makes and deletes no link. One that is missing fails with
+// ErrNoLink until it appears. A link that is no longer wanted is left as it
+// is.
+type Links struct {
+	k *Kernel
+
+	mu    sync.Mutex // guards everything below
+	known map[string]desired.Link
+}
+
+// Links returns the table of links.
+func (k *Kernel) Links() *Links { return &Links{k: k, known: map[string]desired.Link{}} }
+
+// List reads the links that were ever applied and are still wanted, in terms
+// of what is asserted about them: an MTU that is left alone reads as 0, and
+// the settings are those that were asked for. A link without the next hop
+// that its workload counts on reads as down.
+func (l *Links) List(context.Context) (map[string]desired.Link, error) {
+	l.mu.Lock()
+	known := maps.Clone(l.known)
+	l.mu.Unlock()
+	have := map[string]desired.Link{}
+	if len(known) == 0 {
+		return have, nil
+	}
+	err := l.k.with(func(c *rtnl.Conn) error {
+		links, err := readLinks(c)
+		if err != nil {
+			return err
+		}
+		addresses, err := readAddresses(c)
+		if err != nil {
+			return err
+		}
+		answers := map[int]bool{} // links on which the host is the next hop
+		for _, a := range addresses {
+			if a.Prefix == gatewayPrefix() {
+				answers[a.Index] = true
+			}
+		}
+		for _, i := range links {
+			want, ok := known[i.Name]
+			if !ok {
+				continue
+			}
+			have[i.Name] = desired.Link{
+				Up: i.up() && want.Up && (answers[i.Index] || !needsGateway(want)), MTU: i.MTU, Alias: i.Alias,
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return have, l.k.inside(func() error { return readSettings(have, known) })
+}
+
+// readSettings fills in the sysctls of each link, and forgets what want does
+// not mention.
+func readSettings(have, known map[string]desired.Link) error {
+	for name, link := range have {
+		want := known[name]
+		if want.MTU == 0 {
+			link.MTU = 0
+		}
+		settings, err := linkSysctls(name, want.Sysctls)
+		if err != nil {
+			return err
+		}
+		link.Sysctls = want.Sysctls
+		for file, value := range settings {
+			got, err := readSysctl(file)
+			if err != nil && !errors.Is(err, os.ErrNotExist) {
+				return err
+			}
+			if got != value {
+				link.Sysctls = "" // something differs: assert all
+			}
+		}
+		have[name] = link
+	}
+	return nil
+}
+
+// Apply asserts the links that differ: settings first, while the link may
+// still be down.
+func (l *Links) Apply(_ context.Context, p reconcile.Plan[string, desired.Link]) map[string]error {
+	l.mu.Lock()
+	for _, e := range p.Set {
+		l.known[e.Key] = e.Value
+	}
+	for _, name := range p.Delete {
+		delete(l.known, name)
+	}
+	l.mu.Unlock()
+	w := newWriter[string](l.k)
+	err := l.k.inside(func() error {
+		for _, e := range p.Set {
+			if err := l.assert(w, e.Key, e.Value); err != nil {
+				w.failed[e.Key] = fmt.Errorf("set up link %s: %w", e.Key, err)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		for _, e := range p.Set {
+			w.failed[e.Key] = err
+		}
+		return w.failed
+	}
+	return w.send()
+}
+
+// assert writes the settings of one link and adds the rest to the batch. It
+// runs inside the kernel's namespace.
+func (l *Links) assert(w *writer[string], name string, want desired.Link) error {
+	index, err := w.names.indexOf(name)
+	if err != nil {
+		return err
+	}
+	settings, err := linkSysctls(name, want.Sysctls)
+	if err != nil {
+		return err
+	}
+	if err := assertAll(settings); err != nil {
+		return err
+	}
+	w.add(name, "set up link", func(b *rtnl.Batch) error {
+		flags := uint32(0)
+		if want.Up {
+			flags = unix.IFF_UP
+		}
+		b.Start(unix.RTM_SETLINK, 0, rtnl.IfInfo(unix.AF_UNSPEC, index, flags, flags))
+		if want.Alias != "" {
+			b.String(unix.IFLA_IFALIAS, want.Alias)
+		}
+		if want.MTU != 0 {
+			b.Uint32(unix.IFLA_MTU, uint32(want.MTU))
+		}
+		return nil
+	})
+	if needsGateway(want) {
+		// What a workload sends to is there whatever became of it meanwhile.
+		w.add(name, "assert next hop of link", func(b *rtnl.Batch) error {
+			newAddress(b, index, gatewayPrefix())
+			return nil
+		})
+	}
+	return nil
+}
+
+// needsGateway reports whether the host must have the IPv6 next hop on a link.
+func needsGateway(want desired.Link) bool {
+	return want.Up && want.Alias == desired.AliasWorkload && hasIPv6()
+}

@@ -1,0 +1,198 @@
+package kernel
+
+import (
+	"context"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/brindle-net/brindle/internal/desired"
+	"github.com/brindle-net/brindle/internal/kernel/rtnl"
+)
+
+// A Drift says which tables may have been changed by somebody else, or by the
+// kernel itself.
+type Drift struct {
+	Links      bool
+	Addresses  bool
+	Routes     bool
+	Rules      bool
+	Neighbours bool
+	Sysctls    bool
+
+	// Protocol is the only protocol whose routes are meant; 0: any.
+	Protocol int
+	// Appeared: a link came up or into being, so that what failed for want of
+	// it may work now.
+	Appeared bool
+}
+
+// everything is what may have changed when notifications were lost.
+func everything() Drift {
+	return Drift{
+		Links: true, Addresses: true, Routes: true, Rules: true, Neighbours: true, Sysctls: true, Appeared: true,
+	}
+}
+
+// netconf messages tell of sysctls (linux/netconf.h).
+const (
+	newNetconf   = 80 // RTM_NEWNETCONF
+	groupNetconf = 1<<23 | 1<<24
+	groupRules   = 1<<7 | 1<<18
+	netconfAll   = -1
+	netconfDef   = -2
+	netconfHead  = 4 // struct netconfmsg, padded
+	netconfIndex = 1 // NETCONFA_IFINDEX
+)
+
+const watched = unix.RTMGRP_LINK | unix.RTMGRP_NEIGH | unix.RTMGRP_IPV4_IFADDR | unix.RTMGRP_IPV6_IFADDR |
+	unix.RTMGRP_IPV4_ROUTE | unix.RTMGRP_IPV6_ROUTE | groupRules | groupNetconf
+
+// Watch calls tell for changes that we did not make ourselves, until ctx ends.
+// It tells first that everything may have changed, so that nothing is missed
+// that changed before. tell must be quick.
+func (k *Kernel) Watch(ctx context.Context, tell func(Drift)) error {
+	ns := k.ns
+	if k.home {
+		ns = nil
+	}
+	l, err := rtnl.Listen(ns, watched)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	w := watcher{k: k}
+	if err := w.start(); err != nil {
+		return err
+	}
+	tell(everything())
+	return l.Receive(ctx, func(m rtnl.Message) {
+		if d := w.judge(m); d != (Drift{}) {
+			tell(d)
+		}
+	}, func(error) {
+		tell(everything())
+	})
+}
+
+// A watcher judges notifications.
+type watcher struct {
+	k    *Kernel
+	up   map[int]bool // links seen, and whether they were up
+	ours map[int]bool // links that bear an alias of ours
+}
+
+// start learns which links there are.
+func (w *watcher) start() error {
+	w.up, w.ours = map[int]bool{}, map[int]bool{}
+	return w.k.with(func(c *rtnl.Conn) error {
+		links, err := readLinks(c)
+		for _, l := range links {
+			w.up[l.Index] = l.up()
+			w.ours[l.Index] = strings.HasPrefix(l.Alias, aliasPrefix)
+		}
+		return err
+	})
+}
+
+// judge says what a notification means for our tables.
+func (w *watcher) judge(m rtnl.Message) Drift {
+	// Links are looked at also when we changed them: what a link carries comes
+	// and goes with it.
+	if m.Kind == unix.RTM_NEWLINK || m.Kind == unix.RTM_DELLINK {
+		return w.judgeLink(m)
+	}
+	if w.k.ours(m.Port) {
+		return Drift{}
+	}
+	switch m.Kind {
+	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
+		return judgeRoute(m)
+	case unix.RTM_NEWADDR, unix.RTM_DELADDR:
+		// The kernel says nothing of IPv4 routes that go with their source.
+		del := m.Kind == unix.RTM_DELADDR
+		return Drift{Addresses: true, Links: del, Routes: del}
+	case unix.RTM_NEWRULE, unix.RTM_DELRULE:
+		return Drift{Rules: true}
+	case unix.RTM_NEWNEIGH, unix.RTM_DELNEIGH:
+		return w.judgeNeighbour(m)
+	case newNetconf:
+		return judgeNetconf(m)
+	}
+	return Drift{}
+}
+
+func (w *watcher) judgeLink(m rtnl.Message) Drift {
+	l, err := parseLink(m)
+	if err != nil {
+		return everything()
+	}
+	if len(m.Body) > 0 && m.Body[0] == unix.AF_BRIDGE {
+		return Drift{} // a port of a bridge
+	}
+	was, seen := w.up[l.Index]
+	if m.Kind == unix.RTM_DELLINK {
+		delete(w.up, l.Index)
+		delete(w.ours, l.Index)
+		return Drift{Links: true, Routes: true, Addresses: true, Neighbours: true}
+	}
+	w.up[l.Index], w.ours[l.Index] = l.up(), strings.HasPrefix(l.Alias, aliasPrefix)
+	d := Drift{Links: !w.k.ours(m.Port)}
+	switch {
+	case seen && was && !l.up(): // the kernel removes routes without a word
+		d.Routes, d.Addresses, d.Neighbours = true, true, true
+	case l.up() && !was, !seen:
+		d.Appeared = true
+	}
+	return d
+}
+
+// judgeRoute: a route of another protocol matters only when it replaced one,
+// which may have been ours.
+func judgeRoute(m rtnl.Message) Drift {
+	if len(m.Body) < unix.SizeofRtMsg {
+		return everything()
+	}
+	protocol := int(m.Body[5])
+	switch {
+	case protocol == desired.ProtocolAgent || protocol == desired.ProtocolBGP:
+		return Drift{Routes: true, Protocol: protocol}
+	case m.Kind == unix.RTM_NEWROUTE && m.Flags&unix.NLM_F_REPLACE != 0:
+		return Drift{Routes: true}
+	case m.Kind == unix.RTM_DELROUTE: // it may have been in our way
+		return Drift{Appeared: true}
+	}
+	return Drift{}
+}
+
+// judgeNeighbour: only permanent entries on our links are ours. One that
+// vanishes no longer says that it was permanent.
+func (w *watcher) judgeNeighbour(m rtnl.Message) Drift {
+	n, err := parseNeigh(m)
+	if err != nil {
+		return everything()
+	}
+	gone := m.Kind == unix.RTM_DELNEIGH || n.State&unix.NUD_FAILED != 0
+	return Drift{Neighbours: w.ours[n.Index] && (gone || n.State&unix.NUD_PERMANENT != 0)}
+}
+
+func judgeNetconf(m rtnl.Message) Drift {
+	d := Drift{Links: true, Sysctls: true}
+	err := rtnl.Attrs(m.Body[min(netconfHead, len(m.Body)):], func(kind uint16, v []byte) {
+		if kind != netconfIndex {
+			return
+		}
+		switch index := int32(rtnl.Uint32(v)); index {
+		case netconfAll:
+			d.Links = false
+		case netconfDef:
+			d.Links, d.Sysctls = false, false
+		default:
+			d.Sysctls = false
+		}
+	})
+	if err != nil {
+		return everything()
+	}
+	return d
+}
