@@ -118,9 +118,12 @@ func (c *Core) notices(t *touched, u *desired.Update) {
 		}
 	}
 	for name, pool := range c.in.pools {
+		id := model.ID{Kind: model.KindPool, Name: name}.String()
 		if pool.Encap != model.NoEncap {
-			id := model.ID{Kind: model.KindPool, Name: name}
-			next.EncapsulationNotSupported(id.String(), pool.Encap.String())
+			next.EncapsulationNotSupported(id, pool.Encap.String())
+		}
+		if pool.NATOutgoing {
+			next.NATNotSupported(id)
 		}
 	}
 	for id, bad := range c.in.invalid {

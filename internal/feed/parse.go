@@ -44,7 +44,7 @@ func (p parser) events(ctx context.Context, log *slog.Logger, stored []store.Eve
 // says why the object of the event is invalid. What an object is called is
 // decided by its key, which is all that is left of it when it is deleted.
 func (p parser) event(s store.Event) (model.Event, bool, error) {
-	if cidr, ok := store.ParseBlockKey(s.Key); ok {
+	if cidr, ok := store.ParseBlockKey(s.Key); ok && cidr == cidr.Masked() {
 		if s.Value == nil {
 			return model.Event{ID: model.BlockID(cidr)}, true, nil
 		}
@@ -53,7 +53,7 @@ func (p parser) event(s store.Event) (model.Event, bool, error) {
 	}
 	if a, ok := store.ParseAffinityKey(s.Key); ok {
 		switch {
-		case a.Virtual || a.Owner != p.node:
+		case a.Virtual || a.Owner != p.node || a.CIDR != a.CIDR.Masked():
 			return model.Event{}, false, nil
 		case s.Value == nil:
 			return model.Event{ID: model.AffinityID(a.Owner, a.CIDR)}, true, nil

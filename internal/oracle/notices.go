@@ -14,9 +14,12 @@ func (w world) notices() desired.Notices {
 	w.addressNotices(out)
 	w.policyNotices(out)
 	for _, p := range each[*model.Pool](w) {
+		id := model.ID{Kind: model.KindPool, Name: p.Name}
 		if p.Encap != model.NoEncap {
-			id := model.ID{Kind: model.KindPool, Name: p.Name}
 			out.EncapsulationNotSupported(id.String(), p.Encap.String())
+		}
+		if p.NATOutgoing {
+			out.NATNotSupported(id.String())
 		}
 	}
 	for id, v := range w.all {

@@ -157,7 +157,7 @@ func TestHistoriesReachEveryTable(t *testing.T) {
 		"links", "neighbours", "speakers",
 	}
 	for _, reason := range []string{"PolicyNotEnforced", "InvalidPolicy", "InvalidObject",
-		"DatastoreNotReady", "NoBGPAddress", "DuplicateNodeAddress", "EncapsulationNotSupported",
+		"DatastoreNotReady", "NoBGPAddress", "DuplicateNodeAddress", "EncapsulationNotSupported", "NATOutgoingNotSupported",
 		"WorkloadPeeringNotSupported", "FilterNotSupported", "PasswordNotAvailable",
 		"ServicesNotAnnounced", "DuplicateInterface", "DuplicateAddress"} {
 		want = append(want, "notice "+reason)

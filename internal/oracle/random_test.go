@@ -126,7 +126,7 @@ func (g gen) pool() model.Event {
 		CIDR: netip.MustParsePrefix(pick(g, "10.0.0.0/28", "10.0.0.0/16", "10.0.0.4/30", "fd00::/64",
 			"fd00::8/125")),
 		Encap: pick(g, model.NoEncap, model.NoEncap, model.IPIP, model.VXLAN), CrossSubnet: g.chance(30),
-		Disabled: g.chance(20), DisableBGPExport: g.chance(25),
+		Disabled: g.chance(20), NATOutgoing: g.chance(30), DisableBGPExport: g.chance(25),
 	}
 	return model.Event{ID: model.ID{Kind: model.KindPool, Name: p.Name}, Value: p}
 }
