@@ -2,9 +2,12 @@ package kernel
 
 import (
 	"cmp"
+	"context"
 	"net"
 	"net/netip"
+	"regexp"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -83,3 +86,60 @@ func (k *Kernel) IndexOf(name string) (int, error) { return indexOf(k.ioctl, nam
 // NameOf returns the name of an interface. The error wraps ErrNoLink when
 // there is none of that number.
 func (k *Kernel) NameOf(index int) (string, error) { return nameOf(k.ioctl, index) }
+
+// HostMTU returns what the function of that name finds among the interfaces of
+// now.
+func (k *Kernel) HostMTU(match *regexp.Regexp) (int, error) {
+	interfaces, err := k.Interfaces()
+	if err != nil {
+		return 0, err
+	}
+	return HostMTU(interfaces, match), nil
+}
+
+// DetectAddress finds the host's address of a family (4 or 6) by a method in
+// the form that ParseMethod reads.
+func (k *Kernel) DetectAddress(ctx context.Context, method string, family int) (netip.Prefix, error) {
+	m, err := ParseMethod(method)
+	if err != nil {
+		return netip.Prefix{}, err
+	}
+	interfaces, err := k.Interfaces()
+	if err != nil {
+		return netip.Prefix{}, err
+	}
+	return m.Find(ctx, interfaces, family, k.Reach)
+}
+
+// CompleteAddress gives an address the prefix length that its interface says,
+// or makes it a single address when no interface holds it.
+func (k *Kernel) CompleteAddress(a netip.Addr) (netip.Prefix, error) {
+	interfaces, err := k.Interfaces()
+	if err != nil {
+		return netip.Prefix{}, err
+	}
+	return WithPrefix(interfaces, a), nil
+}
+
+// Networks returns the networks that the host is in: those of all its
+// addresses but loopback, link-local ones and those of workloads and tunnels,
+// sorted.
+func (k *Kernel) Networks() ([]netip.Prefix, error) {
+	interfaces, err := k.Interfaces()
+	if err != nil {
+		return nil, err
+	}
+	var out []netip.Prefix
+	for _, i := range interfaces {
+		if i.Loopback || strings.HasPrefix(i.Alias, aliasPrefix) {
+			continue
+		}
+		for _, p := range i.Addresses {
+			if !p.Addr().IsLinkLocalUnicast() {
+				out = append(out, p.Masked())
+			}
+		}
+	}
+	slices.SortFunc(out, netip.Prefix.Compare)
+	return slices.Compact(out), nil
+}
