@@ -2,9 +2,11 @@ package embedded
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/server/v3/storage/mvcc"
 )
 
 // Status is how an etcd is doing.
@@ -36,11 +38,12 @@ func (s *Server) Status() Status {
 	return st
 }
 
-// Compact forgets all history, so that its space can be reused.
+// Compact forgets all history, so that its space can be reused. Without any
+// history it does nothing.
 func (s *Server) Compact(ctx context.Context) error {
 	rev := s.etcd.Server.KV().Rev()
 	_, err := s.etcd.Server.Compact(ctx, &etcdserverpb.CompactionRequest{Revision: rev, Physical: true})
-	if err != nil {
+	if err != nil && !errors.Is(err, mvcc.ErrCompacted) {
 		return fmt.Errorf("compact etcd to revision %d: %w", rev, err)
 	}
 	return nil
@@ -58,8 +61,7 @@ func (s *Server) Defragment() error {
 // Relieve frees space and takes writes again after the quota was reached. It
 // says whether that helped; if not, data must be deleted or the quota raised.
 func (s *Server) Relieve(ctx context.Context) (bool, error) {
-	before := s.Status()
-	if err := s.Compact(ctx); err != nil && before.Revision != s.Status().Revision {
+	if err := s.Compact(ctx); err != nil {
 		return false, err
 	}
 	if err := s.Defragment(); err != nil {

@@ -1,0 +1,106 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/brindle-net/brindle/internal/store/embedded"
+)
+
+// Limits of housekeeping.
+const (
+	warnAt       = 0.8             // of the quota: time to tell a human
+	calmAt       = 0.7             // of the quota: the warning is over
+	minUnused    = 64 << 20        // bytes of unused space that are worth a pause
+	relieveEvery = 5 * time.Minute // between attempts to free space
+)
+
+// keepHouse looks at the size of etcd again and again. etcd compacts by
+// itself; what is left is to give space back, to tell of a quota that comes
+// near, and to get going again after it was reached.
+func (s *server) keepHouse(ctx context.Context) error {
+	ticker := time.NewTicker(s.cfg.Interval)
+	defer ticker.Stop()
+	var relieved time.Time
+	for {
+		st := s.etcd.Status()
+		s.judge(ctx, st)
+		switch {
+		case st.Full && time.Since(relieved) >= relieveEvery:
+			relieved = time.Now()
+			s.relieve(ctx)
+		case st.Size-st.SizeInUse > minUnused && st.SizeInUse < st.Size/2:
+			s.defragment(ctx, st)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-ticker.C:
+		}
+	}
+}
+
+// level is how urgently a human is needed.
+type level int
+
+const (
+	fine level = iota
+	near
+	full
+	corrupt
+)
+
+// assess says how things stand, and in words what to do about it. was is the
+// level so far: a warning ends well below where it began, so that it does not
+// flicker.
+func assess(st embedded.Status, was level) (level, string) {
+	share := float64(st.SizeInUse) / float64(st.Quota)
+	switch {
+	case st.Corrupt:
+		return corrupt, "etcd found its data damaged: restore a snapshot"
+	case st.Full:
+		return full, fmt.Sprintf("etcd refuses writes: its %d bytes have reached the quota of %d; delete what is not needed, or raise the quota", st.Size, st.Quota)
+	case share >= warnAt, was != fine && share >= calmAt:
+		return near, fmt.Sprintf("etcd has used %d %% of its quota of %d bytes; when it is full it refuses writes", int(share*100), st.Quota)
+	}
+	return fine, ""
+}
+
+// judge notes how things stand and tells when that changes.
+func (s *server) judge(ctx context.Context, st embedded.Status) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	was := s.level
+	s.level, s.problem = assess(st, was)
+	switch {
+	case s.level == was:
+		return
+	case s.level == fine:
+		s.since = time.Time{}
+		s.cfg.Log.InfoContext(ctx, "datastore has room again", "size", st.SizeInUse, "quota", st.Quota)
+	default:
+		s.since = time.Now()
+		s.cfg.Log.ErrorContext(ctx, "datastore needs attention", "problem", s.problem, "size", st.SizeInUse, "quota", st.Quota)
+	}
+}
+
+// relieve frees space and lets etcd write again, if that is enough.
+func (s *server) relieve(ctx context.Context) {
+	helped, err := s.etcd.Relieve(ctx)
+	if err != nil || !helped {
+		s.cfg.Log.ErrorContext(ctx, "datastore stays full", "err", err)
+		return
+	}
+	s.cfg.Log.WarnContext(ctx, "datastore was full and takes writes again: its history is dropped")
+}
+
+// defragment gives space back, which stops etcd for a moment.
+func (s *server) defragment(ctx context.Context, before embedded.Status) {
+	start := time.Now()
+	if err := s.etcd.Defragment(); err != nil {
+		s.cfg.Log.ErrorContext(ctx, "datastore not defragmented", "err", err)
+		return
+	}
+	s.cfg.Log.InfoContext(ctx, "datastore defragmented", "before", before.Size, "after", s.etcd.Status().Size, "took", time.Since(start))
+}
