@@ -88,6 +88,7 @@ type Server struct {
 	stopped  bool
 	speaker  *desired.Speaker // nil: none wanted
 	engine   *engine          // nil: none runs
+	restart  bool             // the engine is to be started again
 	sessions map[desired.PeerKey]*session
 	paths    map[desired.PathKey]desired.Path
 	imports  filter
@@ -172,7 +173,7 @@ func (s *Server) InSync(peers []desired.PeerKey, paths []desired.PathKey, import
 func (s *Server) step() time.Duration {
 	s.mu.Lock()
 	now := time.Now()
-	next := time.Hour
+	next := s.revive()
 	s.openGate(now)
 	next = min(next, s.reopen(now))
 	wait, done := s.syncing(now)
@@ -199,7 +200,7 @@ func (s *Server) step() time.Duration {
 // startEngine brings the embedded speaker up with all tables. The caller
 // holds mu.
 func (s *Server) startEngine(restarting bool) error {
-	e, err := startEngine(*s.speaker, s.callbacks(), s.cfg)
+	e, err := startEngine(*s.speaker, s.callbacks(), s.cfg.Log, s.poke)
 	if err != nil {
 		return err
 	}
@@ -210,12 +211,29 @@ func (s *Server) startEngine(restarting bool) error {
 		e.stop(true)
 		return err
 	}
-	s.engine = e
+	s.engine, s.restart = e, false
 	s.learned.carry()
 	s.gate.restart(restarting)
 	s.openGate(time.Now())
 	s.poke()
 	return nil
+}
+
+// revive starts the engine again once it has gone deaf, until that works, and
+// returns when to try again. The caller holds mu.
+func (s *Server) revive() time.Duration {
+	deaf := s.engine != nil && s.engine.log.isDeaf.Load()
+	if !deaf && !s.restart || s.speaker == nil {
+		return time.Hour
+	}
+	s.cfg.Log.Warn("bgp restarts itself", "reason", "the listening socket failed")
+	s.stopEngine(true)
+	s.restart = true
+	if err := s.startEngine(true); err != nil {
+		s.cfg.Log.Warn("bgp not started", "retry_in", time.Second, "err", err)
+		return time.Second
+	}
+	return time.Hour
 }
 
 // stopEngine takes the embedded speaker down. A quiet stop lets peers keep our

@@ -18,6 +18,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/brindle-net/brindle/internal/desired"
 	"github.com/brindle-net/brindle/internal/netns"
 	"github.com/brindle-net/brindle/internal/reconcile"
@@ -142,6 +144,8 @@ func serve(s *Server, r request, now *tables) reply {
 	case "insync":
 		state := now.state()
 		s.InSync(slices.Collect(maps.Keys(state.Peers)), slices.Collect(maps.Keys(state.Paths)), slices.Collect(maps.Keys(state.Imports)))
+	case "files":
+		err = limitFiles(r.Port)
 	case "sessions":
 		out.Sessions, err = s.Sessions(ctx)
 	case "routes":
@@ -153,6 +157,20 @@ func serve(s *Server, r request, now *tables) reply {
 		out.Err = err.Error()
 	}
 	return out
+}
+
+// limitFiles allows so many more files than are open.
+func limitFiles(more uint16) error {
+	open, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return err
+	}
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return err
+	}
+	limit.Cur = uint64(len(open)-1) + uint64(more)
+	return unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)
 }
 
 func (t tables) state() desired.State {
@@ -369,6 +387,14 @@ func (p *process) events() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return slices.Clone(p.history)
+}
+
+func (p *process) logText() string {
+	text, err := os.ReadFile(p.log)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return string(text)
 }
 
 // alive fails the test if the process has ended.

@@ -26,7 +26,6 @@ type engine struct {
 	srv    *server.BgpServer
 	cancel context.CancelFunc // ends the watch
 	log    *engineLog
-	cfg    Config
 }
 
 // callbacks are what the engine tells. They come one at a time, in order, and
@@ -48,10 +47,12 @@ func listenPort(sp desired.Speaker) uint16 {
 	return sp.ListenPort
 }
 
-// startEngine listens. Its peers, paths and policy are still to be set.
-func startEngine(sp desired.Speaker, cb callbacks, cfg Config) (*engine, error) {
-	log := &engineLog{to: cfg.Log.Handler(), mute: new(atomic.Bool)}
-	e := &engine{srv: server.NewBgpServer(server.LoggerOption(slog.New(log), nil)), log: log, cfg: cfg}
+// startEngine listens. Its peers, paths and policy are still to be set. It
+// calls wake when the engine has gone deaf.
+func startEngine(sp desired.Speaker, cb callbacks, log *slog.Logger, wake func()) (*engine, error) {
+	e := &engine{}
+	e.log = &engineLog{to: log.Handler(), mute: new(atomic.Bool), isDeaf: new(atomic.Bool), wake: wake}
+	e.srv = server.NewBgpServer(server.LoggerOption(slog.New(e.log), nil))
 	go e.srv.Serve()
 	global := &api.Global{
 		Asn: sp.AS, RouterId: sp.RouterID.String(), ListenPort: int32(listenPort(sp)),

@@ -272,3 +272,36 @@ func TestReflector(t *testing.T) {
 		t.Errorf("session %+v", got)
 	}
 }
+
+// TestDeafEngine takes the file descriptors away that accepting a connection
+// needs: the engine would never listen again.
+func TestDeafEngine(t *testing.T) {
+	f := newFabric(t)
+	us, them := f.host(), f.host()
+	b := bird(t, them, birdMesh(us, "", "route 10.65.2.0/26 blackhole;", ""))
+	peer := meshPeer(us, false)
+	peer.Passive = true
+	want := tables{Speaker: speakerOf(us), Paths: ourPaths(), Imports: pools(), Peers: map[string]wantPeer{them.v4: peer}}
+	p := start(t, us.ns, usual(), want)
+	p.up(them.v4)
+	p.table(map[string]string{"10.65.2.0/26": them.v4})
+	if a := p.ask(request{Op: "files"}); a.Err != "" {
+		t.Fatal(a.Err)
+	}
+	testenv.Until(t, 20*time.Second, func() error {
+		// Whoever knocks; us6 of BIRD does too.
+		_, _ = testenv.TryRun(t, them.ns, "bash", "-c", "exec 3<>/dev/tcp/"+us.v4+"/179")
+		if text := p.logText(); !strings.Contains(text, "bgp restarts itself") {
+			return fmt.Errorf("log\n%s", text)
+		}
+		return nil
+	})
+	if a := p.ask(request{Op: "files", Port: 1000}); a.Err != "" {
+		t.Fatal(a.Err)
+	}
+	p.up(them.v4)
+	b.shows("show route", []string{"10.65.1.0/26"})
+	if e := p.events(); slices.ContainsFunc(e, func(s string) bool { return strings.HasPrefix(s, "delete") }) {
+		t.Errorf("a learned route was gone for a moment: %q", e)
+	}
+}
