@@ -3,6 +3,8 @@ package v3
 import (
 	"reflect"
 	"strconv"
+	"strings"
+	"unicode"
 )
 
 // Validate says what is wrong with one object by itself, in the order of its
@@ -109,7 +111,23 @@ func (c *checker) policySpec(o Object) {
 type checker struct{ errs FieldErrors }
 
 func (c *checker) wrong(path, value, rule, hint string) {
-	c.errs = append(c.errs, FieldError{Path: path, Value: value, Rule: rule, Hint: hint})
+	c.errs = append(c.errs, FieldError{Path: path, Value: value, Rule: escaped(rule), Hint: escaped(hint)})
+}
+
+// escaped makes a text that may hold names from elsewhere safe to print.
+func escaped(s string) string {
+	if strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) < 0 {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range s {
+		if unicode.IsPrint(r) {
+			b.WriteRune(r)
+		} else {
+			b.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
+		}
+	}
+	return b.String()
 }
 
 // must notes that a field breaks rule, unless holds.

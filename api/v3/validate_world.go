@@ -145,13 +145,11 @@ func (v setView) List(kind string) []Object {
 	var found []Object
 	replaced := map[objectID]bool{}
 	for i, o := range v.set {
-		if isNothing(o) || kindOf(o) != kind {
+		if isNothing(o) || kindOf(o) != kind || i >= v.before && kind != "Tier" {
 			continue
 		}
 		replaced[idOf(o)] = true
-		if i < v.before || kind == "Tier" {
-			found = append(found, o)
-		}
+		found = append(found, o)
 	}
 	for _, o := range v.base.List(kind) {
 		if !replaced[idOf(o)] {
