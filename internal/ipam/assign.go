@@ -171,7 +171,13 @@ func (r *request) run(ctx context.Context) error {
 	}
 	if len(r.surplus) > 0 {
 		// What stays too high after an error here is collected later.
-		if e := r.handle.sub(ctx, r.surplus); err == nil {
+		floor := map[netip.Prefix]int{}
+		for _, w := range r.wants {
+			for _, a := range w.got {
+				floor[a.Block]++
+			}
+		}
+		if e := r.handle.sub(ctx, r.surplus, floor); err == nil {
 			err = e
 		}
 	}
@@ -298,7 +304,7 @@ func (r *request) take(ctx context.Context, w *want, cidr netip.Prefix, n int, a
 	if n <= 0 {
 		return nil
 	}
-	op := &assignment{owner: r.owner, pick: func(b *Block) ([]int, error) {
+	op := &assignment{owner: r.owner, have: w.got, pick: func(b *Block) ([]int, error) {
 		if affinity != "" && b.Affinity != affinity {
 			return nil, errTaken
 		}
@@ -330,6 +336,7 @@ func (r *request) coolDown() time.Duration { return r.settings.Configuration.Coo
 // its own write when the outcome of that was not known.
 type assignment struct {
 	owner owner
+	have  []Assignment                  // the owner's already: not this write's
 	pick  func(b *Block) ([]int, error) // occupies ordinals and returns them
 	tried []try
 	got   []Assignment
@@ -354,7 +361,9 @@ func (a *assignment) apply(b *Block) error {
 	}
 	a.got = a.got[:0]
 	for _, ord := range ords {
-		a.tried = append(a.tried, try{ord, b.seqs[ord]})
+		if t := (try{ord, b.seqs[ord]}); !slices.Contains(a.tried, t) {
+			a.tried = append(a.tried, t)
+		}
 		a.got = append(a.got, Assignment{Addr: b.Addr(ord), Block: b.CIDR, Sequence: b.seqs[ord]})
 	}
 	return nil
@@ -364,8 +373,12 @@ func (a *assignment) landed(b *Block) bool {
 	a.got = nil
 	for _, t := range a.tried {
 		at := b.attr(t.ord)
-		if at != nil && b.seqs[t.ord] == t.seq && at.Handle == a.owner.handle && maps.Equal(at.Owner, a.owner.attrs) {
-			a.got = append(a.got, Assignment{Addr: b.Addr(t.ord), Block: b.CIDR, Sequence: t.seq})
+		if at == nil || b.seqs[t.ord] != t.seq || at.Handle != a.owner.handle || !maps.Equal(at.Owner, a.owner.attrs) {
+			continue
+		}
+		got := Assignment{Addr: b.Addr(t.ord), Block: b.CIDR, Sequence: t.seq}
+		if !slices.Contains(a.have, got) {
+			a.got = append(a.got, got)
 		}
 	}
 	return len(a.got) > 0

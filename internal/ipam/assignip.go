@@ -115,7 +115,7 @@ func (m *Manager) assignInBlock(ctx context.Context, args AssignIPArgs, s *Setti
 		return op.got[0], nil
 	}
 	if refusal(err) { // certainly not assigned: the handle need not count it
-		if e := w.sub(ctx, count); e != nil {
+		if e := w.sub(ctx, count, nil); e != nil {
 			return Assignment{}, fmt.Errorf("%w (and %w)", err, e)
 		}
 	}

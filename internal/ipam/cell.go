@@ -193,8 +193,10 @@ func (m *Manager) forget(cidr netip.Prefix) {
 // commit applies a batch of changes in one write. It returns those that are
 // not done because of the error.
 func (m *Manager) commit(ctx context.Context, c *cell, batch []*change) (undone []*change, err error) {
-	unknown := 0
-	for range maxAttempts {
+	// Set when the outcome of a write is not known: then only a further write
+	// proves that what was read is not older.
+	var doubt error
+	for attempt, unknown := 0, 0; attempt < maxAttempts; attempt++ {
 		if batch = c.wanted(batch); len(batch) == 0 {
 			return nil, nil
 		}
@@ -202,20 +204,26 @@ func (m *Manager) commit(ctx context.Context, c *cell, batch []*change) (undone 
 		known := b != nil
 		if !known {
 			b, rev, err = m.getBlock(ctx, c.cidr)
-			if errors.Is(err, store.ErrNotFound) {
+			if errors.Is(err, store.ErrNotFound) && doubt == nil {
 				settle(batch, err)
 				return nil, nil
+			}
+			if err != nil && doubt != nil {
+				err = fmt.Errorf("%w; then %v", doubt, err)
 			}
 			if err != nil {
 				return batch, err
 			}
 		}
-		applied, refused := m.applyAll(b, batch)
+		applied, refused := m.applyAll(b, &batch)
 		if refused && known { // by a memory that may be out of date
 			c.remember(nil, "")
 			continue
 		}
-		if len(applied) == 0 {
+		if doubt == nil {
+			batch = applied
+		}
+		if len(batch) == 0 {
 			c.remember(b, rev)
 			return nil, nil
 		}
@@ -226,15 +234,15 @@ func (m *Manager) commit(ctx context.Context, c *cell, batch []*change) (undone 
 				b = nil
 			}
 			c.remember(b, rev)
-			settle(applied, nil)
 			return nil, nil
 		}
 		c.remember(nil, "")
-		batch = applied
-		if !changed(err) {
-			if unknown++; unknown > maxUnknown || ctx.Err() != nil {
-				return batch, fmt.Errorf("write block %s: %w", c.cidr, err)
-			}
+		if changed(err) {
+			continue
+		}
+		doubt = fmt.Errorf("write block %s: %w", c.cidr, err)
+		if unknown++; unknown > maxUnknown || ctx.Err() != nil {
+			return batch, doubt
 		}
 	}
 	return batch, fmt.Errorf("write block %s: %w: %d attempts", c.cidr, ErrBusy, maxAttempts)
@@ -242,26 +250,31 @@ func (m *Manager) commit(ctx context.Context, c *cell, batch []*change) (undone 
 
 // applyAll applies the changes of a batch to b and returns those that need b
 // to be written. The others have their final error, unless refused is set and
-// the block turns out to be out of date.
-func (m *Manager) applyAll(b *Block, batch []*change) (applied []*change, refused bool) {
-	var landed []*change
-	for _, ch := range batch { // before anything changes
+// the block turns out to be out of date. What an earlier write has done after
+// all leaves the batch.
+func (m *Manager) applyAll(b *Block, batch *[]*change) (applied []*change, refused bool) {
+	var rest []*change
+	for _, ch := range *batch { // before anything changes
 		if ch.landed != nil && ch.landed(b) {
 			ch.err = nil
-			landed = append(landed, ch)
+		} else {
+			rest = append(rest, ch)
 		}
 	}
-	b.expire(m.now(), batch[0].coolDown)
-	for _, ch := range batch {
-		if slices.Contains(landed, ch) {
-			continue
-		}
-		if ch.err = ch.apply(b); ch.err == nil {
+	*batch = rest
+	if len(rest) == 0 {
+		return nil, false
+	}
+	b.expire(m.now(), rest[0].coolDown)
+	for _, ch := range rest {
+		ch.err = ch.apply(b)
+		switch {
+		case ch.err == nil:
 			applied = append(applied, ch)
-		} else if !errors.Is(ch.err, errUnchanged) {
-			refused = true
-		} else {
+		case errors.Is(ch.err, errUnchanged):
 			ch.err = nil
+		default:
+			refused = true
 		}
 	}
 	return applied, refused

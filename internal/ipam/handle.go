@@ -56,9 +56,9 @@ func (w *handleWriter) add(ctx context.Context, counts map[netip.Prefix]int, onl
 	return fmt.Errorf("write handle %q: %w", w.id, ErrBusy)
 }
 
-// sub lowers the counts of a handle, as far as they go, and deletes it when
-// nothing is left. A handle that does not exist is fine.
-func (w *handleWriter) sub(ctx context.Context, counts map[netip.Prefix]int) error {
+// sub lowers the counts of a handle, but not below a floor (nil: 0), and
+// deletes it when nothing is left. A handle that does not exist is fine.
+func (w *handleWriter) sub(ctx context.Context, counts, floor map[netip.Prefix]int) error {
 	for range maxAttempts {
 		if !w.fresh {
 			if err := w.read(ctx); err != nil {
@@ -70,7 +70,9 @@ func (w *handleWriter) sub(ctx context.Context, counts map[netip.Prefix]int) err
 		}
 		next := w.state.copy()
 		for cidr, n := range counts {
-			if next.blocks[cidr] -= n; next.blocks[cidr] <= 0 {
+			if left := max(next.blocks[cidr]-n, floor[cidr]); left > 0 {
+				next.blocks[cidr] = left
+			} else {
 				delete(next.blocks, cidr)
 			}
 		}
@@ -80,6 +82,25 @@ func (w *handleWriter) sub(ctx context.Context, counts map[netip.Prefix]int) err
 		}
 	}
 	return fmt.Errorf("write handle %q: %w", w.id, ErrBusy)
+}
+
+// raise makes a handle count at least this much.
+func (w *handleWriter) raise(ctx context.Context, counts map[netip.Prefix]int) error {
+	if err := w.read(ctx); err != nil {
+		return err
+	}
+	lacking := map[netip.Prefix]int{}
+	for cidr, n := range counts {
+		if w.state == nil {
+			lacking[cidr] = n
+		} else if n > w.state.blocks[cidr] {
+			lacking[cidr] = n - w.state.blocks[cidr]
+		}
+	}
+	if len(lacking) == 0 {
+		return nil
+	}
+	return w.add(ctx, lacking, false)
 }
 
 // read fetches the handle.

@@ -93,7 +93,7 @@ func (m *Manager) releaseIn(ctx context.Context, cidr netip.Prefix, options []Re
 	}
 	for _, id := range slices.Sorted(maps.Keys(op.counts)) {
 		w := &handleWriter{m: m, id: id}
-		if err := w.sub(ctx, map[netip.Prefix]int{cidr: op.counts[id]}); err != nil {
+		if err := w.sub(ctx, map[netip.Prefix]int{cidr: op.counts[id]}, nil); err != nil {
 			op.errs = append(op.errs, err)
 		}
 	}

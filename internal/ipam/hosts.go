@@ -1,0 +1,56 @@
+package ipam
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/brindle-net/brindle/internal/prefix"
+	"github.com/brindle-net/brindle/internal/store"
+)
+
+// ReleaseHostAffinities makes a host give up all its blocks; with ifEmpty set
+// only those of which nobody has an address. Addresses stay assigned.
+func (m *Manager) ReleaseHostAffinities(ctx context.Context, host string, ifEmpty bool) error {
+	return m.releaseAffinities(ctx, store.AffinityPrefix(false, host), ifEmpty, func(netip.Prefix) bool { return true })
+}
+
+// ReleasePoolAffinities makes everybody give up their blocks in a pool that is
+// about to be deleted. Disable the pool first, and let hosts notice, or they
+// claim new ones. Addresses stay assigned.
+func (m *Manager) ReleasePoolAffinities(ctx context.Context, pool netip.Prefix) error {
+	within := func(cidr netip.Prefix) bool { return prefix.Contains(pool, cidr) }
+	return errors.Join(
+		m.releaseAffinities(ctx, store.HostRoot, false, within),
+		m.releaseAffinities(ctx, store.VirtualRoot, false, within),
+	)
+}
+
+func (m *Manager) releaseAffinities(ctx context.Context, root string, ifEmpty bool, which func(netip.Prefix) bool) error {
+	list, err := m.db.List(ctx, root)
+	if err != nil {
+		return fmt.Errorf("list affinities: %w", err)
+	}
+	affs, err := decodeAffinities(list.KVs)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, a := range affs {
+		if !which(a.id.CIDR) {
+			continue
+		}
+		err := m.releaseAffinity(ctx, a.id, ifEmpty)
+		for range maxAttempts {
+			if !errors.Is(err, store.ErrConflict) {
+				break
+			}
+			err = m.releaseAffinity(ctx, a.id, ifEmpty) // its owner claims it
+		}
+		if err != nil && !(ifEmpty && errors.Is(err, errInUse)) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
