@@ -130,18 +130,21 @@ func (c *Client) read(ctx context.Context, id ident) (document, error) {
 		}
 	}
 	if err != nil {
-		return document{}, err
+		return document{}, bare(err)
 	}
 	return decode(id, kv)
 }
 
-// fail says what failed on which object. The datastore's own words are dropped
-// where its meaning is all that counts: they would name the key.
-func (id ident) fail(verb string, err error) error {
+// fail says what failed on which object.
+func (id ident) fail(verb string, err error) error { return fmt.Errorf("%s %s: %w", verb, id, err) }
+
+// bare drops the datastore's own words where its meaning is all that counts:
+// they name the key, and the caller names the object.
+func bare(err error) error {
 	for _, known := range []error{store.ErrNotFound, store.ErrExists, store.ErrConflict} {
 		if errors.Is(err, known) {
-			err = known
+			return known
 		}
 	}
-	return fmt.Errorf("%s %s: %w", verb, id, err)
+	return err
 }

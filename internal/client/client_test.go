@@ -78,7 +78,7 @@ func TestLifeOfAnObject(t *testing.T) {
 	if !client.IsConflict(err) {
 		t.Errorf("update of an old state: %v", err)
 	}
-	wantError(t, "update of an old state", err, `update IPPool "p": `)
+	wantError(t, "update of an old state", err, `update IPPool "p": the resourceVersion given is not the current one`)
 	_, err = client.Create(ctx, c, given)
 	if !client.IsExists(err) {
 		t.Errorf("create twice: %v", err)
@@ -92,7 +92,7 @@ func TestLifeOfAnObject(t *testing.T) {
 		t.Error(err)
 	}
 	_, err = client.Get[v3.IPPool](ctx, c, "", "p")
-	if !client.IsNotFound(err) {
+	if !client.IsNotFound(err) || err.Error() != `get IPPool "p": not found` {
 		t.Errorf("get after delete: %v", err)
 	}
 	if err := client.Delete[v3.IPPool](ctx, c, "", "p", client.Preconditions{}); !client.IsNotFound(err) {

@@ -166,7 +166,7 @@ func (c *Client) retirePool(ctx context.Context, doc document) (document, error)
 		}
 		kv, err := c.driver.Get(ctx, doc.kv.Key)
 		if err != nil {
-			return doc, err
+			return doc, bare(err)
 		}
 		if string(kv.Revision) != o.Meta().ResourceVersion {
 			return doc, store.ErrConflict

@@ -82,7 +82,7 @@ func (c *Client) create(ctx context.Context, id ident, obj v3.Object) (v3.Object
 	}
 	rev, err := c.driver.Create(ctx, id.key(), value)
 	if err != nil {
-		return nil, err
+		return nil, bare(err)
 	}
 	o.Meta().ResourceVersion = string(rev)
 	return o, nil
@@ -258,7 +258,7 @@ func (c *Client) delete(ctx context.Context, id ident, pre Preconditions) error 
 			return err
 		}
 		if doc, err = c.beforeDelete(ctx, doc); err == nil {
-			err = c.driver.Delete(ctx, doc.kv.Key, doc.kv.Revision)
+			err = bare(c.driver.Delete(ctx, doc.kv.Key, doc.kv.Revision))
 		}
 		if !errors.Is(err, store.ErrConflict) {
 			return err
@@ -277,7 +277,7 @@ func (c *Client) readForDelete(ctx context.Context, id ident) (document, error) 
 	}
 	kv, err := c.driver.Get(ctx, id.key())
 	if err != nil {
-		return document{}, err
+		return document{}, bare(err)
 	}
 	o := id.kind.New()
 	o.Meta().Namespace, o.Meta().Name, o.Meta().ResourceVersion = id.namespace, id.name, string(kv.Revision)
@@ -336,7 +336,7 @@ func (c *Client) put(ctx context.Context, doc document, want v3.Object) (v3.Obje
 	}
 	rev, err := c.driver.Update(ctx, store.KV{Key: doc.kv.Key, Value: value, Revision: doc.kv.Revision})
 	if err != nil {
-		return nil, Unchanged, err
+		return nil, Unchanged, bare(err)
 	}
 	want.Meta().ResourceVersion = string(rev)
 	return want, Changed, nil

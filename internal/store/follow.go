@@ -25,7 +25,7 @@ type Update struct {
 // FollowConfig tunes Follow. The zero value is useful.
 type FollowConfig struct {
 	MinBackoff time.Duration // before the first retry; 0 means 100 ms
-	MaxBackoff time.Duration // before later ones; 0 means 10 s
+	MaxBackoff time.Duration // before later ones; 0 means 5 s
 	Log        *slog.Logger  // nil means nowhere
 	Status     *FollowStatus // kept up to date if not nil
 }
@@ -97,7 +97,7 @@ func Follow(ctx context.Context, d Driver, prefix string, handle func(Update), c
 		cfg.MinBackoff = 100 * time.Millisecond
 	}
 	if cfg.MaxBackoff == 0 {
-		cfg.MaxBackoff = 10 * time.Second
+		cfg.MaxBackoff = 5 * time.Second
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)

@@ -304,8 +304,8 @@ func TestFollowBacksOff(t *testing.T) {
 	follow(t, true, func(s *story) {
 		s.flaky.calls()
 		s.after(time.Hour)
-		if n := len(s.flaky.calls()); n < 360 || n > 720 {
-			t.Errorf("%d attempts in an hour, want one each 5 to 10 s", n)
+		if n := len(s.flaky.calls()); n < 720 || n > 1500 {
+			t.Errorf("%d attempts in an hour, want one each 2.5 to 5 s", n)
 		}
 		s.flaky.set(false)
 		s.after(time.Hour)

@@ -8,10 +8,13 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 
 	"github.com/brindle-net/brindle/internal/store"
 )
@@ -80,7 +83,13 @@ func (d *Driver) client() (*clientv3.Client, error) {
 		// A silent peer is found out in 15 s; etcd allows a ping each 5 s.
 		DialKeepAliveTime:    d.cfg.CheckInterval * 2,
 		DialKeepAliveTimeout: d.cfg.CheckInterval,
-		Logger:               zap.NewNop(), // what matters comes back as errors
+		// The library's own pauses grow to two minutes: far too long after etcd
+		// is back. Callers have a pause of their own.
+		DialOptions: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 2 * time.Second},
+			MinConnectTimeout: d.cfg.DialTimeout,
+		})},
+		Logger: zap.NewNop(), // what matters comes back as errors
 	})
 	if err != nil {
 		return nil, fmt.Errorf("connect: %w", err)
@@ -91,7 +100,12 @@ func (d *Driver) client() (*clientv3.Client, error) {
 
 // call runs one request within CallTimeout and says what failed, on what.
 func (d *Driver) call(ctx context.Context, what, key string, f func(context.Context, *clientv3.Client) error) error {
-	limited, cancel := context.WithTimeout(ctx, d.cfg.CallTimeout)
+	return d.callWithin(ctx, d.cfg.CallTimeout, what+" "+key, f)
+}
+
+// callWithin is call with a time limit of its own.
+func (d *Driver) callWithin(ctx context.Context, limit time.Duration, what string, f func(context.Context, *clientv3.Client) error) error {
+	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	conn, err := d.client()
 	if err == nil {
@@ -101,9 +115,9 @@ func (d *Driver) call(ctx context.Context, what, key string, f func(context.Cont
 		return nil
 	}
 	if ctx.Err() == nil && limited.Err() != nil {
-		err = fmt.Errorf("no answer from etcd within %v (%s): %w", d.cfg.CallTimeout, d.diagnose(ctx), err)
+		err = fmt.Errorf("no answer from etcd within %v (%s): %w", limit, d.diagnose(ctx), err)
 	}
-	return fmt.Errorf("%s %s: %w", what, key, err)
+	return fmt.Errorf("%s: %w", what, err)
 }
 
 // Get implements store.Driver.

@@ -163,7 +163,8 @@ func (w *watch) check(ctx context.Context, least int64) moment {
 	if key == "" {
 		key = "\x00"
 	}
-	now.err = w.driver.call(ctx, "check", "the connection", func(ctx context.Context, c *clientv3.Client) error {
+	limit := min(w.driver.cfg.CallTimeout, w.driver.cfg.CheckInterval)
+	now.err = w.driver.callWithin(ctx, limit, "check the connection", func(ctx context.Context, c *clientv3.Client) error {
 		resp, err := c.Get(ctx, key, clientv3.WithCountOnly())
 		if err != nil {
 			return err
