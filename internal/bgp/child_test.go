@@ -377,6 +377,9 @@ func (p *process) table(want map[string]string) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		if !maps.Equal(p.learned, want) {
+			if len(want) > 100 || len(p.learned) > 100 {
+				return fmt.Errorf("learned %d routes, want %d", len(p.learned), len(want))
+			}
 			return fmt.Errorf("learned %v, want %v", p.learned, want)
 		}
 		return nil

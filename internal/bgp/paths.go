@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"slices"
 
 	"github.com/brindle-net/brindle/internal/desired"
 	"github.com/brindle-net/brindle/internal/prefix"
@@ -49,13 +50,40 @@ func (t paths) Apply(_ context.Context, p reconcile.Plan[desired.PathKey, desire
 			t.gate.gone(k)
 		}
 	}
-	for _, e := range p.Set {
-		if err := t.set(e.Key, e.Value); err != nil {
-			failed[e.Key] = err
-		}
-	}
+	t.announce(p.Set, failed)
 	t.poke()
 	return failed
+}
+
+// announce hands over all paths that are well-formed, many at a time.
+func (t paths) announce(set []reconcile.Entry[desired.PathKey, desired.Path], failed map[desired.PathKey]error) {
+	good := make([]reconcile.Entry[desired.PathKey, desired.Path], 0, len(set))
+	for _, e := range set {
+		if err := checkPath(e.Key, e.Value); err != nil {
+			failed[e.Key] = err
+			continue
+		}
+		good = append(good, e)
+	}
+	for part := range slices.Chunk(good, batch) {
+		var err error
+		if t.engine != nil {
+			err = t.engine.announce(func(yield func(netip.Prefix, desired.Path) bool) {
+				for _, e := range part {
+					if !yield(e.Key, e.Value) {
+						return
+					}
+				}
+			})
+		}
+		for _, e := range part {
+			if err != nil {
+				failed[e.Key] = fmt.Errorf("announce %v: %w", e.Key, err)
+			} else {
+				t.paths[e.Key] = e.Value
+			}
+		}
+	}
 }
 
 func (t paths) withdraw(keys []desired.PathKey) error {
@@ -65,18 +93,12 @@ func (t paths) withdraw(keys []desired.PathKey) error {
 	return t.engine.withdraw(keys)
 }
 
-func (t paths) set(key netip.Prefix, v desired.Path) error {
+func checkPath(key netip.Prefix, v desired.Path) error {
 	if prefix.Canonical(key) != key || !key.IsValid() {
 		return fmt.Errorf("announce %v: not a prefix in canonical form", key)
 	}
 	if _, err := attributes(key, v); err != nil {
 		return fmt.Errorf("announce %v: %w", key, err)
 	}
-	if t.engine != nil {
-		if err := t.engine.announce(func(yield func(netip.Prefix, desired.Path) bool) { yield(key, v) }); err != nil {
-			return fmt.Errorf("announce %v: %w", key, err)
-		}
-	}
-	t.paths[key] = v
 	return nil
 }
