@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -63,12 +64,12 @@ func (r *Rules) List(context.Context) (map[desired.RuleKey]desired.Rule, error) 
 // neither.
 func (r *Rules) Apply(_ context.Context, p reconcile.Plan[desired.RuleKey, desired.Rule]) map[desired.RuleKey]error {
 	w := newWriter[desired.RuleKey](r.k)
-	old := map[desired.RuleKey]int{}
+	old := map[desired.RuleKey][]desired.Rule{}
 	err := r.k.with(func(c *rtnl.Conn) error {
 		all, err := readRules(c)
 		for _, m := range all {
 			if m.ours() {
-				old[m.Key]++
+				old[m.Key] = append(old[m.Key], m.Rule)
 			}
 		}
 		return err
@@ -83,28 +84,33 @@ func (r *Rules) Apply(_ context.Context, p reconcile.Plan[desired.RuleKey, desir
 		return w.failed
 	}
 	for _, e := range p.Set {
+		rest := old[e.Key]
+		if i := slices.Index(rest, e.Value); i >= 0 {
+			r.remove(w, e.Key, slices.Delete(rest, i, i+1))
+			continue
+		}
 		w.add(e.Key, "add rule", func(b *rtnl.Batch) error {
 			err := checkRule(e.Key, e.Value)
 			if err == nil {
-				putRule(b, unix.RTM_NEWRULE, unix.NLM_F_CREATE, e.Key, &e.Value)
+				putRule(b, unix.RTM_NEWRULE, unix.NLM_F_CREATE, e.Key, e.Value)
 			}
 			return err
 		})
 		if w.failed[e.Key] == nil {
-			r.removeAll(w, e.Key, old[e.Key])
+			r.remove(w, e.Key, rest)
 		}
 	}
 	for _, key := range p.Delete {
-		r.removeAll(w, key, max(old[key], 1))
+		r.remove(w, key, old[key])
 	}
 	return w.send()
 }
 
-// removeAll removes the first n of our rules at a priority.
-func (r *Rules) removeAll(w *writer[desired.RuleKey], key desired.RuleKey, n int) {
-	for range n {
+// remove removes rules of ours at a priority.
+func (r *Rules) remove(w *writer[desired.RuleKey], key desired.RuleKey, rules []desired.Rule) {
+	for _, rule := range rules {
 		w.remove(key, "remove rule", func(b *rtnl.Batch) error {
-			putRule(b, unix.RTM_DELRULE, 0, key, nil)
+			putRule(b, unix.RTM_DELRULE, 0, key, rule)
 			return nil
 		})
 	}
@@ -133,28 +139,22 @@ func (m ruleMessage) ours() bool {
 	return m.Protocol == desired.ProtocolAgent && m.Key.Priority >= FirstRule && m.Key.Priority <= LastRule
 }
 
-// putRule adds a request about a rule; without a rule it is for any of ours at
-// the priority.
-func putRule(b *rtnl.Batch, kind, flags uint16, key desired.RuleKey, rule *desired.Rule) {
+// putRule adds a request about a rule.
+func putRule(b *rtnl.Batch, kind, flags uint16, key desired.RuleKey, rule desired.Rule) {
 	h := make([]byte, ruleHeaderLen)
-	h[0] = unix.AF_INET
+	h[0], h[7] = unix.AF_INET, ruleToTable
 	if key.Family == 6 {
 		h[0] = unix.AF_INET6
 	}
-	if rule != nil {
-		h[7] = ruleToTable
-		if rule.Invert {
-			putUint32(h[ruleFlagsOffset:], ruleInvert)
-		}
+	if rule.Invert {
+		putUint32(h[ruleFlagsOffset:], ruleInvert)
 	}
 	b.Start(kind, flags, h)
 	b.Uint32(unix.FRA_PRIORITY, uint32(key.Priority))
 	b.Uint8(unix.FRA_PROTOCOL, desired.ProtocolAgent)
-	if rule != nil {
-		b.Uint32(unix.FRA_TABLE, uint32(rule.Table))
-		b.Uint32(unix.FRA_FWMARK, rule.Mark)
-		b.Uint32(unix.FRA_FWMASK, rule.Mask)
-	}
+	b.Uint32(unix.FRA_TABLE, uint32(rule.Table))
+	b.Uint32(unix.FRA_FWMARK, rule.Mark)
+	b.Uint32(unix.FRA_FWMASK, rule.Mask)
 }
 
 // readRules reads all rules of both families, in order.
