@@ -7,6 +7,7 @@ package store
 import (
 	"context"
 	"errors"
+	"strings"
 )
 
 // Errors that callers decide on. Drivers wrap them with the key.
@@ -21,6 +22,13 @@ var (
 // only be compared for equality and handed back to the driver it came from.
 // The empty revision means "any".
 type Revision string
+
+// ResourceVersion returns the revision as Calico's programs show it: without
+// what a driver keeps behind an "@" for itself.
+func (r Revision) ResourceVersion() string {
+	shown, _, _ := strings.Cut(string(r), "@")
+	return shown
+}
 
 // KV is one stored value.
 type KV struct {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -14,6 +15,9 @@ import (
 func watchAfterList(t *testing.T, s *suite) {
 	s.create(t, "/a/1", "old")
 	list := s.list(t, "/a/")
+	if shown := list.Revision.ResourceVersion(); shown == "" || strings.Trim(shown, "0123456789") != "" {
+		t.Errorf("revision %q shows as %q, want a number", list.Revision, shown)
+	}
 	w := s.watch(t, "/a/", list.Revision)
 	rev := s.create(t, "/a/2", "x")
 	s.update(t, "/a/2", "y", rev)
