@@ -12,7 +12,6 @@ import (
 	"github.com/spf13/cobra"
 
 	v3 "github.com/brindle-net/brindle/api/v3"
-	"github.com/brindle-net/brindle/internal/client"
 )
 
 // newPatch builds `brindle patch`.
@@ -44,13 +43,13 @@ replaced whole, null removes a field (RFC 7386). The patch may be JSON or YAML.`
 			defer db.close()
 			_, err = db.Modify(c.Context(), kind, in1(kind, namespace), name, func(o v3.Object) error { return merge(o, change) })
 			if err != nil {
-				return failed("patch", kind, err)
+				return failed("patch", kind, plainError(kind, &v3.ObjectMeta{Namespace: in1(kind, namespace), Name: name}, err))
 			}
 			_, err = fmt.Fprintf(e.Stdout, "Successfully patched 1 '%s' resource\n", kind.Kind)
 			return err
 		},
 	}
-	ds.add(c)
+	ds.addClient(c)
 	c.Flags().StringVarP(&patch, "patch", "p", "", "the patch itself")
 	c.Flags().StringVar(&file, "patch-file", "", "file that holds the patch")
 	c.Flags().StringVarP(&kindOfPatch, "type", "t", "strategic", "merge or strategic")
@@ -190,19 +189,17 @@ func newLabel(e *Env) *cobra.Command {
 				said, err = relabel(o.Meta(), changes, overwrite)
 				return err
 			})
-			if client.IsNotFound(err) {
-				err = fmt.Errorf("resource does not exist: %s", titled(kind, in1(kind, namespace), name))
-			}
 			if err != nil {
-				return failed("label", kind, err)
+				return failed("label", kind, plainError(kind, &v3.ObjectMeta{Namespace: in1(kind, namespace), Name: name}, err))
 			}
+			written, _, _ := strings.Cut(args[0], "/")
 			for _, s := range said {
-				fmt.Fprintf(e.Stdout, "Successfully %s on %s %s\n", s, args[0], name)
+				fmt.Fprintf(e.Stdout, "Successfully %s on %s %s\n", s, written, name)
 			}
 			return nil
 		},
 	}
-	ds.add(c)
+	ds.addClient(c)
 	c.Flags().BoolVar(&overwrite, "overwrite", false, "change labels that have another value")
 	c.Flags().BoolVar(&remove, "remove", false, "remove the labels named")
 	c.Flags().StringVarP(&namespace, "namespace", "n", "", "namespace (default \"default\")")

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,10 +13,10 @@ import (
 )
 
 // column is one column of a kind's table. Wide ones are shown with -o wide
-// only; plain ones without it only.
+// only.
 type column struct {
 	name string
-	only string // "", "wide" or "plain"
+	only string // "" or "wide"
 	cell func(o v3.Object, ctx cellContext) string
 }
 
@@ -245,10 +246,13 @@ func optional[T any](p *T) string {
 	return fmt.Sprint(*p)
 }
 
-// number prints an order in its shortest form.
+// number prints an order, in digits as long as a reader can count them.
 func number(p *float64) string {
 	if p == nil {
 		return ""
+	}
+	if math.Abs(*p) < 1e15 {
+		return strconv.FormatFloat(*p, 'f', -1, 64)
 	}
 	return strconv.FormatFloat(*p, 'g', -1, 64)
 }
@@ -272,9 +276,13 @@ func labels(m map[string]string) string {
 // maxCell is where a long list is cut (documented Calico behaviour).
 const maxCell = 80
 
-func cut(s string) string {
-	if len(s) <= maxCell {
+func cut(s string) string { return truncate(s, maxCell) }
+
+// truncate cuts a text to at most so many characters, the last three dots.
+func truncate(s string, most int) string {
+	runes := []rune(s)
+	if len(runes) <= most || most < 3 {
 		return s
 	}
-	return s[:maxCell-3] + "..."
+	return string(runes[:most-3]) + "..."
 }

@@ -1,19 +1,34 @@
 package cli
 
 import (
+	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	v3 "github.com/brindle-net/brindle/api/v3"
+	"github.com/brindle-net/brindle/internal/client"
+	"github.com/brindle-net/brindle/internal/ipam"
+	"github.com/brindle-net/brindle/internal/store"
 	"github.com/brindle-net/brindle/internal/store/etcd"
 )
 
-// datastoreFlags say how to reach the datastore: flags first, then the
-// environment that calicoctl's users know.
+// defaultConfigFile is where calicoctl keeps how to reach the datastore.
+const defaultConfigFile = "/etc/calico/calicoctl.cfg"
+
+// datastoreFlags say how to reach the datastore: flags first, then a file
+// named by a flag, then the environment that calicoctl's users know, then
+// calicoctl's own file.
 type datastoreFlags struct {
 	kind, endpoints, prefix string
 	ca, cert, key, username string
+	file                    string
 }
 
 // add adds the flags to a command.
@@ -28,29 +43,140 @@ func (d *datastoreFlags) add(c *cobra.Command) {
 	f.StringVar(&d.username, "etcd-username", "", "user; the password comes from ETCD_PASSWORD only (default: ETCD_USERNAME)")
 }
 
-// open connects to the datastore.
-func (d *datastoreFlags) open(e *Env) (*etcd.Driver, error) {
-	set := map[string]string{
-		"DATASTORE_TYPE": d.kind, "ETCD_ENDPOINTS": d.endpoints, "ETCD_CA_CERT_FILE": d.ca,
+// addClient adds the flags, and that of the file that calicoctl's users have.
+func (d *datastoreFlags) addClient(c *cobra.Command) {
+	d.add(c)
+	c.Flags().StringVarP(&d.file, "config", "c", "", "file of kind CalicoAPIConfig; wins over the environment (default: "+defaultConfigFile+", which does not)")
+}
+
+// config puts together how to reach the datastore.
+func (d *datastoreFlags) config(e *Env) (etcd.Config, error) {
+	flags := map[string]string{
+		"DATASTORE_TYPE": d.kind, "ETCD_ENDPOINTS": d.endpoints, "ETCD_CA_CERT_FILE": d.ca, "ETCD_PREFIX": d.prefix,
 		"ETCD_CERT_FILE": d.cert, "ETCD_KEY_FILE": d.key, "ETCD_USERNAME": d.username,
 	}
+	file, err := readAPIConfig(d.file)
+	if err != nil {
+		return etcd.Config{}, err
+	}
 	cfg, err := etcd.ConfigFromEnv(func(name string) string {
-		// A flag wins over every spelling of its variable.
 		plain := strings.TrimPrefix(strings.TrimPrefix(name, "BRINDLE_"), "CALICO_")
-		if v := set[plain]; v != "" {
-			return v
+		first := flags[plain]
+		if first == "" && d.file != "" {
+			first = file[plain]
 		}
-		return e.Getenv(name)
+		switch {
+		case first != "" && name != plain:
+			return "" // it wins over every spelling of the variable
+		case first != "":
+			return first
+		case e.Getenv(name) != "" || name != plain:
+			return e.Getenv(name)
+		}
+		return file[plain]
 	})
+	if err != nil {
+		return cfg, fmt.Errorf("how to reach the datastore: %w", err)
+	}
+	return cfg, nil
+}
+
+// readAPIConfig reads a file of kind CalicoAPIConfig into the variables that
+// its fields stand for. The default file may be missing.
+func readAPIConfig(name string) (map[string]string, error) {
+	path := name
+	if name == "" {
+		path = defaultConfigFile
+	}
+	data, err := os.ReadFile(path)
+	if name == "" && errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, err
 	}
-	if d.prefix != "" {
-		cfg.Prefix = d.prefix
+	if data, err = v3.YAMLToJSON(data); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	var cfg struct {
+		v3.TypeMeta
+		Spec map[string]any
+	}
+	if err := json.Unmarshal(data, &cfg); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if cfg.Kind != "CalicoAPIConfig" {
+		return nil, fmt.Errorf("%s: kind %q: must be CalicoAPIConfig", path, cfg.Kind)
+	}
+	out := map[string]string{}
+	for field, variable := range map[string]string{
+		"datastoreType": "DATASTORE_TYPE", "etcdEndpoints": "ETCD_ENDPOINTS", "etcdDiscoverySrv": "ETCD_DISCOVERY_SRV",
+		"etcdUsername": "ETCD_USERNAME", "etcdPassword": "ETCD_PASSWORD", "etcdCACertFile": "ETCD_CA_CERT_FILE",
+		"etcdCertFile": "ETCD_CERT_FILE", "etcdKeyFile": "ETCD_KEY_FILE",
+	} {
+		if v, ok := cfg.Spec[field]; ok {
+			out[variable] = fmt.Sprint(v)
+		}
+	}
+	return out, nil
+}
+
+// configured reports whether anything says where the datastore is, or one
+// listens where it is looked for then.
+func (d *datastoreFlags) configured(e *Env) bool {
+	for _, name := range []string{"ETCD_ENDPOINTS", "CALICO_ETCD_ENDPOINTS", "BRINDLE_ETCD_ENDPOINTS"} {
+		if e.Getenv(name) != "" {
+			return true
+		}
+	}
+	if d.endpoints != "" || d.file != "" {
+		return true
+	}
+	for _, path := range []string{defaultConfigFile, strings.TrimPrefix(etcd.DefaultEndpoint, "unix://")} {
+		if _, err := os.Stat(path); err == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// open connects to the datastore.
+func (d *datastoreFlags) open(e *Env) (Datastore, error) {
+	cfg, err := d.config(e)
+	if err != nil {
+		return nil, err
+	}
+	if e.Open != nil {
+		return e.Open(cfg)
 	}
 	driver, err := etcd.New(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("open the datastore: %w", err)
 	}
 	return driver, nil
+}
+
+// session is a command's connection to the datastore.
+type session struct {
+	*client.Client
+	driver    store.Driver
+	addresses *ipam.Manager
+	close     func() error
+}
+
+// connect opens the datastore for a command.
+func (d *datastoreFlags) connect(e *Env) (*session, error) {
+	driver, err := d.open(e)
+	if err != nil {
+		return nil, err
+	}
+	addresses := ipam.New(ipam.Config{Driver: driver})
+	c := client.New(driver, client.Config{ReleasePool: func(ctx context.Context, pool *v3.IPPool) error {
+		cidr, err := netip.ParsePrefix(pool.Spec.CIDR)
+		if err != nil {
+			return nil // it never had a block
+		}
+		return addresses.ReleasePoolAffinities(ctx, cidr)
+	}})
+	return &session{Client: c, driver: driver, addresses: addresses, close: driver.Close}, nil
 }

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -57,13 +56,7 @@ func (a *agentFlags) status(ctx context.Context, e *Env) (st agentapi.Status, pr
 	if err != nil || a.output == "" {
 		return st, false, err
 	}
-	return st, true, printJSON(e, st)
-}
-
-func printJSON(e *Env, v any) error {
-	enc := json.NewEncoder(e.Stdout)
-	enc.SetIndent("", "  ")
-	return enc.Encode(v)
+	return st, true, writeJSON(e.Stdout, st)
 }
 
 // newNode builds `brindle node`.
@@ -94,9 +87,9 @@ MTU. Exit status 1 when it is not ready.`,
 }
 
 func printStatus(e *Env, st agentapi.Status) {
-	fmt.Fprintf(e.Stdout, "Node %s: %s\n", clean(st.Node), yesNo(st.Ready, "ready", "not ready"))
+	fmt.Fprintf(e.Stdout, "Node %s: %s\n", word(st.Node), yesNo(st.Ready, "ready", "not ready"))
 	fmt.Fprintf(e.Stdout, "  addresses  %s\n  AS number  %d\n  MTU        %d\n  workloads  %d\n  version    %s\n\n",
-		clean(strings.Join(st.Addresses, " ")), st.ASNumber, st.MTU, st.Workloads, clean(st.Build))
+		word(strings.Join(st.Addresses, " ")), st.ASNumber, st.MTU, st.Workloads, word(st.Build))
 	t := table{header: []string{"CONDITION", "HOLDS", "REASON", "SINCE", "MESSAGE"}}
 	for _, c := range st.Conditions {
 		t.add(c.Type, yesNo(c.Status, "yes", "NO"), c.Reason, c.Since, c.Message)
@@ -141,7 +134,7 @@ func newBGP(e *Env) *cobra.Command {
 			printSessions(e, st)
 			for _, s := range st.Sessions {
 				if capabilities && len(s.Capabilities) > 0 {
-					fmt.Fprintf(e.Stdout, "\n%s negotiated: %s\n", s.Name, clean(strings.Join(s.Capabilities, ", ")))
+					fmt.Fprintf(e.Stdout, "\n%s negotiated: %s\n", word(s.Name), word(strings.Join(s.Capabilities, ", ")))
 				}
 			}
 			return nil
@@ -158,7 +151,7 @@ func newBGP(e *Env) *cobra.Command {
 				return err
 			}
 			if r.output == "json" {
-				return printJSON(e, got)
+				return writeJSON(e.Stdout, got)
 			}
 			t := table{header: []string{"DIRECTION", "PREFIX", "NEXT HOP", "PEER", "NOTE"}}
 			for _, x := range got.Learned {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,33 +14,7 @@ import (
 
 	v3 "github.com/brindle-net/brindle/api/v3"
 	"github.com/brindle-net/brindle/internal/client"
-	"github.com/brindle-net/brindle/internal/ipam"
-	"github.com/brindle-net/brindle/internal/store"
 )
-
-// session is a command's connection to the datastore.
-type session struct {
-	*client.Client
-	driver store.Driver
-	close  func() error
-}
-
-// connect opens the datastore for a command.
-func (d *datastoreFlags) connect(e *Env) (*session, error) {
-	driver, err := d.open(e)
-	if err != nil {
-		return nil, err
-	}
-	addresses := ipam.New(ipam.Config{Driver: driver})
-	c := client.New(driver, client.Config{ReleasePool: func(ctx context.Context, pool *v3.IPPool) error {
-		cidr, err := netip.ParsePrefix(pool.Spec.CIDR)
-		if err != nil {
-			return nil // it never had a block
-		}
-		return addresses.ReleasePoolAffinities(ctx, cidr)
-	}})
-	return &session{Client: c, driver: driver, close: driver.Close}, nil
-}
 
 // fileFlags say which files to read.
 type fileFlags struct {
@@ -168,8 +141,9 @@ func check(ctx context.Context, db *client.Client, docs []v3.Document) error {
 		v3.Default(d.Object)
 	}
 	var world v3.World = noWorld{}
+	readError := func() error { return nil }
 	if db != nil {
-		world = &storedWorld{ctx: ctx, db: db}
+		world, readError = db.View(ctx)
 	}
 	objects := make([]v3.Object, len(docs))
 	for i, d := range docs {
@@ -178,8 +152,8 @@ func check(ctx context.Context, db *client.Client, docs []v3.Document) error {
 	for i, wrong := range v3.ValidateSet(objects, world) {
 		all = append(all, docs[i].Errors(wrong)...)
 	}
-	if w, ok := world.(*storedWorld); ok && w.err != nil {
-		return w.err
+	if err := readError(); err != nil {
+		return err
 	}
 	return all.Err()
 }
@@ -198,35 +172,6 @@ func (noWorld) List(kind string) []v3.Object {
 	return out
 }
 
-// storedWorld reads the datastore, each kind once.
-type storedWorld struct {
-	ctx  context.Context
-	db   *client.Client
-	seen map[string][]v3.Object
-	err  error
-}
-
-// List returns what is stored of a kind.
-func (w *storedWorld) List(kind string) []v3.Object {
-	if list, ok := w.seen[kind]; ok {
-		return list
-	}
-	k, ok := v3.LookupKind(kind)
-	if !ok {
-		return nil
-	}
-	list, err := w.db.List(w.ctx, k, "")
-	if err != nil && !errors.Is(err, client.ErrUnreadable) {
-		w.err = err
-		return nil
-	}
-	if w.seen == nil {
-		w.seen = map[string][]v3.Object{}
-	}
-	w.seen[kind] = list.Objects
-	return list.Objects
-}
-
 // lookUpKind finds a kind by any of its names; a mistyped one is answered with
 // the nearest.
 func lookUpKind(name string) (v3.KindInfo, error) {
@@ -234,9 +179,9 @@ func lookUpKind(name string) (v3.KindInfo, error) {
 		return k, nil
 	}
 	if s := v3.SuggestKind(name); s != "" {
-		return v3.KindInfo{}, fmt.Errorf("there is no kind %q: did you mean %s?", clean(name), s)
+		return v3.KindInfo{}, fmt.Errorf("there is no kind %q: did you mean %s?", name, s)
 	}
-	return v3.KindInfo{}, fmt.Errorf("there is no kind %q: see `brindle kinds`", clean(name))
+	return v3.KindInfo{}, fmt.Errorf("there is no kind %q: see `brindle kinds`", name)
 }
 
 // titled is an object's kind and name for messages.
@@ -244,7 +189,7 @@ func titled(kind v3.KindInfo, namespace, name string) string {
 	if kind.Namespaced {
 		name = namespace + "/" + name
 	}
-	return kind.Kind + "(" + name + ")"
+	return kind.Kind + "(" + word(name) + ")"
 }
 
 // completeKinds offers the kinds' names to a shell.

@@ -7,8 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/brindle-net/brindle/internal/store"
+	"github.com/brindle-net/brindle/internal/store/etcd"
 )
 
 // Env is what of the process a command may touch.
@@ -20,6 +24,14 @@ type Env struct {
 	Terminal       bool   // standard output is a terminal
 	Executable     string // path of this program, for the programs it starts
 	Build          string // version and commit
+	// Open connects to the datastore; nil is etcd.New.
+	Open func(etcd.Config) (Datastore, error)
+}
+
+// Datastore is a datastore that a command has opened, and closes.
+type Datastore interface {
+	store.Driver
+	io.Closer
 }
 
 // ExitError ends the program with a status of its own. Its Err may be nil:
@@ -40,7 +52,8 @@ func (e *ExitError) Unwrap() error { return e.Err }
 
 // Run carries out one command line and returns the exit status of the
 // process: 0, or 1 after an error was printed, unless the command has a
-// status of its own.
+// status of its own. Data goes to standard output, everything else to
+// standard error.
 func Run(ctx context.Context, e *Env, args []string) int {
 	root := newRoot(e)
 	root.SetArgs(args)
@@ -70,25 +83,45 @@ func newRoot(e *Env) *cobra.Command {
 lets routes travel by BGP. Start with a network on this machine:
 
   sudo brindle lab up`,
-		SilenceErrors: true, SilenceUsage: true,
-		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+		SilenceErrors: true, SilenceUsage: true, DisableAutoGenTag: true,
 	}
 	root.AddGroup(
 		&cobra.Group{ID: "resources", Title: "Resources:"},
 		&cobra.Group{ID: "look", Title: "Look after the network:"},
 		&cobra.Group{ID: "run", Title: "Run it:"},
 	)
-	root.AddCommand(newLab(e), newVersion(e), newAgent(e))
+	root.AddCommand(
+		newGet(e), newApply(e), newCreate(e), newReplace(e), newDelete(e), newPatch(e), newLabel(e), newValidate(e), newKinds(e),
+		newIPAM(e), newNode(e), newBGP(e),
+		newLab(e), newAgent(e), newServer(e), newVersion(e),
+	)
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return fmt.Errorf("%w: see `%s --help`", err, c.CommandPath())
+	})
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	refuseStrangers(root)
 	return root
 }
 
-// newVersion prints what was built.
-func newVersion(e *Env) *cobra.Command {
-	return &cobra.Command{
-		Use: "version", Short: "Print the version of this program", GroupID: "run", Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprintln(e.Stdout, "brindle", e.Build)
-			return err
-		},
+// refuseStrangers makes a mistyped subcommand an error at every level. Without
+// it, a script that mistypes one gets the help and success.
+func refuseStrangers(c *cobra.Command) {
+	for _, sub := range c.Commands() {
+		refuseStrangers(sub)
+	}
+	if c.Runnable() || !c.HasSubCommands() {
+		return
+	}
+	c.Args = cobra.ArbitraryArgs
+	c.RunE = func(c *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return c.Help()
+		}
+		msg := fmt.Sprintf("there is no command %q in `%s`", args[0], c.CommandPath())
+		if near := c.SuggestionsFor(args[0]); len(near) > 0 {
+			return fmt.Errorf("%s: did you mean %s?", msg, strings.Join(near, " or "))
+		}
+		return fmt.Errorf("%s: see `%s --help`", msg, c.CommandPath())
 	}
 }

@@ -15,24 +15,15 @@ type table struct {
 func (t *table) add(cells ...string) { t.rows = append(t.rows, cells) }
 
 // print writes the table: columns three spaces apart, nothing behind the last
-// one, control characters as escapes.
+// one, every cell on its line.
 func (t *table) print(w io.Writer) {
-	widths := make([]int, len(t.header))
-	lines := append([][]string{t.header}, t.rows...)
-	for _, row := range lines {
-		for i, cell := range row {
-			row[i] = strings.ReplaceAll(strings.ReplaceAll(clean(cell), "\n", " "), "\t", " ")
-			if i < len(widths) {
-				widths[i] = max(widths[i], utf8.RuneCountInString(row[i]))
-			}
-		}
-	}
+	widths, lines := t.layout()
 	var b strings.Builder
 	for _, row := range lines {
 		var line strings.Builder
 		for i, cell := range row {
 			line.WriteString(cell)
-			if i < len(row)-1 && i < len(widths) {
+			if i < len(row)-1 {
 				line.WriteString(strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell)+3))
 			}
 		}
@@ -40,4 +31,51 @@ func (t *table) print(w io.Writer) {
 		b.WriteByte('\n')
 	}
 	_, _ = io.WriteString(w, b.String()) // the reader has gone
+}
+
+// printBoxed writes the table with a frame. Columns from numbers on are
+// flush right.
+func (t *table) printBoxed(w io.Writer, numbers int) {
+	widths, lines := t.layout()
+	var b strings.Builder
+	rule := func() {
+		for _, width := range widths {
+			b.WriteString("+" + strings.Repeat("-", width+2))
+		}
+		b.WriteString("+\n")
+	}
+	rule()
+	for n, row := range lines {
+		for i, cell := range row {
+			pad := strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell))
+			if n > 0 && i >= numbers {
+				b.WriteString("| " + pad + cell + " ")
+			} else {
+				b.WriteString("| " + cell + pad + " ")
+			}
+		}
+		b.WriteString("|\n")
+		if n == 0 {
+			rule()
+		}
+	}
+	rule()
+	_, _ = io.WriteString(w, b.String()) // the reader has gone
+}
+
+// layout returns the width of each column and the header and rows made safe
+// for a terminal, each with a cell for every column.
+func (t *table) layout() (widths []int, lines [][]string) {
+	widths = make([]int, len(t.header))
+	for _, row := range append([][]string{t.header}, t.rows...) {
+		line := make([]string, len(t.header))
+		for i := range line {
+			if i < len(row) {
+				line[i] = word(row[i])
+			}
+			widths[i] = max(widths[i], utf8.RuneCountInString(line[i]))
+		}
+		lines = append(lines, line)
+	}
+	return widths, lines
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -16,6 +18,7 @@ type verb struct {
 	name, past, short string
 	write             func(ctx context.Context, db *session, o v3.Object) error
 	skip              func(error) bool // errors that a flag turns into nothing
+	fresh             bool             // the objects must look like new ones
 }
 
 // writeOptions are the flags of such a command.
@@ -47,6 +50,7 @@ func newCreate(e *Env) *cobra.Command {
 		name: "create", past: "created", short: "Create resources that do not exist",
 		write: func(ctx context.Context, db *session, o v3.Object) error { _, err := db.Create(ctx, o); return err },
 		skip:  client.IsExists,
+		fresh: true,
 	}, func(c *cobra.Command, o *writeOptions) {
 		c.Flags().BoolVar(&o.skip, "skip-exists", false, "leave out resources that exist")
 	})
@@ -73,19 +77,21 @@ wrong means that nothing is.`,
 			}
 			defer db.close()
 			warnings := warningsOf(docs) // before defaults are filled in
+			if err := mayWrite(docs, v.fresh); err != nil {
+				return err
+			}
 			if err := check(c.Context(), db.Client, docs); err != nil {
 				return err
 			}
 			// A network's first object may come before its first agent. Agents
 			// do the same, so a failure here is not the writer's problem.
 			_, _ = db.Bootstrap(c.Context(), client.BootstrapConfig{})
-			for _, w := range warnings {
-				fmt.Fprintln(e.Stderr, "warning:", clean(w))
-			}
+			warn(e, warnings)
+			tiersFirst(docs)
 			return o.write(c.Context(), e, db, writing{v, docs})
 		},
 	}
-	o.ds.add(c)
+	o.ds.addClient(c)
 	o.files.add(c)
 	if flags != nil {
 		flags(c, &o)
@@ -99,24 +105,100 @@ type writing struct {
 	docs []v3.Document
 }
 
-// write writes every document and reports. A failure does not stop the others.
+// tiersFirst puts tiers before the policies that are in them, and leaves the
+// rest in the order of the files.
+func tiersFirst(docs []v3.Document) {
+	slices.SortStableFunc(docs, func(a, b v3.Document) int { return rank(b) - rank(a) })
+}
+
+// tiersLast is the order for deleting: a tier goes when it is empty.
+func tiersLast(docs []v3.Document) {
+	slices.SortStableFunc(docs, func(a, b v3.Document) int { return rank(a) - rank(b) })
+}
+
+func rank(d v3.Document) int {
+	if d.Object.Type().Kind == "Tier" {
+		return 1
+	}
+	return 0
+}
+
+// mayWrite refuses, before anything is written, what the datastore's client
+// would refuse in the middle: objects that are not users' to write and, for
+// new ones, metadata that only the datastore gives.
+func mayWrite(docs []v3.Document, fresh bool) error {
+	var all v3.DocumentErrors
+	for _, d := range docs {
+		var wrong v3.FieldErrors
+		m := d.Object.Meta()
+		if kindOf(d.Object).ReadOnly {
+			wrong = append(wrong, v3.FieldError{Path: "kind", Value: d.Object.Type().Kind, Rule: "is written by Brindle itself, not by users"})
+		}
+		if strings.HasPrefix(m.Name, "knp.default.") && d.Object.Type().Kind == "NetworkPolicy" {
+			wrong = append(wrong, v3.FieldError{Path: "metadata.name", Value: m.Name, Rule: "mirrors a policy of Kubernetes, which is to be changed there"})
+		}
+		if fresh && m.UID != "" {
+			wrong = append(wrong, v3.FieldError{Path: "metadata.uid", Value: m.UID, Rule: "must be empty in a new object"})
+		}
+		if fresh && m.ResourceVersion != "" {
+			wrong = append(wrong, v3.FieldError{Path: "metadata.resourceVersion", Value: m.ResourceVersion, Rule: "must be empty in a new object"})
+		}
+		if fresh && m.CreationTimestamp != nil && !m.CreationTimestamp.IsZero() {
+			wrong = append(wrong, v3.FieldError{Path: "metadata.creationTimestamp", Rule: "must be empty in a new object"})
+		}
+		all = append(all, d.Errors(wrong)...)
+	}
+	return all.Err()
+}
+
+// write writes every document and reports. A failure does not stop the others;
+// an interrupt does.
 func (o *writeOptions) write(ctx context.Context, e *Env, db *session, w writing) error {
-	done, skipped := 0, 0
+	done, left := 0, 0
 	var errs []error
 	for _, d := range w.docs {
-		err := w.verb.write(ctx, db, d.Object)
-		switch {
-		case err == nil:
-			done++
-		case o.skip && w.verb.skip != nil && w.verb.skip(err):
-			skipped++
-		default:
-			kind, _ := v3.LookupKind(d.Object.Type().Kind)
-			m := d.Object.Meta()
-			errs = append(errs, fmt.Errorf("%s: document %d: %s: %w", d.File, d.Index, titled(kind, m.Namespace, m.Name), err))
+		if ctx.Err() != nil {
+			left++
+			continue
 		}
+		err := w.verb.write(ctx, db, d.Object)
+		if err == nil || o.skip && w.verb.skip != nil && w.verb.skip(err) {
+			done++
+			continue
+		}
+		errs = append(errs, fmt.Errorf("%s%w", place(d), plainError(kindOf(d.Object), d.Object.Meta(), err)))
 	}
-	return report(e, w, done+skipped, errs)
+	if left > 0 {
+		errs = append(errs, fmt.Errorf("%d not tried: %w", left, context.Cause(ctx)))
+	}
+	return report(e, w, done, errs)
+}
+
+// place says where a document stands; nothing for the command line.
+func place(d v3.Document) string {
+	switch {
+	case d.File == commandLine:
+		return ""
+	case d.Item > 0:
+		return fmt.Sprintf("%s: document %d, item %d: ", d.File, d.Index, d.Item)
+	}
+	return fmt.Sprintf("%s: document %d: ", d.File, d.Index)
+}
+
+// plainError says in calicoctl's words what scripts look for.
+func plainError(kind v3.KindInfo, m *v3.ObjectMeta, err error) error {
+	what := ""
+	switch {
+	case client.IsNotFound(err):
+		what = "resource does not exist"
+	case client.IsExists(err):
+		what = "resource already exists"
+	case client.IsConflict(err):
+		what = "update conflict: it is not as resourceVersion or uid say, or changes all the time"
+	default:
+		return err
+	}
+	return fmt.Errorf("%s: %s", what, titled(kind, m.Namespace, m.Name))
 }
 
 // report tells how many resources were written, in calicoctl's words.
@@ -140,7 +222,7 @@ func report(e *Env, w writing, done int, errs []error) error {
 	if len(errs) == 0 {
 		return nil
 	}
-	return fmt.Errorf("failed to %s %d of %d %sresource(s):\n%w", w.verb.name, len(errs), len(w.docs), what, errors.Join(errs...))
+	return fmt.Errorf("failed to %s %d of %d %sresource(s):\n%w", w.verb.name, len(w.docs)-done, len(w.docs), what, errors.Join(errs...))
 }
 
 // warningsOf names the fields that are accepted and that nothing comes of yet.
@@ -152,15 +234,22 @@ func warningsOf(docs []v3.Document) []string {
 			continue
 		}
 		m := d.Object.Meta()
+		what := place(d) + titled(kind, m.Namespace, m.Name)
 		for _, path := range v3.NotHonoured(d.Object) {
-			out = append(out, fmt.Sprintf("%s: document %d: %s: %s is accepted but not honoured by this version", d.File, d.Index, titled(kind, m.Namespace, m.Name), path))
+			out = append(out, fmt.Sprintf("%s: %s is accepted but not honoured by this version", what, path))
 		}
 		if enforcedKind(kind.Kind) {
-			out = append(out, fmt.Sprintf("%s: document %d: %s is stored but not enforced by this version: hosts whose endpoints it selects will not be ready (condition Policy, reason PolicyNotEnforced)",
-				d.File, d.Index, titled(kind, m.Namespace, m.Name)))
+			out = append(out, what+" is stored but not enforced by this version: hosts whose endpoints it selects will not be ready (condition Policy, reason PolicyNotEnforced)")
 		}
 	}
 	return out
+}
+
+// warn prints warnings, each on its line.
+func warn(e *Env, warnings []string) {
+	for _, w := range warnings {
+		fmt.Fprintln(e.Stderr, "warning:", word(w))
+	}
 }
 
 // enforcedKind reports whether users count on a kind to forbid traffic.
@@ -182,12 +271,11 @@ func newValidate(e *Env) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			for _, w := range warningsOf(docs) {
-				fmt.Fprintln(e.Stderr, "warning:", clean(w))
-			}
+			warnings := warningsOf(docs)
 			if err := check(c.Context(), nil, docs); err != nil {
 				return err
 			}
+			warn(e, warnings)
 			return report(e, writing{verb{name: "validate", past: "validated"}, docs}, len(docs), nil)
 		},
 	}
@@ -199,12 +287,16 @@ func newValidate(e *Env) *cobra.Command {
 func newDelete(e *Env) *cobra.Command {
 	var o writeOptions
 	c := &cobra.Command{
-		Use: "delete (KIND NAME… | -f FILE)", Short: "Delete resources", GroupID: "resources", ValidArgsFunction: completeKinds,
+		Use: "delete (KIND NAME… | KIND/NAME… | -f FILE)", Short: "Delete resources", GroupID: "resources", ValidArgsFunction: completeKinds,
+		Example: `  brindle delete ippool pool-a
+  brindle delete networkset/office -n shop
+  brindle delete -f network.yaml --ignore-not-found`,
 		RunE: func(c *cobra.Command, args []string) error {
 			docs, err := o.targets(e, args)
 			if err != nil {
 				return err
 			}
+			tiersLast(docs)
 			db, err := o.ds.connect(e)
 			if err != nil {
 				return err
@@ -213,14 +305,13 @@ func newDelete(e *Env) *cobra.Command {
 			return o.write(c.Context(), e, db, writing{verb{
 				name: "delete", past: "deleted", skip: client.IsNotFound,
 				write: func(ctx context.Context, db *session, obj v3.Object) error {
-					kind, _ := v3.LookupKind(obj.Type().Kind)
 					m := obj.Meta()
-					return db.Delete(ctx, kind, m.Namespace, m.Name, client.Preconditions{UID: m.UID, ResourceVersion: m.ResourceVersion})
+					return db.Delete(ctx, kindOf(obj), m.Namespace, m.Name, client.Preconditions{UID: m.UID, ResourceVersion: m.ResourceVersion})
 				},
 			}, docs})
 		},
 	}
-	o.ds.add(c)
+	o.ds.addClient(c)
 	o.files.add(c)
 	c.Flags().BoolVarP(&o.skip, "skip-not-exists", "s", false, "leave out resources that do not exist")
 	c.Flags().BoolVar(&o.skip, "ignore-not-found", false, "the same, as kubectl spells it")
@@ -242,11 +333,5 @@ func (o *writeOptions) targets(e *Env, args []string) ([]v3.Document, error) {
 	if len(names) == 0 {
 		return nil, fmt.Errorf("which %s? Give its name", kind.Kind)
 	}
-	var docs []v3.Document
-	for i, name := range names {
-		obj := kind.New()
-		obj.Meta().Name = name
-		docs = append(docs, v3.Document{File: "command line", Index: i + 1, Object: obj})
-	}
-	return docs, o.files.placeNamespaces(docs)
+	return namedDocuments(kind, in1(kind, o.files.namespace), names), nil
 }
