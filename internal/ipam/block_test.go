@@ -131,6 +131,12 @@ func TestDecodeBlockRefusesDamage(t *testing.T) {
 		"text for a number":     `{"cidr":"10.0.0.0/30","allocations":["x",null,null,null]}`,
 		"index out of range":    `{"cidr":"10.0.0.0/31","allocations":[1,null],"attributes":[{"handle_id":"h"}]}`,
 		"huge block":            `{"cidr":"10.0.0.0/8","allocations":[null]}`,
+		"list for an object":    `[]`,
+		"number for a list":     `{"cidr":"10.0.0.0/32","allocations":7}`,
+		"list for a map":        `{"cidr":"10.0.0.0/32","allocations":[0],"attributes":[{"secondary":[]}]}`,
+		"number for text":       `{"cidr":10}`,
+		"empty":                 ``,
+		"fraction":              `{"cidr":"10.0.0.0/32","allocations":[null],"unallocated":[0.5]}`,
 		"sequence of no number": `{"cidr":"10.0.0.0/32","allocations":[null],"sequenceNumberForAllocation":{"x":1}}`,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -322,4 +328,29 @@ func TestProblems(t *testing.T) {
 			}
 		})
 	}
+}
+
+// FuzzDecodeBlock checks that whatever is stored is refused or survives.
+func FuzzDecodeBlock(f *testing.F) {
+	for _, raw := range golden(f) {
+		f.Add([]byte(raw))
+	}
+	f.Add([]byte(` { "cidr" : "10.0.0.0/31" , "allocations":[ 0 , null ],"unallocated":[1] , "attributes":[{"secondary":{"\u0061":"\"\\"},"x":[{}]}]}`))
+	f.Fuzz(func(t *testing.T, in []byte) {
+		b, err := DecodeBlock(in)
+		if err != nil {
+			return
+		}
+		out := b.encode()
+		back, err := DecodeBlock(out)
+		if err != nil {
+			t.Fatalf("%v in %s", err, out)
+		}
+		if again := back.encode(); string(again) != string(out) {
+			t.Errorf("got  %s\nwant %s", again, out)
+		}
+		b.assign(1, who("x"), nil)
+		b.release(b.ordinalsOf("x"), start, 0)
+		_ = b.problems(start)
+	})
 }

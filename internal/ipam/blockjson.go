@@ -1,7 +1,6 @@
 package ipam
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -31,42 +30,71 @@ const (
 
 // DecodeBlock reads a stored block. The error wraps ErrCorrupt.
 func DecodeBlock(value []byte) (*Block, error) {
-	var fields map[string]rawJSON
-	if err := json.Unmarshal(value, &fields); err != nil {
-		return nil, fmt.Errorf("block: %w: %w", ErrCorrupt, err)
-	}
 	b := &Block{seqs: map[int]uint64{}}
-	var cidr, oldHost string
-	for _, f := range []struct {
-		name string
-		into any
-	}{
-		{fieldCIDR, &cidr}, {fieldAffinity, &b.Affinity}, {fieldClaimTime, (*jsonTime)(&b.ClaimTime)},
-		{fieldAllocations, (*jsonSlots)(&b.slots)}, {fieldUnallocated, &b.queue}, {fieldAttributes, &b.attrs},
-		{fieldSequence, &b.Sequence}, {fieldSequences, (*jsonSeqs)(&b.seqs)}, {fieldDeleted, &b.gone},
-		{fieldOldAffinity, &oldHost},
-	} {
-		if err := take(fields, f.name, f.into); err != nil {
-			return nil, fmt.Errorf("block %s: %w: field %s: %w", cidr, ErrCorrupt, f.name, err)
-		}
+	if err := b.decode(value); err != nil {
+		return nil, fmt.Errorf("block %s: %w: %w", b.CIDR, ErrCorrupt, err)
 	}
+	if n := prefix.SizeCapped(b.CIDR); n == 0 || n > MaxBlockAddrs || int(n) != len(b.slots) {
+		return nil, fmt.Errorf("block %s: %w: %d allocations for %d addresses", b.CIDR, ErrCorrupt, len(b.slots), n)
+	}
+	if top := slices.Max(b.slots); top >= len(b.attrs) {
+		return nil, fmt.Errorf("block %s: %w: an allocation has attribute %d of %d", b.CIDR, ErrCorrupt, top, len(b.attrs))
+	}
+	return b, nil
+}
+
+func (b *Block) decode(value []byte) error {
+	if !json.Valid(value) {
+		var v any
+		return json.Unmarshal(value, &v) // says what is wrong where
+	}
+	var oldHost string
+	err := eachField(value, func(name string, value []byte) error {
+		var err error
+		switch name {
+		case fieldCIDR:
+			var text string
+			if text, err = unquote(value); err == nil {
+				b.CIDR, err = prefix.Parse(text)
+			}
+		case fieldAffinity:
+			b.Affinity, err = unquote(value)
+		case fieldClaimTime:
+			b.ClaimTime, err = parseTime(value)
+		case fieldAllocations:
+			b.slots, err = parseSlots(value)
+		case fieldUnallocated:
+			b.queue, err = parseNumbers(value)
+		case fieldAttributes:
+			b.attrs, err = parseAttributes(value)
+		case fieldSequence:
+			err = json.Unmarshal(value, &b.Sequence)
+		case fieldSequences:
+			err = b.parseSequences(value)
+		case fieldDeleted:
+			err = json.Unmarshal(value, &b.gone)
+		case fieldOldAffinity:
+			oldHost, err = unquote(value)
+		default:
+			b.extra = withExtra(b.extra, name, value)
+		}
+		if err != nil {
+			return fmt.Errorf("field %s: %w", name, err)
+		}
+		return nil
+	})
 	if b.Affinity == "" && oldHost != "" {
 		b.Affinity = HostAffinity(oldHost)
 	}
-	if len(fields) > 0 {
-		b.extra = fields
+	return err
+}
+
+func withExtra(extra map[string]rawJSON, name string, value []byte) map[string]rawJSON {
+	if extra == nil {
+		extra = map[string]rawJSON{}
 	}
-	var err error
-	if b.CIDR, err = prefix.Parse(cidr); err != nil {
-		return nil, fmt.Errorf("block %q: %w: %w", cidr, ErrCorrupt, err)
-	}
-	if n := prefix.SizeCapped(b.CIDR); n > MaxBlockAddrs || int(n) != len(b.slots) {
-		return nil, fmt.Errorf("block %s: %w: %d allocations for %d addresses", cidr, ErrCorrupt, len(b.slots), n)
-	}
-	if top := slices.Max(b.slots); top >= len(b.attrs) {
-		return nil, fmt.Errorf("block %s: %w: an allocation has attribute %d of %d", cidr, ErrCorrupt, top, len(b.attrs))
-	}
-	return b, nil
+	extra[name] = append(rawJSON(nil), value...)
+	return extra
 }
 
 // decodeBlockAt is DecodeBlock for the value of a key: the two must agree.
@@ -76,16 +104,6 @@ func decodeBlockAt(cidr netip.Prefix, value []byte) (*Block, error) {
 		err = fmt.Errorf("block %s: %w: stored as %s", b.CIDR, ErrCorrupt, cidr)
 	}
 	return b, err
-}
-
-// take decodes one field, if it is there, and removes it from fields.
-func take(fields map[string]rawJSON, name string, into any) error {
-	raw, ok := fields[name]
-	if !ok {
-		return nil
-	}
-	delete(fields, name)
-	return json.Unmarshal(raw, into)
 }
 
 // encode writes the block as it is stored.
@@ -163,29 +181,31 @@ func appendExtra(out []byte, extra map[string]rawJSON) []byte {
 	return out
 }
 
-// UnmarshalJSON reads a stored attribute. Fields that we do not know are kept.
-func (a *Attribute) UnmarshalJSON(value []byte) error {
-	var fields map[string]rawJSON
-	if err := json.Unmarshal(value, &fields); err != nil {
+// parseAttributes reads the attributes of a block. Fields that we do not know
+// are kept.
+func parseAttributes(value []byte) (out []Attribute, err error) {
+	err = eachItem(value, func(value []byte) error {
+		var a Attribute
+		err := eachField(value, func(name string, value []byte) error {
+			var err error
+			switch name {
+			case "handle_id":
+				a.Handle, err = unquote(value)
+			case "secondary":
+				a.Owner, err = stringMap(value)
+			case "alternate", "alternateOwnerAttrs": // the latter in Kubernetes resources
+				a.Alternate, err = stringMap(value)
+			case "releasedAt":
+				a.ReleasedAt, err = parseTime(value)
+			default:
+				a.extra = withExtra(a.extra, name, value)
+			}
+			return err
+		})
+		out = append(out, a)
 		return err
-	}
-	*a = Attribute{}
-	for _, f := range []struct {
-		name string
-		into any
-	}{
-		{"handle_id", &a.Handle}, {"secondary", &a.Owner},
-		{"alternateOwnerAttrs", &a.Alternate}, // as in the Kubernetes resource
-		{"alternate", &a.Alternate}, {"releasedAt", (*jsonTime)(&a.ReleasedAt)},
-	} {
-		if err := take(fields, f.name, f.into); err != nil {
-			return fmt.Errorf("%s: %w", f.name, err)
-		}
-	}
-	if len(fields) > 0 {
-		a.extra = fields
-	}
-	return nil
+	})
+	return out, err
 }
 
 func (a Attribute) appendTo(out []byte) []byte {
@@ -219,63 +239,47 @@ func (a Attribute) appendTo(out []byte) []byte {
 	return append(out, '}')
 }
 
-// jsonTime reads a time; null and "" are none.
-type jsonTime time.Time
-
-// UnmarshalJSON implements json.Unmarshaler.
-func (t *jsonTime) UnmarshalJSON(value []byte) error {
-	if s := string(value); s == "null" || s == `""` {
-		return nil
+// parseTime reads a time; null and "" are none.
+func parseTime(value []byte) (t time.Time, err error) {
+	if s := string(value); s != "null" && s != `""` {
+		err = t.UnmarshalJSON(value)
 	}
-	return (*time.Time)(t).UnmarshalJSON(value)
+	return t, err
 }
 
-// jsonSlots reads the allocations of a block.
-type jsonSlots []int
-
-// UnmarshalJSON implements json.Unmarshaler.
-func (s *jsonSlots) UnmarshalJSON(value []byte) error {
-	value = bytes.TrimSpace(value)
-	if string(value) == "null" {
-		return nil
-	}
-	if len(value) < 2 || value[0] != '[' {
-		return fmt.Errorf("must be a list of numbers and nulls")
-	}
-	body := bytes.TrimSpace(value[1 : len(value)-1])
-	if len(body) == 0 {
-		return nil
-	}
-	for item := range bytes.SplitSeq(body, []byte{','}) {
-		item = bytes.TrimSpace(item)
-		if string(item) == "null" {
-			*s = append(*s, free)
-			continue
+// parseSlots reads the allocations of a block.
+func parseSlots(value []byte) (out []int, err error) {
+	err = eachItem(value, func(value []byte) error {
+		if isNull(value) {
+			out = append(out, free)
+			return nil
 		}
-		n, err := strconv.Atoi(string(item))
-		if err != nil || n < 0 {
-			return fmt.Errorf("%q is neither null nor the index of an attribute", item)
+		n, err := number(value)
+		if err != nil {
+			return fmt.Errorf("%q is neither null nor the index of an attribute", value)
 		}
-		*s = append(*s, n)
-	}
-	return nil
+		out = append(out, n)
+		return nil
+	})
+	return out, err
 }
 
-// jsonSeqs reads the sequence numbers of a block's allocations.
-type jsonSeqs map[int]uint64
-
-// UnmarshalJSON implements json.Unmarshaler.
-func (s *jsonSeqs) UnmarshalJSON(value []byte) error {
-	var raw map[string]uint64
-	if err := json.Unmarshal(value, &raw); err != nil {
+func parseNumbers(value []byte) (out []int, err error) {
+	err = eachItem(value, func(value []byte) error {
+		n, err := number(value)
+		out = append(out, n)
 		return err
-	}
-	for key, seq := range raw {
-		ord, err := strconv.Atoi(key)
-		if err != nil || strconv.Itoa(ord) != key {
-			return fmt.Errorf("%q is not the number of an address", key)
+	})
+	return out, err
+}
+
+func (b *Block) parseSequences(value []byte) error {
+	return eachField(value, func(name string, value []byte) error {
+		ord, err := strconv.Atoi(name)
+		if err != nil || strconv.Itoa(ord) != name {
+			return fmt.Errorf("%q is not the number of an address", name)
 		}
-		(*s)[ord] = seq
-	}
-	return nil
+		b.seqs[ord], err = strconv.ParseUint(string(value), 10, 64)
+		return err
+	})
 }

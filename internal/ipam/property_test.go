@@ -551,7 +551,7 @@ func (h *history) checkEnd() {
 func run(t *testing.T, seed uint64) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHistory(t, seed)
-		for acts := 20 + h.rnd.IntN(30); acts > 0; {
+		for acts := 15 + h.rnd.IntN(25); acts > 0; {
 			if h.rnd.IntN(6) == 0 || !h.step(h.crash) {
 				synctest.Wait()
 				h.act()
@@ -585,10 +585,16 @@ func TestHistories(t *testing.T) {
 	if testing.Short() {
 		n = min(n, 500)
 	}
-	for seed := range uint64(n) {
-		if run(t, seed); t.Failed() {
-			t.Fatalf("history %d failed; see it with BRINDLE_SEED=%d go test -v -run TestHistories", seed, seed)
-		}
+	const shards = 4
+	for shard := range shards {
+		t.Run(strconv.Itoa(shard), func(t *testing.T) {
+			t.Parallel()
+			for seed := shard; seed < n; seed += shards {
+				if run(t, uint64(seed)); t.Failed() {
+					t.Fatalf("history %d failed; see it with BRINDLE_SEED=%d go test -v -run TestHistories", seed, seed)
+				}
+			}
+		})
 	}
 }
 

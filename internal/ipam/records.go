@@ -33,8 +33,8 @@ type affinity struct {
 
 func decodeAffinity(value []byte) (affinity, error) {
 	var a affinity
-	var fields map[string]rawJSON
-	if err := json.Unmarshal(value, &fields); err != nil {
+	fields, err := fields(value)
+	if err != nil {
 		return a, fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
 	for name, into := range map[string]any{"state": &a.state, "deleted": &a.gone} {
@@ -62,8 +62,8 @@ type handle struct {
 
 func decodeHandle(value []byte) (*handle, error) {
 	h := &handle{blocks: map[netip.Prefix]int{}}
-	var fields map[string]rawJSON
-	if err := json.Unmarshal(value, &fields); err != nil {
+	fields, err := fields(value)
+	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
 	var blocks map[string]int
@@ -103,6 +103,16 @@ func (h *handle) encode() []byte {
 // cidrs lists the blocks of the handle in order.
 func (h *handle) cidrs() []netip.Prefix {
 	return slices.SortedFunc(maps.Keys(h.blocks), netip.Prefix.Compare)
+}
+
+// take decodes one field, if it is there, and removes it from fields.
+func take(fields map[string]rawJSON, name string, into any) error {
+	raw, ok := fields[name]
+	if !ok {
+		return nil
+	}
+	delete(fields, name)
+	return json.Unmarshal(raw, into)
 }
 
 // getBlock reads a block. One that is marked as deleted is absent.

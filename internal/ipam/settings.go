@@ -79,8 +79,8 @@ func (c Configuration) maxBlocks(request int) int {
 // false or 0, also autoAllocateBlocks.
 func DecodeConfiguration(value []byte) (Configuration, error) {
 	var c Configuration
-	var fields map[string]rawJSON
-	if err := json.Unmarshal(value, &fields); err != nil {
+	fields, err := fields(value)
+	if err != nil {
 		return c, fmt.Errorf("IPAM configuration: %w: %w", ErrCorrupt, err)
 	}
 	var coolDown int64
