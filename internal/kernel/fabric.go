@@ -22,7 +22,7 @@ type Site struct {
 	ns *netns.NS
 }
 
-// OpenSite opens a namespace for building.
+// OpenSite opens a namespace for building. The site owns ns from then on.
 func OpenSite(ns *netns.NS) (*Site, error) {
 	h, err := openHandle(ns)
 	if err != nil {
@@ -45,7 +45,10 @@ func openHandle(ns *netns.NS) (*netlink.Handle, error) {
 }
 
 // Close lets go of the namespace.
-func (s *Site) Close() { s.nl.Close() }
+func (s *Site) Close() {
+	s.nl.Close()
+	_ = s.ns.Close() // it was only read from
+}
 
 // AddBridge makes a switch and turns it on.
 func (s *Site) AddBridge(name string) error {

@@ -53,9 +53,9 @@ func newSite(lab, member string) (*kernel.Site, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer ns.Close() // the name keeps it
 	site, err := kernel.OpenSite(ns)
 	if err != nil {
+		ns.Close()
 		return nil, err
 	}
 	if err := site.Up("lo"); err != nil {

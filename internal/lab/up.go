@@ -28,20 +28,18 @@ func Preflight() error {
 	if err != nil {
 		return fmt.Errorf("this kernel or container does not allow network namespaces (CONFIG_NET_NS, CAP_SYS_ADMIN): %w", err)
 	}
-	defer a.Close()
+	site, err := kernel.OpenSite(a)
+	if err != nil {
+		return errors.Join(err, a.Close())
+	}
+	defer site.Close()
 	b, err := netns.New()
 	if err != nil {
 		return err
 	}
-	defer b.Close()
-	site, err := kernel.OpenSite(a)
-	if err != nil {
-		return err
-	}
-	defer site.Close()
 	far, err := kernel.OpenSite(b)
 	if err != nil {
-		return err
+		return errors.Join(err, b.Close())
 	}
 	defer far.Close()
 	if err := site.AddBridge("try"); err != nil {
