@@ -119,7 +119,7 @@ func TestValidateMutated(t *testing.T) {
 	world := Objects(samples(t))
 	r := rand.New(rand.NewPCG(5, 6))
 	for _, o := range samples(t) {
-		for range 200 {
+		for range 80 {
 			c := copyOf(t, o)
 			for range 1 + r.IntN(4) {
 				mutate(r, reflect.ValueOf(c).Elem(), 0)

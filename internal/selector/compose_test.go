@@ -228,7 +228,7 @@ func TestCompositionAgainstTwin(t *testing.T) {
 		}
 		return randomSelector(r, 3)
 	}
-	for range 1500 {
+	for range 400 {
 		global, sel, ns, sa := r.IntN(2) == 0, field(), field(), field()
 		fast, err := ForGlobalNetworkPolicy(sel, ns, sa)
 		if !global {
@@ -245,7 +245,7 @@ func TestCompositionAgainstTwin(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for range 20 {
+		for range 8 {
 			labels := randomLabels(r)
 			if got, want := fast.Matches(Map(labels)), slow.matches(labels); got != want {
 				t.Fatalf("sel %q ns %q sa %q on %v: %v, want %v\n%s\n%s", sel, ns, sa, labels, got, want, fast, text)
