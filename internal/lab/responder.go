@@ -2,11 +2,14 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"strconv"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/brindle-net/brindle/internal/netns"
 )
@@ -30,7 +33,7 @@ func startResponder(ctx context.Context, name string, ns *netns.NS) (*responder,
 	r := &responder{name: name, cancel: cancel}
 	err := netns.Do(ns, func() error {
 		for _, port := range Ports {
-			if err := r.listen(ctx, ":"+strconv.Itoa(port)); err != nil {
+			if err := r.listen(ctx, strconv.Itoa(port)); err != nil {
 				return err
 			}
 		}
@@ -43,14 +46,30 @@ func startResponder(ctx context.Context, name string, ns *netns.NS) (*responder,
 	return r, nil
 }
 
-func (r *responder) listen(ctx context.Context, addr string) error {
+// listen answers on one port, each family by a socket of its own: what
+// package net makes of an address without a family depends on the namespace
+// that this process was born in.
+func (r *responder) listen(ctx context.Context, port string) error {
+	for family, any := range map[string]string{"4": "0.0.0.0", "6": "::"} {
+		err := r.listenOn(ctx, family, net.JoinHostPort(any, port))
+		if family == "6" && errors.Is(err, unix.EAFNOSUPPORT) {
+			continue // this kernel has no IPv6
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *responder) listenOn(ctx context.Context, family, addr string) error {
 	var lc net.ListenConfig
-	l, err := lc.Listen(ctx, "tcp", addr)
+	l, err := lc.Listen(ctx, "tcp"+family, addr)
 	if err != nil {
 		return err
 	}
 	r.closers = append(r.closers, l.Close)
-	pc, err := lc.ListenPacket(ctx, "udp", addr)
+	pc, err := lc.ListenPacket(ctx, "udp"+family, addr)
 	if err != nil {
 		return err
 	}
