@@ -111,7 +111,9 @@ func New(cfg Config) *Server {
 func (s *Server) Run(ctx context.Context) error {
 	defer s.close()
 	for {
+		begin := time.Now()
 		next := s.step()
+		rest := max(settle, time.Since(begin)) // half of the time at most
 		timer := time.NewTimer(next)
 		select {
 		case <-ctx.Done():
@@ -124,7 +126,7 @@ func (s *Server) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(settle):
+		case <-time.After(rest):
 		}
 	}
 }

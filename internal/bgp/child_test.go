@@ -289,7 +289,13 @@ func launch(t *testing.T, ns *netns.NS, set childSettings) *process {
 	go p.listen(stdout)
 	t.Cleanup(func() {
 		p.kill()
-		if text, err := os.ReadFile(p.log); err == nil && t.Failed() {
+		text := p.logText()
+		for _, bad := range []string{"DATA RACE", "panic:", "fatal error:"} {
+			if strings.Contains(text, bad) {
+				t.Errorf("%s in the speaker", bad)
+			}
+		}
+		if t.Failed() {
 			t.Logf("log of the speaker:\n%s", text)
 		}
 	})
@@ -360,7 +366,7 @@ func (p *process) session(addr string) Session {
 // up waits for sessions to be established and End-of-RIB both ways.
 func (p *process) up(addrs ...string) {
 	p.t.Helper()
-	testenv.Until(p.t, 20*time.Second, func() error {
+	testenv.Until(p.t, time.Minute, func() error {
 		for _, a := range addrs {
 			if s := p.session(a); s.State != established || !s.EndOfRIBReceived || !s.EndOfRIBSent {
 				return fmt.Errorf("session with %s: %+v", a, s)
@@ -373,7 +379,7 @@ func (p *process) up(addrs ...string) {
 // table waits until exactly these routes are learned.
 func (p *process) table(want map[string]string) {
 	p.t.Helper()
-	testenv.Until(p.t, 20*time.Second, func() error {
+	testenv.Until(p.t, time.Minute, func() error {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		if !maps.Equal(p.learned, want) {

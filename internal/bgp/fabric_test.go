@@ -123,7 +123,7 @@ func (d *daemon) read(name string) string {
 // and none of those.
 func (d *daemon) shows(command string, all []string, none ...string) {
 	d.t.Helper()
-	testenv.Until(d.t, 20*time.Second, func() error {
+	testenv.Until(d.t, time.Minute, func() error {
 		out, err := d.control(command)
 		if err != nil {
 			return err

@@ -290,7 +290,7 @@ func TestPasswordChanges(t *testing.T) {
 		b.ask("configure")
 	}
 	set("two") // and BIRD still says "one"
-	testenv.Until(t, 20*time.Second, func() error {
+	testenv.Until(t, time.Minute, func() error {
 		if s := p.session(them.v4); s.State == established {
 			return fmt.Errorf("session %+v", s)
 		}

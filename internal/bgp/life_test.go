@@ -39,7 +39,7 @@ func TestNothingBeforeInSync(t *testing.T) {
 	if got, want := us.ports(), []string{"tcp " + us.v4 + ":179"}; !slices.Equal(got, want) {
 		t.Errorf("listens on %v, want %v", got, want)
 	}
-	testenv.Until(t, 20*time.Second, func() error {
+	testenv.Until(t, time.Minute, func() error {
 		if log := b.read("log"); strings.Count(log, "us4: Connected") < 2 {
 			return fmt.Errorf("bird has not knocked twice:\n%s", log)
 		}
@@ -213,7 +213,7 @@ func TestAllRestart(t *testing.T) {
 			}
 			p.table(want)
 			p.up(slices.Collect(maps.Values(want))...)
-			testenv.Until(t, 20*time.Second, func() error {
+			testenv.Until(t, time.Minute, func() error {
 				if e := p.events(); !slices.Contains(e, "insync") {
 					return fmt.Errorf("events %q", e)
 				}
@@ -253,7 +253,7 @@ func TestReflector(t *testing.T) {
 	})
 	b1.shows("show route all 10.65.3.0/26", []string{"BGP.next_hop: " + two.v4, "BGP.cluster_list: 1.1.1.1", "BGP.originator_id: " + two.v4})
 	c.up(us.v4)
-	testenv.Until(t, 20*time.Second, func() error {
+	testenv.Until(t, time.Minute, func() error {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		if c.learned["10.65.2.0/26"] != one.v4 || c.learned["10.65.3.0/26"] != two.v4 || c.learned["10.65.1.0/26"] != us.v4 {
@@ -288,7 +288,7 @@ func TestDeafEngine(t *testing.T) {
 	if a := p.ask(request{Op: "files"}); a.Err != "" {
 		t.Fatal(a.Err)
 	}
-	testenv.Until(t, 20*time.Second, func() error {
+	testenv.Until(t, time.Minute, func() error {
 		// Whoever knocks; us6 of BIRD does too.
 		_, _ = testenv.TryRun(t, them.ns, "bash", "-c", "exec 3<>/dev/tcp/"+us.v4+"/179")
 		if text := p.logText(); !strings.Contains(text, "bgp restarts itself") {

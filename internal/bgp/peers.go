@@ -150,7 +150,18 @@ func (s *Server) changePeer(p *session, old desired.Peer) error {
 	if _, err := s.engine.srv.UpdatePeer(context.Background(), &api.UpdatePeerRequest{Peer: s.peerConfig(p, false)}); err != nil {
 		return peerError("change", p, err)
 	}
+	if !sameSession(old, p.peer) {
+		p.lost(time.Now())
+	}
 	return nil
+}
+
+// sameSession reports whether the engine keeps a session up over a change. It
+// does over these, which are ours alone or count from the next session on.
+func sameSession(a, b desired.Peer) bool {
+	a.Name, a.Mesh, a.NextHopMode, a.MaxPrefixes = b.Name, b.Mesh, b.NextHopMode, b.MaxPrefixes
+	a.Keepalive = b.Keepalive
+	return a == b
 }
 
 // dropPeer takes a peer from the engine with all its routes. When it is for
@@ -174,6 +185,7 @@ func (s *Server) dropPeer(p *session, forGood bool) error {
 		return peerError("delete", p, err)
 	}
 	p.added = false
+	p.lost(time.Now())
 	return nil
 }
 

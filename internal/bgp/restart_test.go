@@ -159,7 +159,7 @@ func TestDeadHost(t *testing.T) {
 	p.up(dead.v4, well.v4)
 	p.table(map[string]string{"10.65.2.0/26": dead.v4, "10.65.3.0/26": well.v4})
 	dead.cut()
-	p.table(map[string]string{"10.65.3.0/26": well.v4}) // waits for longer than the hold time, not the restart time
+	p.table(map[string]string{"10.65.3.0/26": well.v4}) // waits for longer than the hold time, less than the restart time
 	if s := p.session(dead.v4); s.State == established || s.LastError != "hold timer expired" {
 		t.Errorf("session %+v", s)
 	}

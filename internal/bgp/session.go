@@ -41,12 +41,21 @@ func newSession(key desired.PeerKey, peer desired.Peer) *session {
 
 func (p *session) held() bool { return !p.limited.IsZero() }
 
+// lost notes that we ended the session. The engine says so too, but later.
+func (p *session) lost(now time.Time) {
+	if p.state != "Idle" {
+		p.state, p.since = "Idle", now
+	}
+	p.capabilities, p.endOfRIB, p.restarting = nil, false, false
+}
+
 // down notes that the session is gone together with its engine.
 func (p *session) down(now time.Time, why string) {
 	if p.state != "Idle" {
-		p.state, p.since, p.lastError = "Idle", now, why
+		p.lastError = why
 	}
-	p.added, p.endOfRIB, p.restarting, p.limited = false, false, false, time.Time{}
+	p.lost(now)
+	p.added, p.limited = false, time.Time{}
 }
 
 // unsent is how long to wait for the routes of a peer at most; 0: it has sent
