@@ -58,10 +58,11 @@ type agent struct {
 	health   *health.Health
 	workload *workload.Manager
 
+	problem    problem
 	registered atomic.Pointer[registered]
 	inSync     atomic.Bool
 	mtu        atomic.Int64
-	beat       atomic.Int64 // when the core last took a batch or was idle, Unix seconds
+	busySince  atomic.Int64 // when the core began its batch, Unix seconds; 0: idle
 }
 
 // Run runs the agent of one host until ctx ends. What it programmed stays: a
@@ -87,7 +88,7 @@ func Run(ctx context.Context, cfg Config) error {
 	})
 	a.tables = newTables(k, a.speaker, cfg.Log)
 	a.health = health.New(health.Config{Checks: a.checks(), Samples: a.samples, Alive: a.alive, Log: cfg.Log})
-	cache := ipam.NewCache(cfg.Driver)
+	cache := newPoolCache(cfg.Driver)
 	a.workload = workload.New(workload.Config{
 		Node: cfg.Node, Prefix: cfg.Settings.Interfaces.Prefixes[0], Client: a.client, Wires: k, MTU: func() int { return int(a.mtu.Load()) },
 		IPAM:  ipam.New(ipam.Config{Driver: cfg.Driver, Settings: cache.Settings}),
@@ -118,6 +119,8 @@ func Run(ctx context.Context, cfg Config) error {
 func (a *agent) follow(ctx context.Context) error {
 	core := calc.New(coreSettings(a.cfg))
 	return feed.Run(ctx, feed.Config{Driver: a.cfg.Driver, Node: a.cfg.Node, Log: a.log, Status: &a.feed}, func(b feed.Batch) {
+		a.busySince.Store(time.Now().Unix())
+		defer a.busySince.Store(0)
 		u := core.Apply(b.Events)
 		a.notices.note(u.Notices)
 		a.tables.want(u)
@@ -185,16 +188,21 @@ func (a *agent) readyForWorkloads() error {
 
 // watchDrift tells the loops when somebody else changed the kernel.
 func (a *agent) watchDrift(ctx context.Context) error {
+	t := a.tables
 	return a.kernel.Watch(ctx, func(d kernel.Drift) {
+		ours := func(protocol int) bool { return d.Routes && (d.Protocol == 0 || d.Protocol == protocol) }
 		for _, x := range []struct {
 			changed bool
 			loop    looper
 		}{
-			{d.Links, a.tables.links}, {d.Addresses, a.tables.addresses}, {d.Routes, a.tables.routes},
-			{d.Routes, a.tables.learned}, {d.Rules, a.tables.rules}, {d.Neighbours, a.tables.neighbours}, {d.Links, a.tables.sysctls},
+			{d.Links, t.links}, {d.Addresses, t.addresses}, {ours(desired.ProtocolAgent), t.routes},
+			{ours(desired.ProtocolBGP), t.learned}, {d.Rules, t.rules}, {d.Neighbours, t.neighbours}, {d.Sysctls, t.sysctls},
 		} {
 			if x.changed {
 				x.loop.Drift()
+			}
+			if d.Appeared {
+				x.loop.Retry()
 			}
 		}
 	})

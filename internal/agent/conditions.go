@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -129,7 +130,7 @@ func (a *agent) checkRouting() health.Verdict {
 			return health.Verdict{Reason: "SpeakerFailed", Message: t.name + ": " + err.Error()}
 		}
 	}
-	sessions, err := a.speaker.Summary()
+	sessions, err := a.speaker.Sessions(context.Background())
 	if err != nil {
 		return health.Verdict{Reason: "SpeakerFailed", Message: err.Error()}
 	}
@@ -148,13 +149,18 @@ func (a *agent) checkRouting() health.Verdict {
 	return a.verdict(health.Routing, "SessionsUp", fmt.Sprintf("%d sessions", len(sessions)))
 }
 
-// alive says whether the loops still turn. A loop that is blocked for this
-// long will not come back by itself.
+// stuckAfter is how long the core may take over one batch.
+const stuckAfter = 2 * time.Minute
+
+// alive says whether the core still turns: one that has worked on the same
+// batch for this long will not come back by itself.
 func (a *agent) alive() error {
-	for _, t := range a.tables.all() {
-		if s := t.loop.Stats(); s.Stuck(time.Now()) {
-			return fmt.Errorf("the loop of table %s is stuck", t.name)
-		}
+	since := a.busySince.Load()
+	if since == 0 {
+		return nil
+	}
+	if d := time.Since(time.Unix(since, 0)); d > stuckAfter {
+		return fmt.Errorf("the core has worked on one batch for %s", d.Round(time.Second))
 	}
 	return nil
 }
@@ -167,8 +173,8 @@ func (a *agent) samples() []health.Sample {
 		out = append(out,
 			health.Sample{Name: "brindle_table_entries", Help: "Entries wanted.", Labels: table, Value: float64(s.Wanted)},
 			health.Sample{Name: "brindle_table_failing", Help: "Entries that cannot be programmed.", Labels: table, Value: float64(s.Failing)},
-			health.Sample{Name: "brindle_table_changes_total", Help: "Entries set or deleted.", Labels: table, Value: float64(s.Changes), Counter: true},
-			health.Sample{Name: "brindle_table_repairs_total", Help: "Entries that others changed and we put right.", Labels: table, Value: float64(s.Repairs), Counter: true},
+			health.Sample{Name: "brindle_table_changes_total", Help: "Entries set or deleted.", Labels: table, Value: float64(s.Sets + s.Deletes), Counter: true},
+			health.Sample{Name: "brindle_table_repairs_total", Help: "Entries that others changed and we put right.", Labels: table, Value: float64(s.Repaired), Counter: true},
 			health.Sample{Name: "brindle_table_passes_total", Help: "Passes over the table.", Labels: table, Value: float64(s.Passes), Counter: true},
 		)
 	}

@@ -101,6 +101,7 @@ type looper interface {
 	Run(ctx context.Context) error
 	InSync()
 	Drift()
+	Retry()
 	Err() error
 	Stats() reconcile.Stats
 }

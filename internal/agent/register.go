@@ -1,0 +1,321 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	v3 "github.com/brindle-net/brindle/api/v3"
+	"github.com/brindle-net/brindle/internal/client"
+	"github.com/brindle-net/brindle/internal/config"
+	"github.com/brindle-net/brindle/internal/store"
+)
+
+// registered is what this host's Node says of it.
+type registered struct {
+	v4, v6 netip.Prefix // with the length of the subnet; invalid if none
+	as     uint32
+}
+
+// addresses lists the addresses that there are.
+func (r *registered) addresses() []netip.Prefix {
+	var out []netip.Prefix
+	for _, p := range []netip.Prefix{r.v4, r.v6} {
+		if p.IsValid() {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// problem is why registration has not succeeded, for people.
+type problem struct {
+	mu   sync.Mutex // guards text
+	text string
+}
+
+func (p *problem) set(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.text = ""
+	if err != nil {
+		p.text = err.Error()
+	}
+}
+
+func (a *agent) registrationProblem() string {
+	a.problem.mu.Lock()
+	defer a.problem.mu.Unlock()
+	if a.problem.text == "" {
+		return "registration is under way"
+	}
+	return a.problem.text
+}
+
+// register writes this host's Node, and again whenever its address changes,
+// until ctx ends. A datastore out of reach is waited for.
+func (a *agent) register(ctx context.Context) error {
+	pause := 100 * time.Millisecond
+	began := time.Now()
+	for {
+		err := a.registerOnce(ctx)
+		a.problem.set(err)
+		next := a.cfg.Settings.Startup.PollInterval
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case errors.Is(err, errFatal):
+			return err
+		case err != nil:
+			limit := a.cfg.Settings.Startup.WaitForDatastoreTimeout
+			if limit > 0 && a.registered.Load() == nil && time.Since(began) > limit {
+				return fmt.Errorf("not registered in %s: %w", limit, err)
+			}
+			a.log.WarnContext(ctx, "node not registered", "retry_in", pause, "err", err)
+			next, pause = pause, min(2*pause, 5*time.Second)
+		default:
+			pause = 100 * time.Millisecond
+			if next == 0 {
+				<-ctx.Done()
+				return ctx.Err()
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(next):
+		}
+	}
+}
+
+// errFatal marks a registration that will not succeed by waiting.
+var errFatal = errors.New("the host cannot be registered")
+
+// registerOnce makes one attempt.
+func (a *agent) registerOnce(ctx context.Context) error {
+	if err := a.bootstrap(ctx); err != nil {
+		return err
+	}
+	old, err := client.Get[v3.Node](ctx, a.client, "", a.cfg.Node)
+	if err != nil && !client.IsNotFound(err) {
+		return err
+	}
+	if err != nil {
+		old = nil
+	}
+	r, err := a.detect(ctx, old)
+	if err != nil {
+		return err
+	}
+	if err := a.checkConflicts(ctx, r); err != nil {
+		return err
+	}
+	if old == nil {
+		node := &v3.Node{}
+		node.Name = a.cfg.Node
+		fillNode(node, r, a.cfg.Settings.Startup.AS)
+		_, err = client.Create(ctx, a.client, node)
+	}
+	if old != nil || client.IsExists(err) {
+		_, err = client.Modify(ctx, a.client, "", a.cfg.Node, func(n *v3.Node) error {
+			fillNode(n, r, a.cfg.Settings.Startup.AS)
+			return nil
+		})
+	}
+	if err != nil {
+		return fmt.Errorf("write Node %s: %w", a.cfg.Node, err)
+	}
+	if r.as, err = a.asNumber(ctx); err != nil {
+		return err
+	}
+	if was := a.registered.Swap(r); was == nil || *was != *r {
+		a.log.InfoContext(ctx, "registered", "node", a.cfg.Node, "addresses", r.addresses(), "as", r.as)
+	}
+	return nil
+}
+
+// bootstrap makes what every network needs, and announces what it made.
+func (a *agent) bootstrap(ctx context.Context) error {
+	if a.registered.Load() != nil {
+		return nil
+	}
+	s := a.cfg.Settings.Startup
+	cfg := client.BootstrapConfig{}
+	if !s.NoDefaultPools {
+		if s.IP != "none" {
+			cfg.IPv4Pool = defaultPool(s.Pool4)
+		}
+		if s.IP6 != "" && s.IP6 != "none" {
+			cfg.IPv6Pool = defaultPool(s.Pool6)
+		}
+		var err error
+		if cfg.HostNetworks, err = a.kernel.Networks(); err != nil {
+			return err
+		}
+	}
+	made, err := a.client.Bootstrap(ctx, cfg)
+	for _, o := range made {
+		attrs := []any{"kind", o.Type().Kind, "name", o.Meta().Name}
+		if p, ok := o.(*v3.IPPool); ok {
+			attrs = append(attrs, "cidr", p.Spec.CIDR)
+		}
+		a.log.InfoContext(ctx, "created because the datastore had none", attrs...)
+	}
+	return err
+}
+
+// defaultPool is a pool as the settings want it, nil if they want none.
+func defaultPool(p config.DefaultPool) *v3.IPPoolSpec {
+	if strings.EqualFold(p.CIDR, "none") {
+		return nil
+	}
+	return &v3.IPPoolSpec{
+		CIDR: p.CIDR, BlockSize: p.BlockSize, IPIPMode: v3.EncapMode(p.IPIP), VXLANMode: v3.EncapMode(p.VXLAN),
+		NATOutgoing: p.NATOutgoing, DisableBGPExport: p.DisableBGPExport, NodeSelector: p.NodeSelector,
+	}
+}
+
+// detect finds the addresses of this host: those that were given, else those
+// that its Node has, else by looking (documented Calico behaviour; IPv6 must
+// be asked for).
+func (a *agent) detect(ctx context.Context, node *v3.Node) (*registered, error) {
+	s := a.cfg.Settings.Startup
+	var have4, have6 string
+	if node != nil && node.Spec.BGP != nil {
+		have4, have6 = node.Spec.BGP.IPv4Address, node.Spec.BGP.IPv6Address
+	}
+	if s.IP == "" && have4 == "" {
+		s.IP = "autodetect"
+	}
+	var r registered
+	var err error
+	if r.v4, err = a.address(ctx, wantedAddress{4, s.IP, s.IPMethod, have4}); err != nil {
+		return nil, err
+	}
+	if r.v6, err = a.address(ctx, wantedAddress{6, s.IP6, s.IP6Method, have6}); err != nil {
+		return nil, err
+	}
+	return &r, nil
+}
+
+// wantedAddress says how one address of this host is to be found.
+type wantedAddress struct {
+	family       int
+	said, method string
+	have         string // by the Node
+}
+
+// address finds one address of this host, with the length of its subnet.
+func (a *agent) address(ctx context.Context, w wantedAddress) (netip.Prefix, error) {
+	switch w.said {
+	case "none":
+		return netip.Prefix{}, nil
+	case "autodetect":
+		p, err := a.kernel.DetectAddress(ctx, w.method, w.family)
+		if err != nil {
+			return p, fmt.Errorf("detect the IPv%d address of this host (%s): %w", w.family, w.method, err)
+		}
+		return p, nil
+	case "":
+		if w.have == "" {
+			return netip.Prefix{}, nil
+		}
+		w.said = w.have
+	}
+	if p, err := netip.ParsePrefix(w.said); err == nil {
+		return p, nil
+	}
+	addr, err := netip.ParseAddr(w.said)
+	if err != nil {
+		return netip.Prefix{}, fmt.Errorf("IPv%d address %q of this host: must be ADDRESS or ADDRESS/LENGTH: %w", w.family, w.said, errFatal)
+	}
+	return a.kernel.CompleteAddress(addr)
+}
+
+// checkConflicts refuses an address that another node has: two hosts with one
+// address would both be unreachable.
+func (a *agent) checkConflicts(ctx context.Context, r *registered) error {
+	if a.cfg.Settings.Startup.SkipAddressConflicts {
+		return nil
+	}
+	nodes, err := client.List[v3.Node](ctx, a.client, "")
+	if err != nil && !errors.Is(err, client.ErrUnreadable) {
+		return fmt.Errorf("look for nodes with the same address: %w", err)
+	}
+	mine := r.addresses()
+	for _, n := range nodes {
+		if n.Name == a.cfg.Node || n.Spec.BGP == nil {
+			continue
+		}
+		for _, s := range []string{n.Spec.BGP.IPv4Address, n.Spec.BGP.IPv6Address} {
+			p, err := netip.ParsePrefix(s)
+			if err == nil && slices.ContainsFunc(mine, func(m netip.Prefix) bool { return m.Addr() == p.Addr() }) {
+				return fmt.Errorf("address %s is that of node %s already: give this host another with --ip, delete the old node, or set disableNodeIPCheck", p.Addr(), n.Name)
+			}
+		}
+	}
+	return nil
+}
+
+// fillNode writes what was found into a Node. Addresses that others wrote stay.
+func fillNode(n *v3.Node, r *registered, as uint32) {
+	if n.Spec.BGP == nil && len(r.addresses()) > 0 {
+		n.Spec.BGP = &v3.NodeBGPSpec{}
+	}
+	if n.Spec.BGP == nil {
+		return
+	}
+	n.Spec.BGP.IPv4Address, n.Spec.BGP.IPv6Address = text(r.v4), text(r.v6)
+	if as != 0 {
+		number := v3.ASNumber(as)
+		n.Spec.BGP.ASNumber = &number
+	}
+	var others []v3.NodeAddress
+	for _, addr := range n.Spec.Addresses {
+		if addr.Type != "CalicoNodeIP" {
+			others = append(others, addr)
+		}
+	}
+	n.Spec.Addresses = nil
+	for _, p := range r.addresses() {
+		n.Spec.Addresses = append(n.Spec.Addresses, v3.NodeAddress{Address: p.String(), Type: "CalicoNodeIP"})
+	}
+	n.Spec.Addresses = append(n.Spec.Addresses, others...)
+	if *n.Spec.BGP == (v3.NodeBGPSpec{}) {
+		n.Spec.BGP = nil // an empty block is not valid
+	}
+}
+
+func text(p netip.Prefix) string {
+	if !p.IsValid() {
+		return ""
+	}
+	return p.String()
+}
+
+// defaultAS is the AS number of a cluster that says none.
+const defaultAS = 64512
+
+// asNumber is the AS number in force on this host.
+func (a *agent) asNumber(ctx context.Context) (uint32, error) {
+	node, err := client.Get[v3.Node](ctx, a.client, "", a.cfg.Node)
+	if err != nil {
+		return 0, err
+	}
+	if node.Spec.BGP != nil && node.Spec.BGP.ASNumber != nil {
+		return uint32(*node.Spec.BGP.ASNumber), nil
+	}
+	cfg, err := client.Get[v3.BGPConfiguration](ctx, a.client, "", v3.DefaultName)
+	if err == nil && cfg.Spec.ASNumber != nil {
+		return uint32(*cfg.Spec.ASNumber), nil
+	}
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return 0, err
+	}
+	return defaultAS, nil
+}
