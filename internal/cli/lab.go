@@ -191,7 +191,7 @@ Exit status: 0 every probe was answered, 1 none was, 2 some were, 3 it could not
 be measured (unknown name, the lab is down, no route at the sender, nobody
 listens).`,
 		RunE: func(c *cobra.Command, args []string) error {
-			err := probe(c.Context(), e, *name, family, &p, args)
+			err := probe(c.Context(), e, probing{*name, family, &p}, args)
 			var exit *ExitError
 			if err != nil && !errors.As(err, &exit) {
 				return &ExitError{Status: 3, Err: err}
@@ -205,9 +205,15 @@ listens).`,
 	return c
 }
 
+// probing is what the flags of `lab probe` say.
+type probing struct {
+	lab, family string
+	*lab.Probe
+}
+
 // probe resolves the names, sends and reports.
-func probe(ctx context.Context, e *Env, name, family string, p *lab.Probe, args []string) error {
-	cl, err := lab.Open(name)
+func probe(ctx context.Context, e *Env, p probing, args []string) error {
+	cl, err := lab.Open(p.lab)
 	if err != nil {
 		return err
 	}
@@ -218,7 +224,7 @@ func probe(ctx context.Context, e *Env, name, family string, p *lab.Probe, args 
 	if p.From, err = st.Find(args[0]); err != nil {
 		return err
 	}
-	if p.To, err = resolve(st, args[1], family); err != nil {
+	if p.To, err = resolve(st, args[1], p.family); err != nil {
 		return err
 	}
 	target := ""
@@ -239,7 +245,7 @@ func probe(ctx context.Context, e *Env, name, family string, p *lab.Probe, args 
 	if out.Said != "" {
 		said = " by " + clean(out.Said)
 	}
-	fmt.Fprintf(e.Stdout, "%s → %s (%s) %s: %d of %d answered%s\n", args[0], args[1], p.To, describe(p), out.Answered, out.Sent, said)
+	fmt.Fprintf(e.Stdout, "%s → %s (%s) %s: %d of %d answered%s\n", args[0], args[1], p.To, describe(p.Probe), out.Answered, out.Sent, said)
 	switch out.Answered {
 	case out.Sent:
 		return nil
