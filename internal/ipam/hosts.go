@@ -16,6 +16,17 @@ func (m *Manager) ReleaseHostAffinities(ctx context.Context, host string, ifEmpt
 	return m.releaseAffinities(ctx, store.AffinityPrefix(false, host), ifEmpty, func(netip.Prefix) bool { return true })
 }
 
+// RemoveHost takes back what a host that is gone had for itself: the addresses
+// of its tunnels and its blocks. The addresses of its workloads stay assigned
+// until the workloads are removed, or a Collector finds them.
+func (m *Manager) RemoveHost(ctx context.Context, host string) error {
+	var errs []error
+	for _, kind := range []string{TypeIPIPTunnel, TypeVXLANTunnel, TypeVXLANV6Tunnel, TypeWireguardTunnel, TypeWireguardV6Tunnel} {
+		errs = append(errs, m.ReleaseByHandle(ctx, TunnelHandle(kind, host)))
+	}
+	return errors.Join(append(errs, m.ReleaseHostAffinities(ctx, host, false))...)
+}
+
 // ReleasePoolAffinities makes everybody give up their blocks in a pool that is
 // about to be deleted. Disable the pool first, and let hosts notice, or they
 // claim new ones. Addresses stay assigned.

@@ -24,14 +24,14 @@ type blockSearch struct {
 	r          *request
 	w          *want
 	unfinished []netip.Prefix
-	lost       map[netip.Prefix]bool // somebody was faster
+	tried      map[netip.Prefix]bool // claimed, or lost to somebody faster
 	known      map[netip.Prefix]*Block
 }
 
 // claim claims one block for the host. errTaken says that there is none.
 func (s *blockSearch) claim(ctx context.Context) (netip.Prefix, error) {
-	if s.lost == nil {
-		s.lost = map[netip.Prefix]bool{}
+	if s.tried == nil {
+		s.tried = map[netip.Prefix]bool{}
 	}
 	for len(s.unfinished) > 0 {
 		cidr := s.unfinished[0]
@@ -53,8 +53,8 @@ func (s *blockSearch) try(ctx context.Context, cidr netip.Prefix, reclaim bool) 
 	c := m.enter(cidr) // keeps what the claim learns about the block
 	defer m.leave(c)
 	err := m.claim(ctx, id, reclaim)
+	s.tried[cidr] = true
 	if errors.Is(err, errTaken) {
-		s.lost[cidr] = true
 		return false, nil
 	}
 	if err != nil {
@@ -70,7 +70,7 @@ func (s *blockSearch) claimFree(ctx context.Context) (netip.Prefix, bool, error)
 	for _, pool := range s.w.pools {
 		probes := 0
 		for cidr := range s.candidates(pool) {
-			if s.lost[cidr] {
+			if s.tried[cidr] {
 				continue
 			}
 			absent, err := s.absent(ctx, cidr, probes)
@@ -136,7 +136,7 @@ func (s *blockSearch) claimEmpty(ctx context.Context) (netip.Prefix, error) {
 		for cidr := range s.walkKnown(pool) {
 			b := s.known[cidr]
 			idle := b.Affinity == "" && b.empty() || b.Affinity != mine && s.r.m.reclaimable(b)
-			if s.lost[cidr] || !idle {
+			if s.tried[cidr] || !idle {
 				continue
 			}
 			if ok, err := s.try(ctx, cidr, true); ok || err != nil {
