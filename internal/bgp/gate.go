@@ -84,7 +84,9 @@ func (s *Server) syncing(now time.Time) (wait time.Duration, done bool) {
 	case g.synced:
 		return time.Hour, true
 	case !g.opened:
-		return time.Hour, false
+		// Without a speaker there is nothing to wait for: what an earlier life
+		// learned can go.
+		return time.Hour, g.told && s.speaker == nil && len(g.peers) == 0
 	}
 	wait = g.deadline.Sub(now)
 	waiting := 0

@@ -248,12 +248,17 @@ func TestSessionOptions(t *testing.T) {
 			v4, v6 := meshPeer(us, false), meshPeer(us, true)
 			tt.edit(&v4)
 			tt.edit(&v6)
-			p := start(t, us.ns, usual(), tables{
+			loud := usual()
+			loud.Debug = true
+			p := start(t, us.ns, loud, tables{
 				Speaker: speakerOf(us), Paths: ourPaths(), Imports: pools(),
 				Peers: map[string]wantPeer{them.v4: v4, them.v6: v6},
 			})
 			p.up(them.v4, them.v6)
 			p.table(map[string]string{"10.65.2.0/26": them.v4, "fd65:0:0:2::/122": them.v6})
+			if text := p.logText(); strings.Contains(text, "not telling") {
+				t.Error("the password is in the log")
+			}
 			if v4.Restart != 0 {
 				b.shows("show protocols all us4", []string{"Restart time: 33"})
 			}

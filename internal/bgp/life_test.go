@@ -66,6 +66,20 @@ func TestNothingBeforeInSync(t *testing.T) {
 	})
 }
 
+// TestNoSpeaker has nothing to speak with: it is in sync at once, so that the
+// routes of an earlier life can go.
+func TestNoSpeaker(t *testing.T) {
+	p := launch(t, newFabric(t).host().ns, usual())
+	p.want(tables{Imports: pools()})
+	p.ask(request{Op: "insync"})
+	testenv.Until(t, time.Minute, func() error {
+		if e := p.events(); !slices.Equal(e, []string{"insync"}) {
+			return fmt.Errorf("events %q", e)
+		}
+		return nil
+	})
+}
+
 // TestQuietEnd ends the speaker in order: the peer keeps our paths.
 func TestQuietEnd(t *testing.T) {
 	f := newFabric(t)
