@@ -53,17 +53,7 @@ func synced[K comparable, V any](t testing.TB, l *reconcile.Loop[K, V]) {
 func swept[K comparable, V any](t testing.TB, l *reconcile.Loop[K, V]) {
 	t.Helper()
 	l.InSync()
-	testenv.Until(t, waitLimit, func() error {
-		if s := l.Stats(); s.ReadBacks == 0 || s.Pending > 0 || s.Failing > 0 || !s.InSync {
-			return fmt.Errorf("%+v: %w", s, l.Err())
-		}
-		return nil
-	})
-	ctx, cancel := context.WithTimeout(t.Context(), waitLimit)
-	defer cancel()
-	if err := l.Synced(ctx); err != nil {
-		t.Fatal(err)
-	}
+	synced(t, l)
 }
 
 // watch tells loops of drift as the agent does.

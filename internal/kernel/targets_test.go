@@ -37,12 +37,13 @@ func (s story[K, V]) tell(t *testing.T) {
 		sh(cmd)
 	}
 	l, stop := run(t, s.target(k), s.compare, s.equal)
+	first := l
 	watch(t, k, func(d Drift) {
 		if s.mine(d) {
-			l.Drift()
+			first.Drift()
 		}
 		if d.Appeared {
-			l.Retry()
+			first.Retry()
 		}
 	})
 	l.Want(desired.Patch[K, V]{Set: s.want})
@@ -218,9 +219,10 @@ func TestAddresses(t *testing.T) {
 func TestSysctls(t *testing.T) {
 	k, ns := open(t)
 	l, stop := run(t, k.Sysctls(), cmp.Compare[string], same[string])
+	first := l
 	watch(t, k, func(d Drift) {
 		if d.Sysctls {
-			l.Drift()
+			first.Drift()
 		}
 	})
 	want := map[string]string{"net/ipv4/ip_forward": "1", "net/ipv6/conf/all/forwarding": "1"}
@@ -270,12 +272,13 @@ func TestLinks(t *testing.T) {
 		s, _ := workloadSpec(t, 1, f)
 		name := s.HostName
 		l, stop := run(t, k.Links(), cmp.Compare[string], same[desired.Link])
+		first := l
 		watch(t, k, func(d Drift) {
 			if d.Links {
-				l.Drift()
+				first.Drift()
 			}
 			if d.Appeared {
-				l.Retry()
+				first.Retry()
 			}
 		})
 		want := desired.Link{

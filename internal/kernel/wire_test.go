@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/brindle-net/brindle/internal/desired"
@@ -162,6 +163,39 @@ func TestRemainderOfAnotherWorkloadIsReplaced(t *testing.T) {
 	}
 	if out := testenv.Run(t, host, "ip", "-o", "link", "show", "type", "veth"); strings.Count(out, "\n") != 1 {
 		t.Errorf("want one link:\n%s", out)
+	}
+}
+
+func TestManyWiresAtOnce(t *testing.T) {
+	k, host := open(t)
+	forwarding(t, host)
+	const n = 16
+	specs := make([]WireSpec, n)
+	for i := range specs {
+		specs[i], _ = workloadSpec(t, i+1, testenv.Dual)
+	}
+	var wg sync.WaitGroup
+	for _, s := range specs {
+		wg.Go(func() {
+			if _, err := k.Wire(t.Context(), s); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	for _, s := range specs {
+		if _, err := k.InspectWire(t.Context(), s); err != nil {
+			t.Error(err)
+		}
+		wg.Go(func() {
+			if err := k.Unwire(s.HostName); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if out := testenv.Run(t, host, "ip", "-o", "link"); strings.Count(out, "\n") != 1 {
+		t.Errorf("links are left:\n%s", out)
 	}
 }
 

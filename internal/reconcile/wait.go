@@ -40,10 +40,13 @@ func (l *Loop[K, V]) WaitGone(ctx context.Context, keys ...K) error {
 	})
 }
 
-// Synced waits until the world has been read once and all that is wanted now,
-// or no longer wanted, has been confirmed. Strangers that wait for InSync do
-// not count.
+// Synced waits until the world has been read, all that is wanted now or no
+// longer wanted has been confirmed and, once InSync has been said, strangers
+// are gone.
 func (l *Loop[K, V]) Synced(ctx context.Context) error {
+	if err := l.waitRead(ctx); err != nil {
+		return err
+	}
 	l.mu.Lock()
 	keys := maps.Clone(l.dirty)
 	for k := range l.want {
@@ -52,12 +55,11 @@ func (l *Loop[K, V]) Synced(ctx context.Context) error {
 	for k := range l.flying {
 		keys[k] = true
 	}
-	l.mu.Unlock()
-	left := slices.Collect(maps.Keys(keys))
-	if len(left) == 0 { // nothing wanted: one look at the world is still owed
-		return l.waitRead(ctx)
+	for k := range l.failed {
+		keys[k] = true
 	}
-	return l.waitFor(ctx, left, func(k K) string {
+	l.mu.Unlock()
+	return l.waitFor(ctx, slices.Collect(maps.Keys(keys)), func(k K) string {
 		if why := l.unsettled(k); why != heldBack {
 			return why
 		}
@@ -82,11 +84,11 @@ func (l *Loop[K, V]) unsettled(k K) string {
 	return ""
 }
 
-// waitRead waits for the first read-back that succeeds.
+// waitRead waits until the world has been read and no reading is owed.
 func (l *Loop[K, V]) waitRead(ctx context.Context) error {
 	for {
 		l.mu.Lock()
-		done, err, changed := l.stats.ReadBacks > 0 && l.flying == nil, l.err, l.changed
+		done, err, changed := !l.unread && !l.urgent && !l.reading, l.err, l.changed
 		l.mu.Unlock()
 		if done {
 			return nil

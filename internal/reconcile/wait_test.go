@@ -199,6 +199,26 @@ func TestSynced(t *testing.T) {
 	})
 }
 
+func TestSyncedWaitsForStrangersToGo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{t: t, table: map[string]int{"x": 1}, fail: map[string]bool{"x": true}}
+		l := start(t, w)
+		after(time.Second)
+		inSync(w, l)
+		got := result(func() error { return l.Synced(t.Context()) })
+		after(time.Minute)
+		if _, done := got(); done {
+			t.Fatal("synced with a stranger in the world")
+		}
+		w.tamper(func() { clear(w.fail) })
+		after(11 * time.Second)
+		if err, done := got(); !done || err != nil {
+			t.Fatalf("done %v, err %v", done, err)
+		}
+		check(t, w, map[string]int{})
+	})
+}
+
 func TestFailedAndStats(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{t: t, table: map[string]int{"x": 1}, fail: map[string]bool{"bad": true}}
