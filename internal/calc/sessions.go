@@ -31,7 +31,6 @@ type sessionRun struct {
 	nodes  []*model.Node // by name
 	byAddr map[netip.Addr]*model.Node
 	common *model.BGPConfig // the cluster's; never nil
-	global map[desired.PeerKey]bool
 }
 
 func (s *sessions) update(in *inputs, t *touched) {

@@ -67,7 +67,7 @@ func events(id ident, raw []store.Event) []Event {
 		}
 		ev := Event{Namespace: one.namespace, Name: one.name, Revision: e.Revision}
 		if e.Value != nil {
-			doc, err := decode(one, store.KV{Key: e.Key, Value: e.Value, Revision: e.Revision})
+			doc, err := decode(one, store.KV(e))
 			ev.Object = doc.object
 			if err != nil {
 				ev.Err = one.fail("watch", err)

@@ -152,7 +152,7 @@ func (f *follower) takeList(list Listing) {
 		delete(gone, kv.Key)
 		if v := f.version(kv.Value, kv.Revision); f.known[kv.Key] != v {
 			f.known[kv.Key] = v
-			events = append(events, Event{Key: kv.Key, Value: kv.Value, Revision: kv.Revision})
+			events = append(events, Event(kv))
 		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(gone)) {
