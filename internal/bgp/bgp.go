@@ -177,7 +177,7 @@ func (s *Server) step() time.Duration {
 	now := time.Now()
 	next := s.revive()
 	s.openGate(now)
-	next = min(next, s.reopen(now))
+	next = min(next, s.tend(now))
 	wait, done := s.syncing(now)
 	next = min(next, wait)
 	patch, err := s.collect()

@@ -145,6 +145,40 @@ func TestPeerRestart(t *testing.T) {
 	}
 }
 
+// TestPeerGone kills BIRD for good: its routes go after its restart time. When
+// it is back, killed again and back without graceful restart, nothing that it
+// does not announce any more is kept for an End-of-RIB that will not come.
+func TestPeerGone(t *testing.T) {
+	f := newFabric(t)
+	us, them := f.host(), f.host()
+	config := birdMesh(us, "graceful restart time 4;", "route 10.65.2.0/26 blackhole; route 10.65.2.64/26 blackhole;", "")
+	b := bird(t, them, config)
+	p := start(t, us.ns, usual(), tables{
+		Speaker: speakerOf(us), Paths: ourPaths(), Imports: pools(),
+		Peers: map[string]wantPeer{them.v4: meshPeer(us, false)},
+	})
+	all := map[string]string{"10.65.2.0/26": them.v4, "10.65.2.64/26": them.v4}
+	p.up(them.v4)
+	p.table(all)
+	b.kill()
+	p.table(map[string]string{})
+	if s := p.session(them.v4); s.Restarting || s.LastError != "did not come back within its restart time" {
+		t.Errorf("session %+v", s)
+	}
+	b.write("bird.conf", strings.Replace(config, "restart time 4", "restart time 60", 1))
+	b.start()
+	p.up(them.v4)
+	p.table(all)
+	b.kill()
+	b.write("bird.conf", strings.NewReplacer("graceful restart on;", "graceful restart off;", "graceful restart time 4;", "",
+		"route 10.65.2.64/26 blackhole;", "").Replace(config))
+	b.start()
+	p.table(map[string]string{"10.65.2.0/26": them.v4})
+	if s := p.session(them.v4); s.GracefulRestart || s.Restarting {
+		t.Errorf("session %+v", s)
+	}
+}
+
 // TestDeadHost takes the cable out: who is silent for the hold time is dead,
 // and its routes are not kept for a restart that will not come.
 func TestDeadHost(t *testing.T) {

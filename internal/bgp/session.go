@@ -78,6 +78,7 @@ type peerEvent struct {
 	reason       string // why the session went down
 	limit        bool   // it sent too many prefixes
 	keeps        bool   // it went down, and its routes are kept
+	gaveUp       bool   // the restart time is over, they are not kept any more
 	capabilities []string
 	graceful     bool
 	promisesEnd  bool
@@ -87,8 +88,9 @@ func newPeerEvent(ev *apiutil.WatchEventMessage_PeerEvent, at time.Time) peerEve
 	st := ev.Peer.State
 	out := peerEvent{
 		at: at, addr: st.NeighborAddress, state: stateName(st.SessionState), reason: st.DisconnectMessage,
-		limit: st.AdminState == api.PeerState_ADMIN_STATE_PFX_CT,
-		keeps: st.DisconnectReason == api.PeerState_DISCONNECT_REASON_GRACEFUL_RESTART,
+		limit:  st.AdminState == api.PeerState_ADMIN_STATE_PFX_CT,
+		keeps:  st.DisconnectReason == api.PeerState_DISCONNECT_REASON_GRACEFUL_RESTART,
+		gaveUp: st.DisconnectReason == api.PeerState_DISCONNECT_REASON_RESTART_TIMER_EXPIRED,
 	}
 	if out.state != established {
 		return out
@@ -187,6 +189,9 @@ func (s *Server) callbacks() callbacks {
 // peerChanged follows a session. The caller holds mu.
 func (s *Server) peerChanged(p *session, ev peerEvent) {
 	was := p.state
+	if ev.gaveUp {
+		p.restarting, p.lastError = false, "did not come back within its restart time"
+	}
 	if was == ev.state {
 		return
 	}
@@ -197,6 +202,9 @@ func (s *Server) peerChanged(p *session, ev peerEvent) {
 		p.endOfRIB, p.lastError = false, ""
 		p.sentNotices = s.notices(p)
 		s.cfg.Log.Info("bgp session up", "peer", p.peer.Name, "address", p.key.Addr, "graceful_restart", p.graceful)
+		if p.restarting && !p.promisesEnd {
+			s.renew(p, "came back without graceful restart")
+		}
 	case was == established:
 		p.capabilities, p.endOfRIB = nil, false
 		s.sessionLost(p, ev)
@@ -220,20 +228,31 @@ func (s *Server) sessionLost(p *session, ev peerEvent) {
 			s.cfg.Log.Warn("bgp peer not closed", "peer", p.peer.Name, "err", err)
 		}
 	case silent:
-		p.lastError = "hold timer expired"
-		err := s.dropPeer(p, false)
-		if err == nil {
-			err = s.addPeer(p, false)
-		}
-		if err != nil {
-			s.cfg.Log.Warn("bgp peer not reset", "peer", p.peer.Name, "err", err)
-		}
+		s.renew(p, "hold timer expired")
 	case ev.keeps:
 		p.lastError, p.restarting = "connection closed", true
 	}
 	s.cfg.Log.Info("bgp session down", "peer", p.peer.Name, "address", p.key.Addr, "reason", p.lastError,
 		"routes_kept", p.restarting)
 }
+
+// renew takes a peer out with all its routes and puts it in again. The caller
+// holds mu.
+func (s *Server) renew(p *session, why string) {
+	err := s.dropPeer(p, false)
+	if err == nil {
+		err = s.addPeer(p, false)
+	}
+	if err != nil {
+		s.cfg.Log.Warn("bgp peer not reset", "peer", p.peer.Name, "err", err)
+	}
+	p.lastError = why
+}
+
+// staleTime is how long routes of a peer that has come back are kept for want
+// of its End-of-RIB (RFC 4724, section 4.2, asks for such a bound; the engine
+// has none).
+const staleTime = 6 * time.Minute
 
 // notices is how many notifications the engine has sent to a peer. The caller
 // holds mu.
@@ -245,10 +264,10 @@ func (s *Server) notices(p *session) uint64 {
 	return n
 }
 
-// reopen lets peers back in that were closed for too many prefixes, and tries
-// again to add those that could not be. It returns when to look again. The
-// caller holds mu.
-func (s *Server) reopen(now time.Time) time.Duration {
+// tend lets peers back in that were closed for too many prefixes, tries again
+// to add those that could not be, and ends the wait for those that never say
+// they are done. It returns when to look again. The caller holds mu.
+func (s *Server) tend(now time.Time) time.Duration {
 	next := time.Hour
 	if s.engine == nil || !s.gate.opened {
 		return next
@@ -261,6 +280,13 @@ func (s *Server) reopen(now time.Time) time.Duration {
 		}
 		p.limited = time.Time{}
 		if p.added {
+			if p.restarting && p.state == established {
+				if left := p.since.Add(staleTime).Sub(now); left > 0 {
+					next = min(next, left)
+				} else {
+					s.renew(p, "sent no End-of-RIB after it came back")
+				}
+			}
 			continue
 		}
 		if err := s.addPeer(p, false); err != nil {
