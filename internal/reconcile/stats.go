@@ -31,7 +31,7 @@ func (l *Loop[K, V]) Stats() Stats {
 func (l *Loop[K, V]) noteRead(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.unread = err != nil
+	l.read.unread = err != nil
 	if err != nil {
 		l.stats.ReadFails++
 		return

@@ -88,7 +88,7 @@ func (l *Loop[K, V]) unsettled(k K) string {
 func (l *Loop[K, V]) waitRead(ctx context.Context) error {
 	for {
 		l.mu.Lock()
-		done, err, changed := !l.unread && !l.urgent && !l.reading, l.err, l.changed
+		done, err, changed := !l.read.unread && !l.read.urgent && !l.read.active, l.err, l.changed
 		l.mu.Unlock()
 		if done {
 			return nil
@@ -113,7 +113,7 @@ func (l *Loop[K, V]) waitFor(ctx context.Context, keys []K, pending func(K) stri
 		}
 		first := slices.MinFunc(keys, l.cfg.Compare)
 		why, cause := pending(first), l.failed[first]
-		if cause == nil && l.unread {
+		if cause == nil && l.read.unread {
 			cause = l.err
 		}
 		l.mu.Unlock()
