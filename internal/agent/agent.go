@@ -61,6 +61,9 @@ type agent struct {
 	problem    problem
 	registered atomic.Pointer[registered]
 	inSync     atomic.Bool
+	// programmedOnce says that the kernel has been right since the start: from
+	// then on a change under way is no reason not to be ready.
+	programmedOnce atomic.Bool
 	mtu        atomic.Int64
 	busySince  atomic.Int64 // when the core began its batch, Unix seconds; 0: idle
 }

@@ -108,7 +108,11 @@ func (a *agent) checkKernel() health.Verdict {
 		if err := t.loop.Err(); err != nil {
 			return health.Verdict{Reason: "NotProgrammed", Message: t.name + ": " + err.Error()}
 		}
+		if s := t.loop.Stats(); !a.programmedOnce.Load() && s.Pending > 0 {
+			return health.Verdict{Reason: "NotProgrammed", Message: fmt.Sprintf("%s: %d entries to go", t.name, s.Pending)}
+		}
 	}
+	a.programmedOnce.Store(true)
 	return a.verdict(health.Kernel, "Programmed", "")
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	v3 "github.com/brindle-net/brindle/api/v3"
 	"github.com/brindle-net/brindle/internal/lab"
 )
 
@@ -48,14 +49,20 @@ func topologyFlags(c *cobra.Command, t *lab.Topology) {
 }
 
 func labUp(e *Env, name *string) *cobra.Command {
-	t := lab.Default()
+	t, file := lab.Default(), ""
 	c := &cobra.Command{
 		Use: "up [PRESET]", Short: "Build a lab and leave it running", Args: cobra.MaximumNArgs(1), ValidArgs: lab.Presets,
 		RunE: func(c *cobra.Command, args []string) error {
+			if err := fromFile(c, &t, file); err != nil {
+				return err
+			}
 			if len(args) == 1 {
 				t.Preset = args[0]
 			}
-			t.Name, t.Binary = *name, e.Executable
+			if t.Name == "" || c.Flags().Changed("name") {
+				t.Name = *name
+			}
+			t.Binary = e.Executable
 			began := time.Now()
 			if err := lab.Up(c.Context(), t, func(step string) { fmt.Fprintln(e.Stderr, "•", step) }); err != nil {
 				return err
@@ -75,7 +82,38 @@ func labUp(e *Env, name *string) *cobra.Command {
 		},
 	}
 	topologyFlags(c, &t)
+	c.Flags().StringVarP(&file, "filename", "f", "", "YAML file with the same: name, preset, hosts, workloads, family, fsync; flags win")
 	return c
+}
+
+// fromFile reads a topology file below the flags that were given.
+func fromFile(c *cobra.Command, t *lab.Topology, file string) error {
+	if file == "" {
+		return nil
+	}
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	if data, err = v3.YAMLToJSON(data); err != nil {
+		return fmt.Errorf("topology %s: %w", file, err)
+	}
+	base := lab.Default()
+	base.Name = ""
+	read, err := base.ReadTopology(file, data)
+	if err != nil {
+		return err
+	}
+	for flag, keep := range map[string]func(){
+		"hosts": func() { read.Hosts = t.Hosts }, "workloads": func() { read.Workloads = t.Workloads },
+		"family": func() { read.Family = t.Family }, "fsync": func() { read.Fsync = t.Fsync },
+	} {
+		if c.Flags().Changed(flag) {
+			keep()
+		}
+	}
+	*t = read
+	return nil
 }
 
 func labDown(e *Env, name *string) *cobra.Command {

@@ -5,6 +5,8 @@
 package lab
 
 import (
+	"bytes"
+	encoding "encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -35,7 +37,7 @@ type Topology struct {
 	Hosts     int    `json:"hosts"`
 	Workloads int    `json:"workloads"` // on each host
 	Family    string `json:"family"`    // v4, v6 or dual
-	Binary    string `json:"binary"`    // the brindle that hosts run
+	Binary    string `json:"binary"`    // the brindle that hosts run; not for files
 	Fsync     bool   `json:"fsync"`     // etcd waits for the disk; off, it is faster and forgets on power loss
 }
 
@@ -45,6 +47,18 @@ var Presets = []string{"flat"}
 // Default is the topology of `lab up` without arguments.
 func Default() Topology {
 	return Topology{Name: "lab", Preset: "flat", Hosts: 3, Workloads: 2, Family: Dual}
+}
+
+// ReadTopology reads the fields of a topology that a file gives, over those
+// that t has. Fields are those of Topology as JSON has them; another is an
+// error.
+func (t Topology) ReadTopology(file string, json []byte) (Topology, error) {
+	d := encoding.NewDecoder(bytes.NewReader(json))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&t); err != nil {
+		return t, fmt.Errorf("topology %s: %w; the fields are name, preset, hosts, workloads, family and fsync", file, err)
+	}
+	return t, nil
 }
 
 // labName keeps namespace names, folder names and socket paths short and

@@ -1,0 +1,205 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	v3 "github.com/brindle-net/brindle/api/v3"
+	"github.com/brindle-net/brindle/internal/client"
+	"github.com/brindle-net/brindle/internal/config"
+	"github.com/brindle-net/brindle/internal/desired"
+	"github.com/brindle-net/brindle/internal/store/mem"
+)
+
+func route(addr, iface string) (desired.RouteKey, desired.Route) {
+	a := netip.MustParseAddr(addr)
+	return desired.RouteKey{Table: desired.MainTable, Prefix: netip.PrefixFrom(a, a.BitLen()), Priority: desired.DefaultPriority},
+		desired.Route{Hops: []desired.NextHop{{Interface: iface}}, Protocol: desired.ProtocolAgent}
+}
+
+func TestTrackerWaitsForEveryAddress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tr := newTracker()
+		addrs := []netip.Addr{netip.MustParseAddr("10.48.0.1"), netip.MustParseAddr("fd00::1")}
+		done := make(chan error, 1)
+		go func() { done <- tr.wanted(t.Context(), "cali1", addrs) }()
+		k4, r4 := route("10.48.0.1", "cali1")
+		k6, r6 := route("fd00::1", "cali2") // somebody else's
+		tr.note(desired.Patch[desired.RouteKey, desired.Route]{Set: map[desired.RouteKey]desired.Route{k4: r4, k6: r6}})
+		synctest.Wait()
+		select {
+		case err := <-done:
+			t.Fatalf("came back (%v) although one address is behind another interface", err)
+		default:
+		}
+		_, r6 = route("fd00::1", "cali1")
+		tr.note(desired.Patch[desired.RouteKey, desired.Route]{Set: map[desired.RouteKey]desired.Route{k6: r6}})
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		tr.note(desired.Patch[desired.RouteKey, desired.Route]{Delete: []desired.RouteKey{k4}})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := tr.wanted(ctx, "cali1", addrs); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v for a route that is gone, want the deadline", err)
+		}
+	})
+}
+
+func TestGroupEndsTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g, ctx := newGroup(t.Context())
+		bad := errors.New("broken")
+		g.start("patient", func() error { <-ctx.Done(); return ctx.Err() })
+		g.start("failing", func() error { return bad })
+		if err := g.wait(); !errors.Is(err, bad) || err.Error() != "failing: broken" {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+func TestTheSocketIsRootsAlone(t *testing.T) {
+	dir, err := os.MkdirTemp("", "ag")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, "run", "a.sock")
+	l, err := listenSocket(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info, _ := os.Stat(path); info.Mode().Perm()&0o077 != 0 {
+		t.Errorf("mode %v lets others in", info.Mode())
+	}
+	if info, _ := os.Stat(filepath.Dir(path)); info.Mode().Perm() != 0o700 {
+		t.Errorf("folder mode %v, want 0700", info.Mode())
+	}
+	if _, err := listenSocket(path); err == nil {
+		t.Error("a second agent took the socket of a running one")
+	}
+	l.(*net.UnixListener).SetUnlinkOnClose(false) // as a killed agent leaves it
+	l.Close()
+	again, err := listenSocket(path)
+	if err != nil {
+		t.Fatalf("a socket that was left behind is in the way: %v", err)
+	}
+	again.Close()
+}
+
+func TestNoticesBlockTheirCondition(t *testing.T) {
+	n := newNotices()
+	n.note(desired.Patch[desired.NoticeKey, desired.Notice]{Set: map[desired.NoticeKey]desired.Notice{
+		{Condition: "Policy", Object: "NetworkPolicy default/a"}: {Reason: "PolicyNotEnforced", Message: "selects 1 endpoint", Blocking: true},
+		{Condition: "Policy", Object: "Pool b"}:                  {Reason: "Other", Message: "is odd"},
+	}})
+	if err := n.blocked("Policy"); err == nil || err.Error() != "NetworkPolicy default/a selects 1 endpoint" {
+		t.Errorf("got %v", err)
+	}
+	if err := n.blocked("Routing"); err != nil {
+		t.Errorf("another condition is blocked: %v", err)
+	}
+	n.note(desired.Patch[desired.NoticeKey, desired.Notice]{Delete: []desired.NoticeKey{{Condition: "Policy", Object: "NetworkPolicy default/a"}}})
+	if err := n.blocked("Policy"); err != nil {
+		t.Errorf("still blocked: %v", err)
+	}
+}
+
+func TestFillNodeKeepsWhatOthersWrote(t *testing.T) {
+	as := v3.ASNumber(64999)
+	n := &v3.Node{}
+	n.Spec.BGP = &v3.NodeBGPSpec{ASNumber: &as, IPv4IPIPTunnelAddr: "10.0.0.1", IPv4Address: "172.30.0.1/24"}
+	n.Spec.Addresses = []v3.NodeAddress{{Address: "203.0.113.9", Type: "ExternalIP"}, {Address: "172.30.0.1/24", Type: "CalicoNodeIP"}}
+	fillNode(n, &registered{v4: netip.MustParsePrefix("172.30.0.2/24"), v6: netip.MustParsePrefix("fd00::2/64")}, 0)
+	if n.Spec.BGP.IPv4Address != "172.30.0.2/24" || n.Spec.BGP.IPv6Address != "fd00::2/64" ||
+		*n.Spec.BGP.ASNumber != 64999 || n.Spec.BGP.IPv4IPIPTunnelAddr != "10.0.0.1" {
+		t.Errorf("bgp is %+v", *n.Spec.BGP)
+	}
+	if len(n.Spec.Addresses) != 3 || n.Spec.Addresses[2].Type != "ExternalIP" {
+		t.Errorf("addresses are %+v", n.Spec.Addresses)
+	}
+	empty := &v3.Node{}
+	if fillNode(empty, &registered{}, 0); empty.Spec.BGP != nil {
+		t.Error("a host without addresses got an empty bgp block, which is not valid")
+	}
+}
+
+func TestPoolCacheSeesChanges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db := mem.New()
+		c := client.New(db, client.Config{})
+		cache := newPoolCache(db)
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { defer close(ended); cache.Run(ctx) }()
+		synctest.Wait()
+		pools := func() int {
+			s, err := cache.Settings(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return len(s.Pools)
+		}
+		if n := pools(); n != 0 {
+			t.Fatalf("%d pools in an empty datastore", n)
+		}
+		pool := &v3.IPPool{}
+		pool.Name, pool.Spec.CIDR = "p", "10.48.0.0/16"
+		if _, err := client.Create(ctx, c, pool); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if n := pools(); n != 1 {
+			t.Errorf("%d pools seen after one was made", n)
+		}
+		first, _ := cache.Settings(ctx)
+		if second, _ := cache.Settings(ctx); first != second {
+			t.Error("settings are read again although nothing has changed")
+		}
+		cancel()
+		<-ended
+	})
+}
+
+func TestSettingsThatChangeEndTheRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db := mem.New()
+		src := config.Sources{Node: "h1"}
+		res, err := config.Resolve(src)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		done := make(chan error, 1)
+		go func() { done <- watchSettings(ctx, db, src, res) }()
+		synctest.Wait()
+		c := client.New(db, client.Config{})
+		felix := &v3.FelixConfiguration{}
+		felix.Name = "node.h2" // another host's
+		felix.Spec.LogSeverityScreen = "Debug"
+		if _, err := client.Create(ctx, c, felix); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		select {
+		case err := <-done:
+			t.Fatalf("ended (%v) by another host's settings", err)
+		default:
+		}
+		felix.Name = "node.h1"
+		if _, err := client.Create(ctx, c, felix); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-done; !errors.Is(err, errReconfigured) {
+			t.Errorf("got %v", err)
+		}
+	})
+}
