@@ -64,8 +64,8 @@ type agent struct {
 	// programmedOnce says that the kernel has been right since the start: from
 	// then on a change under way is no reason not to be ready.
 	programmedOnce atomic.Bool
-	mtu        atomic.Int64
-	busySince  atomic.Int64 // when the core began its batch, Unix seconds; 0: idle
+	mtu            atomic.Int64
+	busySince      atomic.Int64 // when the core began its batch, Unix seconds; 0: idle
 }
 
 // Run runs the agent of one host until ctx ends. What it programmed stays: a
