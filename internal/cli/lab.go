@@ -45,6 +45,7 @@ func topologyFlags(c *cobra.Command, t *lab.Topology) {
 	c.Flags().IntVar(&t.Hosts, "hosts", t.Hosts, "number of hosts")
 	c.Flags().IntVar(&t.Workloads, "workloads", t.Workloads, "workloads on each host")
 	c.Flags().StringVar(&t.Family, "family", t.Family, "addresses: v4, v6 or dual")
+	c.Flags().DurationVar(&t.HoldTime, "hold-time", t.HoldTime, "after how much silence hosts give up a BGP peer")
 	c.Flags().BoolVar(&t.Fsync, "fsync", t.Fsync, "let etcd wait for the disk at every write, as outside a lab")
 }
 

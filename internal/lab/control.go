@@ -69,7 +69,11 @@ func (s *Supervisor) obey(ctx context.Context, o order) (answer, error) {
 		}
 	case "datastore-start":
 		if o.Name == "" {
-			return answer{}, s.startStore(context.Background())
+			if err := s.startStore(context.Background()); err != nil {
+				return answer{}, err
+			}
+			s.reclaim(ctx, "")
+			return answer{}, nil
 		}
 	}
 	h, err := s.findHost(o.Name)
@@ -87,11 +91,18 @@ func (s *Supervisor) obey(ctx context.Context, o order) (answer, error) {
 		}
 		ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 		defer cancel()
-		return answer{}, s.waitServing(ctx, h)
+		if err := s.waitServing(ctx, h); err != nil {
+			return answer{}, err
+		}
+		s.reclaim(ctx, h.name)
+		return answer{}, nil
 	case "datastore-stop":
 		h.gate.shut()
 	case "datastore-start":
-		return answer{}, h.gate.open()
+		if err := h.gate.open(); err != nil {
+			return answer{}, err
+		}
+		s.reclaim(ctx, h.name)
 	default:
 		return answer{}, fmt.Errorf("unknown order %q", o.Verb)
 	}

@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"regexp"
+	"time"
 )
 
 // Root is where labs keep their files, one folder each.
@@ -39,6 +40,8 @@ type Topology struct {
 	Family    string `json:"family"`    // v4, v6 or dual
 	Binary    string `json:"binary"`    // the brindle that hosts run; not for files
 	Fsync     bool   `json:"fsync"`     // etcd waits for the disk; off, it is faster and forgets on power loss
+
+	HoldTime time.Duration `json:"holdTime"` // after how much silence BGP peers give each other up
 }
 
 // Presets are the shapes that `lab up` knows.
@@ -46,7 +49,7 @@ var Presets = []string{"flat"}
 
 // Default is the topology of `lab up` without arguments.
 func Default() Topology {
-	return Topology{Name: "lab", Preset: "flat", Hosts: 3, Workloads: 2, Family: Dual}
+	return Topology{Name: "lab", Preset: "flat", Hosts: 3, Workloads: 2, Family: Dual, HoldTime: 90 * time.Second}
 }
 
 // ReadTopology reads the fields of a topology that a file gives, over those
@@ -71,6 +74,12 @@ var memberName = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$`)
 // maxHosts is how many hosts fit into the segment's numbering.
 const maxHosts = 200
 
+// The hold times that BGP can negotiate (RFC 4271, section 4.2), but for none.
+const (
+	minHold = 3 * time.Second
+	maxHold = 65535 * time.Second
+)
+
 // CheckName says whether a lab may have this name.
 func CheckName(name string) error {
 	if !labName.MatchString(name) {
@@ -92,6 +101,9 @@ func (t Topology) Check() error {
 	}
 	if t.Workloads < 0 || t.Workloads > 200 {
 		return fmt.Errorf("--workloads %d: a host has 0 to 200 workloads to begin with", t.Workloads)
+	}
+	if t.HoldTime < minHold || t.HoldTime > maxHold || t.HoldTime%time.Second != 0 {
+		return fmt.Errorf("--hold-time %s: must be whole seconds, %s to %s (RFC 4271)", t.HoldTime, minHold, maxHold)
 	}
 	switch t.Family {
 	case V4, V6, Dual:

@@ -33,6 +33,7 @@ type Supervisor struct {
 	store     *embedded.Server
 	hosts     map[string]*host
 	workloads map[string]*workload
+	abandoned map[string]Workload // by name: what failed adds may have left on their hosts
 }
 
 // host is one host of the lab.
@@ -45,7 +46,7 @@ type host struct {
 
 // NewSupervisor returns a supervisor that reports its steps to progress.
 func NewSupervisor(t Topology, log *slog.Logger, progress func(string)) *Supervisor {
-	return &Supervisor{topo: t, log: log, progress: progress, hosts: map[string]*host{}, workloads: map[string]*workload{}}
+	return &Supervisor{topo: t, log: log, progress: progress, hosts: map[string]*host{}, workloads: map[string]*workload{}, abandoned: map[string]Workload{}}
 }
 
 // Run builds the lab, calls ready, keeps it until ctx ends and takes it down
@@ -179,6 +180,7 @@ func (s *Supervisor) agentArgs(h *host) []string {
 		s.topo.Binary, "agent", "--node", h.name, "--datastore-type", "etcdv3",
 		"--etcd-endpoints", "unix://" + hostEtcdSocket(s.topo.Name, h.name),
 		"--socket", agentSocket(s.topo.Name, h.name), "--state-dir", d + "/state", "--no-default-pools",
+		"--bgp-hold-time", s.topo.HoldTime.String(),
 	}
 	for flag, has := range map[string]bool{"--ip": s.topo.has4(), "--ip6": s.topo.has6()} {
 		want := "none"

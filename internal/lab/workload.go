@@ -66,8 +66,10 @@ func (s *Supervisor) addWorkload(ctx context.Context, n NewWorkload) (Workload, 
 	}
 	defer ns.Close()
 	w := Workload{Name: n.Name, Namespace: n.Namespace, Host: n.Host, Netns: netnsName(s.topo.Name, n.Name), Labels: n.Labels}
+	s.resume(n.Name)
 	wired, err := agentclient.New(agentSocket(s.topo.Name, n.Host)).Add(ctx, s.addRequest(n))
 	if err != nil {
+		s.abandon(ctx, w)
 		return Workload{}, errors.Join(fmt.Errorf("workload %s on %s: %w", n.Name, n.Host, err), disown(s.topo.Name, n.Name))
 	}
 	w.Interface, w.HostInterface = wired.Interface, wired.HostInterface
@@ -136,14 +138,18 @@ func (s *Supervisor) removeWorkload(ctx context.Context, name string) error {
 
 // unwire has the agent remove a workload and removes its namespace.
 func (s *Supervisor) unwire(ctx context.Context, w Workload) error {
-	err := agentclient.New(agentSocket(s.topo.Name, w.Host)).Remove(ctx, agentapi.WorkloadRef{
-		Version: agentapi.Version, Orchestrator: "lab", Network: network, ContainerID: w.Name, Workload: w.Name,
-		Namespace: w.Namespace, IfName: "eth0", Netns: "/run/netns/" + w.Netns,
-	})
-	if err != nil {
+	if err := s.remove(ctx, w); err != nil {
 		return fmt.Errorf("workload %s: %w", w.Name, err)
 	}
 	return disown(s.topo.Name, w.Name)
+}
+
+// remove has the agent of its host remove a workload.
+func (s *Supervisor) remove(ctx context.Context, w Workload) error {
+	return agentclient.New(agentSocket(s.topo.Name, w.Host)).Remove(ctx, agentapi.WorkloadRef{
+		Version: agentapi.Version, Orchestrator: "lab", Network: network, ContainerID: w.Name, Workload: w.Name,
+		Namespace: w.Namespace, IfName: "eth0", Netns: "/run/netns/" + w.Netns,
+	})
 }
 
 // workloadStates lists the workloads in the order of their names, numbers by
