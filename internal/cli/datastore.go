@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -140,12 +141,16 @@ func (d *datastoreFlags) configured(e *Env) bool {
 	return false
 }
 
-// open connects to the datastore.
+// open connects to the datastore, which need not be there yet.
 func (d *datastoreFlags) open(e *Env) (Datastore, error) {
 	cfg, err := d.config(e)
 	if err != nil {
 		return nil, err
 	}
+	return open(e, cfg)
+}
+
+func open(e *Env, cfg etcd.Config) (Datastore, error) {
 	if e.Open != nil {
 		return e.Open(cfg)
 	}
@@ -164,9 +169,31 @@ type session struct {
 	close     func() error
 }
 
+// present refuses at once when no socket is where the datastore should listen,
+// so that nobody waits for what cannot answer.
+func present(cfg etcd.Config) error {
+	for _, endpoint := range cfg.Endpoints {
+		path, local := strings.CutPrefix(endpoint, "unix://")
+		if _, err := os.Stat(path); !local || !errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+	}
+	if slices.Equal(cfg.Endpoints, []string{etcd.DefaultEndpoint}) {
+		return errors.New("no datastore is configured and none runs on this host: set ETCD_ENDPOINTS or --etcd-endpoints, start `brindle server`, or take that of a lab: eval \"$(brindle lab env)\"")
+	}
+	return fmt.Errorf("the datastore does not run: there is no socket %s", strings.Join(cfg.Endpoints, ", "))
+}
+
 // connect opens the datastore for a command.
 func (d *datastoreFlags) connect(e *Env) (*session, error) {
-	driver, err := d.open(e)
+	cfg, err := d.config(e)
+	if err != nil {
+		return nil, err
+	}
+	if err := present(cfg); err != nil {
+		return nil, err
+	}
+	driver, err := open(e, cfg)
 	if err != nil {
 		return nil, err
 	}

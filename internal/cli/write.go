@@ -152,24 +152,22 @@ func mayWrite(docs []v3.Document, fresh bool) error {
 }
 
 // write writes every document and reports. A failure does not stop the others;
-// an interrupt does.
+// an interrupt does, and a datastore that does not answer.
 func (o *writeOptions) write(ctx context.Context, e *Env, db *session, w writing) error {
-	done, left := 0, 0
+	done, silent := 0, false
 	var errs []error
-	for _, d := range w.docs {
-		if ctx.Err() != nil {
-			left++
-			continue
+	for i, d := range w.docs {
+		if silent || ctx.Err() != nil {
+			errs = append(errs, fmt.Errorf("%d not tried", len(w.docs)-i))
+			break
 		}
 		err := w.verb.write(ctx, db, d.Object)
 		if err == nil || o.skip && w.verb.skip != nil && w.verb.skip(err) {
 			done++
 			continue
 		}
+		silent = errors.Is(err, context.DeadlineExceeded)
 		errs = append(errs, fmt.Errorf("%s%w", place(d), plainError(kindOf(d.Object), d.Object.Meta(), err)))
-	}
-	if left > 0 {
-		errs = append(errs, fmt.Errorf("%d not tried: %w", left, context.Cause(ctx)))
 	}
 	return report(e, w, done, errs)
 }
@@ -235,11 +233,11 @@ func warningsOf(docs []v3.Document) []string {
 		}
 		m := d.Object.Meta()
 		what := place(d) + titled(kind, m.Namespace, m.Name)
-		for _, path := range v3.NotHonoured(d.Object) {
-			out = append(out, fmt.Sprintf("%s: %s is accepted but not honoured by this version", what, path))
+		if paths := v3.NotHonoured(d.Object); len(paths) > 0 {
+			out = append(out, what+": accepted and stored, but not honoured by this version: "+strings.Join(paths, ", "))
 		}
 		if enforcedKind(kind.Kind) {
-			out = append(out, what+" is stored but not enforced by this version: hosts whose endpoints it selects will not be ready (condition Policy, reason PolicyNotEnforced)")
+			out = append(out, what+": not enforced by this version: hosts that it concerns will not be ready (condition Policy)")
 		}
 	}
 	return out
