@@ -136,13 +136,20 @@ func fresh(f func() error) error {
 
 // onThread calls f on a thread of its own and puts the thread's namespace back
 // afterwards. A thread that cannot be put back dies with its goroutine, so
-// that no other goroutine ever runs in the wrong namespace.
+// that no other goroutine ever runs in the wrong namespace. The process's
+// first thread never leaves: /proc/PID/ns/net, by which others find this
+// process's namespace, shows that thread's.
 func onThread(f func() error) error {
 	done := make(chan error, 1)
 	go func() {
 		err := errors.New("the function ended its goroutine")
 		defer func() { done <- err }()
 		runtime.LockOSThread()
+		if unix.Gettid() == unix.Getpid() {
+			err = onThread(f) // on another, because this one is held meanwhile
+			runtime.UnlockOSThread()
+			return
+		}
 		home, openErr := os.Open(threadPath)
 		if openErr != nil {
 			runtime.UnlockOSThread()

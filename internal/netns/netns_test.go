@@ -11,6 +11,8 @@ import (
 	"sync"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/brindle-net/brindle/internal/netns"
 	"github.com/brindle-net/brindle/internal/testenv"
 )
@@ -175,7 +177,13 @@ func TestNoThreadIsLeftAbroad(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 200 {
 		wg.Go(func() {
-			if err := netns.Do(ns, func() error { return nil }); err != nil {
+			err := netns.Do(ns, func() error {
+				if unix.Gettid() == os.Getpid() {
+					return errors.New("on the process's first thread, by which others find its namespace")
+				}
+				return nil
+			})
+			if err != nil {
 				t.Error(err)
 			}
 			here, err := netns.Current()

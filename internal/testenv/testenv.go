@@ -28,7 +28,8 @@ func NeedRoot(t testing.TB) {
 }
 
 // NeedProgram returns the path of a program that the test runs. Administrators'
-// folders are searched too.
+// folders are searched too. In the virtual machines of `make vm-test`, which
+// hold no programs, the test is skipped: it runs outside.
 func NeedProgram(t testing.TB, name string) string {
 	t.Helper()
 	if path, err := exec.LookPath(name); err == nil {
@@ -38,6 +39,9 @@ func NeedProgram(t testing.TB, name string) string {
 		if path := filepath.Join(dir, name); unix.Access(path, unix.X_OK) == nil {
 			return path
 		}
+	}
+	if os.Getenv("BRINDLE_VM") != "" {
+		t.Skip("needs the program " + name + ", which no virtual machine has")
 	}
 	unavailable(t, "needs the program "+name)
 	return name // not reached: the test has ended
@@ -101,7 +105,7 @@ func adopt(t testing.TB, ns *netns.NS, err error, remove func() error) *netns.NS
 
 // Guard returns an error unless ns is provably a namespace that this process
 // made itself, by two signs: the handle is the one that the maker returned,
-// and the namespace is not the one that the process lives in. Whatever is
+// and the namespace is not the one that the caller is in. Whatever is
 // about to change a network in a test asks it first.
 func Guard(ns *netns.NS) error {
 	switch {
@@ -110,7 +114,7 @@ func Guard(ns *netns.NS) error {
 	case !ns.Made():
 		return errors.New("refused: this process did not make the namespace")
 	}
-	home, err := netns.OpenPath("/proc/self/ns/net")
+	home, err := netns.Current()
 	if err != nil {
 		return fmt.Errorf("refused: cannot tell the namespace from our own: %w", err)
 	}
