@@ -99,6 +99,7 @@ func mutate(r *rand.Rand, in []byte) []byte {
 // TestBadPeers has hosts of the cluster say what no host should: the speaker
 // lives on, and the session with a good peer never goes down.
 func TestBadPeers(t *testing.T) {
+	t.Parallel()
 	const many, rounds = 40, 3
 	f := newFabric(t)
 	us, good, bad := f.host(), f.host(), f.host()

@@ -99,6 +99,7 @@ func TestParseCommunity(t *testing.T) {
 // change, what is learned and what is passed on with a filter that is written
 // as the contract reads. It runs over sessions of both families at once.
 func TestFilterHistory(t *testing.T) {
+	t.Parallel()
 	f := newFabric(t)
 	sender, us, watcher := f.host(), f.host(), f.host()
 	r := rand.New(rand.NewPCG(3, 4))
@@ -187,6 +188,7 @@ func TestFilterHistory(t *testing.T) {
 // TestManyRoutes learns 5,000 routes of one host and counts them, and logs
 // what memory that takes.
 func TestManyRoutes(t *testing.T) {
+	t.Parallel()
 	f := newFabric(t)
 	us, them := f.host(), f.host()
 	want := tables{Speaker: speakerOf(us), Paths: ourPaths(), Imports: pools(), Peers: map[string]wantPeer{them.v4: meshPeer(us, false)}}

@@ -73,6 +73,7 @@ func ourPaths() map[string]desired.Path {
 }
 
 func TestMeshWithBIRD(t *testing.T) {
+	t.Parallel()
 	f := newFabric(t)
 	us, them := f.host(), f.host()
 	b := bird(t, them, birdMesh(us, "",
@@ -108,6 +109,7 @@ func TestMeshWithBIRD(t *testing.T) {
 
 // TestImportFilter has a host of the cluster announce what it must not.
 func TestImportFilter(t *testing.T) {
+	t.Parallel()
 	f := newFabric(t)
 	us, them := f.host(), f.host()
 	config := birdMesh(us, "", `
@@ -175,6 +177,7 @@ func TestImportFilter(t *testing.T) {
 // and a host of the cluster. The router is believed, but not about what is
 // ours; between the two only what lies in pools is passed on.
 func TestExternalPeer(t *testing.T) {
+	t.Parallel()
 	f := newFabric(t)
 	us, router, them := f.host(), f.host(), f.host()
 	q := frr(t, router, fmt.Sprintf(`
@@ -269,6 +272,7 @@ func TestSessionOptions(t *testing.T) {
 // TestPasswordChanges takes one session through passwords and back to none
 // while another stays up.
 func TestPasswordChanges(t *testing.T) {
+	t.Parallel()
 	f := newFabric(t)
 	us, them, other := f.host(), f.host(), f.host()
 	config := birdMesh(us, "", "route 10.65.2.0/26 blackhole;", "")
@@ -322,6 +326,7 @@ func TestPasswordChanges(t *testing.T) {
 // TestTooManyPrefixes closes the session of a host that announces too much,
 // and only that, and lets it back in later.
 func TestTooManyPrefixes(t *testing.T) {
+	t.Parallel()
 	f := newFabric(t)
 	us, them, other := f.host(), f.host(), f.host()
 	few := birdMesh(us, "", "route 10.65.2.0/26 blackhole; route 10.65.2.64/26 blackhole;", "")

@@ -29,6 +29,7 @@ func (h *host) ports() []string {
 // TestNothingBeforeInSync has a peer wait at the door until our side is
 // complete, and sees that only the BGP port is open.
 func TestNothingBeforeInSync(t *testing.T) {
+	t.Parallel()
 	f := newFabric(t)
 	us, them := f.host(), f.host()
 	b := bird(t, them, birdMesh(us, "", "route 10.65.2.0/26 blackhole;", ""))
@@ -69,6 +70,7 @@ func TestNothingBeforeInSync(t *testing.T) {
 // TestNoSpeaker has nothing to speak with: it is in sync at once, so that the
 // routes of an earlier life can go.
 func TestNoSpeaker(t *testing.T) {
+	t.Parallel()
 	p := launch(t, newFabric(t).host().ns, usual())
 	p.want(tables{Imports: pools()})
 	p.ask(request{Op: "insync"})
@@ -82,6 +84,7 @@ func TestNoSpeaker(t *testing.T) {
 
 // TestQuietEnd ends the speaker in order: the peer keeps our paths.
 func TestQuietEnd(t *testing.T) {
+	t.Parallel()
 	f := newFabric(t)
 	us, them := f.host(), f.host()
 	b := bird(t, them, birdMesh(us, "", "route 10.65.2.0/26 blackhole;", ""))
@@ -103,6 +106,7 @@ func TestQuietEnd(t *testing.T) {
 // TestSpeakerChanges changes the speaker under way: where it listens, its AS,
 // and whether it is there at all.
 func TestSpeakerChanges(t *testing.T) {
+	t.Parallel()
 	f := newFabric(t)
 	us, them := f.host(), f.host()
 	config := birdMesh(us, "", "route 10.65.2.0/26 blackhole;", "")
@@ -157,6 +161,7 @@ func TestSpeakerChanges(t *testing.T) {
 
 // TestRefusals are things that the speaker cannot do and says so.
 func TestRefusals(t *testing.T) {
+	t.Parallel()
 	f := newFabric(t)
 	us := f.host()
 	p := start(t, us.ns, usual(), tables{Speaker: speakerOf(us), Imports: pools()})
@@ -196,6 +201,7 @@ func TestRefusals(t *testing.T) {
 // TestAllRestart has three speakers of ours in a full mesh killed at once and
 // started again: nobody waits for anybody for ever.
 func TestAllRestart(t *testing.T) {
+	t.Parallel()
 	f := newFabric(t)
 	hosts := []*host{f.host(), f.host(), f.host()}
 	block := func(i int) string { return fmt.Sprintf("10.65.%d.0/26", i+1) }
@@ -246,6 +252,7 @@ func TestAllRestart(t *testing.T) {
 // TestReflector has us reflect between two clients, and one of them hear two
 // equal paths.
 func TestReflector(t *testing.T) {
+	t.Parallel()
 	f := newFabric(t)
 	us, one, two, client := f.host(), f.host(), f.host(), f.host()
 	b1 := bird(t, one, birdMesh(us, "", "route 10.65.2.0/26 blackhole; route 10.65.8.0/26 blackhole;", ""))
@@ -290,6 +297,7 @@ func TestReflector(t *testing.T) {
 // TestDeafEngine takes the file descriptors away that accepting a connection
 // needs: the engine would never listen again.
 func TestDeafEngine(t *testing.T) {
+	t.Parallel()
 	f := newFabric(t)
 	us, them := f.host(), f.host()
 	b := bird(t, them, birdMesh(us, "", "route 10.65.2.0/26 blackhole;", ""))

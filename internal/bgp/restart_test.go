@@ -41,6 +41,7 @@ router bgp %[1]d
 // lose a path of ours at any moment, and after we are back they hear
 // End-of-RIB and have the same paths, no longer stale.
 func TestOurRestart(t *testing.T) {
+	t.Parallel()
 	f := newFabric(t)
 	us, one, two := f.host(), f.host(), f.host()
 	b := bird(t, one, birdMesh(us, "", "route 10.65.2.0/26 blackhole;", "route fd65:0:0:2::/122 blackhole;"))
@@ -110,6 +111,7 @@ func about(line string, prefixes []string) bool {
 // TestPeerRestart kills BIRD: its routes stay, and go when it comes back
 // without them.
 func TestPeerRestart(t *testing.T) {
+	t.Parallel()
 	f := newFabric(t)
 	us, them := f.host(), f.host()
 	config := birdMesh(us, "", "route 10.65.2.0/26 blackhole; route 10.65.2.64/26 blackhole;", "")
@@ -149,6 +151,7 @@ func TestPeerRestart(t *testing.T) {
 // it is back, killed again and back without graceful restart, nothing that it
 // does not announce any more is kept for an End-of-RIB that will not come.
 func TestPeerGone(t *testing.T) {
+	t.Parallel()
 	f := newFabric(t)
 	us, them := f.host(), f.host()
 	config := birdMesh(us, "graceful restart time 4;", "route 10.65.2.0/26 blackhole; route 10.65.2.64/26 blackhole;", "")
@@ -182,6 +185,7 @@ func TestPeerGone(t *testing.T) {
 // TestDeadHost takes the cable out: who is silent for the hold time is dead,
 // and its routes are not kept for a restart that will not come.
 func TestDeadHost(t *testing.T) {
+	t.Parallel()
 	f := newFabric(t)
 	us, dead, well := f.host(), f.host(), f.host()
 	bird(t, dead, birdMesh(us, "", "route 10.65.2.0/26 blackhole;", ""))
