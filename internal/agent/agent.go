@@ -186,6 +186,9 @@ func (a *agent) readyForWorkloads() error {
 	case !a.inSync.Load():
 		return errors.New("the agent is not in sync with the datastore yet: see `brindle node status`")
 	}
+	if s := a.feed.State(); !s.Connected {
+		return fmt.Errorf("the datastore is out of sight for %s, and nothing can be written there: %w", s.Age(time.Now()).Round(time.Second), s.LastError)
+	}
 	return a.notices.blocked(desired.ConditionDatastore)
 }
 
