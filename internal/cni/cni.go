@@ -23,6 +23,7 @@ var SpecVersions = []string{"0.3.1", "0.4.0", "1.0.0", "1.1.0"}
 // CNI error codes (CNI specification 1.1, section "Error").
 const (
 	CodeIncompatible = 1
+	CodeUnknown      = 3
 	CodeInvalidEnv   = 4
 	CodeIO           = 5
 	CodeDecode       = 6
@@ -100,7 +101,7 @@ func (c Call) forward(command string, s settings, config []byte) int {
 	socket := firstOf(s.Socket, c.Getenv("BRINDLE_SOCKET"), agentapi.DefaultSocket)
 	answer, err := post(socket, agentapi.PathCNI, body, callTimeout)
 	if errors.Is(err, errNoAgent) {
-		return c.agentDown(command, s, body, err)
+		return c.agentDown(s, req, err)
 	}
 	if err != nil {
 		return c.fail(s, CodeTryAgain, "ask the agent at "+socket, err.Error())
@@ -122,9 +123,14 @@ func (c Call) forward(command string, s settings, config []byte) int {
 
 // agentDown answers while nobody listens on the socket. A removal must not
 // keep a dead container alive, so it is queued on disk for the agent.
-func (c Call) agentDown(command string, s settings, body []byte, cause error) int {
-	switch command {
+func (c Call) agentDown(s settings, req agentapi.CNIRequest, cause error) int {
+	switch req.Command {
 	case "DEL":
+		req.PID = 0 // asked again, it is the same removal
+		body, err := json.Marshal(req)
+		if err != nil {
+			return c.fail(s, CodeInternal, "encode the request", err.Error())
+		}
 		dir := firstOf(s.Queue, c.Getenv("BRINDLE_QUEUE"), agentapi.DefaultQueue)
 		if err := Enqueue(dir, body); err != nil {
 			return c.fail(s, CodeTryAgain, "the agent is not running and the removal cannot be queued", err.Error())

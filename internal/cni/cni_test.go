@@ -3,6 +3,7 @@ package cni
 import (
 	"bytes"
 	"encoding/json"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -49,7 +50,7 @@ func call(command, config string, extra ...string) (status int, out string) {
 	}
 	var b bytes.Buffer
 	status = Run(Call{Name: "/opt/cni/bin/brindle-cni", Getenv: func(k string) string { return env[k] },
-		Stdin: strings.NewReader(config), Stdout: &b, PID: 7})
+		Stdin: strings.NewReader(config), Stdout: &b, PID: rand.Int()})
 	return status, b.String()
 }
 
@@ -158,4 +159,3 @@ func FuzzAnswer(f *testing.F) {
 	f.Add([]byte("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"))
 	f.Fuzz(func(_ *testing.T, answer []byte) { parseAnswer(answer) })
 }
-

@@ -32,8 +32,23 @@ func Enqueue(dir string, body []byte) error {
 	if err == nil {
 		err = os.Rename(f.Name(), name)
 	}
+	if err == nil {
+		err = syncDir(dir) // the runtime will not ask again
+	}
 	if err != nil {
 		return fmt.Errorf("queue the removal: %w", err)
 	}
 	return nil
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	err = d.Sync()
+	if cerr := d.Close(); err == nil {
+		err = cerr
+	}
+	return err
 }

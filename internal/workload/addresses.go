@@ -2,28 +2,38 @@ package workload
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
 
 	v3 "github.com/brindle-net/brindle/api/v3"
 	"github.com/brindle-net/brindle/internal/agentapi"
-	"github.com/brindle-net/brindle/internal/client"
 	"github.com/brindle-net/brindle/internal/ipam"
-	"github.com/brindle-net/brindle/internal/kernel"
 )
 
-// checkAdd refuses a request for addresses that makes no sense.
+// checkAdd refuses a request that makes no sense, before anything is done.
 func checkAdd(req agentapi.AddRequest) error {
 	if req.Netns == "" {
 		return invalid("netns is empty: give the path of the workload's network namespace")
 	}
+	if err := checkAddresses(req); err != nil {
+		return err
+	}
+	least := 68 // RFC 791
+	if req.AssignIPv6 || hasFamily(req.Addresses, 6) {
+		least = 1280 // RFC 8200
+	}
+	if req.MTU != 0 && (req.MTU < least || req.MTU > 65535) {
+		return invalid("mtu %d: must be %d to 65535, or 0 to follow the host", req.MTU, least)
+	}
+	_, err := parseMAC(req.MAC)
+	return err
+}
+
+// checkAddresses refuses a request for addresses that makes no sense.
+func checkAddresses(req agentapi.AddRequest) error {
 	if !req.AssignIPv4 && !req.AssignIPv6 && len(req.Addresses) == 0 {
 		return invalid("neither IPv4 nor IPv6 addresses are asked for: a workload needs at least one")
-	}
-	if req.MTU != 0 && (req.MTU < 576 || req.MTU > 65535) {
-		return invalid("mtu %d: must be 576 to 65535, or 0 to follow the host", req.MTU)
 	}
 	_, err := requested(req)
 	return err
@@ -38,6 +48,9 @@ func requested(req agentapi.AddRequest) ([]netip.Addr, error) {
 		if err != nil {
 			return nil, err
 		}
+		if slices.Contains(out, a) {
+			continue
+		}
 		if slices.ContainsFunc(out, func(b netip.Addr) bool { return b.Is4() == a.Is4() }) {
 			return nil, invalid("address %s: at most one address of each family can be asked for", s)
 		}
@@ -48,35 +61,25 @@ func requested(req agentapi.AddRequest) ([]netip.Addr, error) {
 
 // addresses returns the addresses of an attachment, IPv4 first. Those that
 // its handle has already, from an add that did not end, are used again.
-func (m *Manager) addresses(ctx context.Context, req agentapi.AddRequest, id Identity) ([]netip.Addr, error) {
+// Asking for one address of a family is asking for no other of that family.
+func (m *Manager) addresses(ctx context.Context, req agentapi.AddRequest, id Identity) ([]ipam.Assignment, error) {
 	want, err := requested(req)
 	if err != nil {
 		return nil, err
 	}
-	have, err := m.cfg.IPAM.IPsByHandle(ctx, id.Handle)
+	got, err := m.cfg.IPAM.IPsByHandle(ctx, id.Handle)
 	if err != nil {
 		return nil, err
 	}
-	got := addrsOf(have)
 	for _, a := range want {
-		if slices.Contains(got, a) {
-			continue
-		}
-		_, err := m.cfg.IPAM.AssignIP(ctx, ipam.AssignIPArgs{
-			Addr: a, Host: m.cfg.Node, Handle: id.Handle, Attrs: attributes(m.cfg.Node, req, id), Use: v3.UseWorkload,
-		})
-		if errors.Is(err, ipam.ErrAssigned) {
-			return nil, &Error{"conflict", err}
-		}
-		if err != nil {
+		if got, err = m.assign(ctx, a, got, req, id); err != nil {
 			return nil, err
 		}
-		got = append(got, a)
 	}
-	need4 := req.AssignIPv4 && !slices.ContainsFunc(got, netip.Addr.Is4) && !hasFamily(want, 4)
-	need6 := req.AssignIPv6 && !slices.ContainsFunc(got, netip.Addr.Is6) && !hasFamily(want, 6)
-	// Asking for one address of a family is asking for no other of that family;
-	// the other family is assigned as usual unless only addresses were named.
+	has := func(family int) bool {
+		return slices.ContainsFunc(got, func(a ipam.Assignment) bool { return a.Addr.Is4() == (family == 4) })
+	}
+	need4, need6 := req.AssignIPv4 && !has(4), req.AssignIPv6 && !has(6)
 	if need4 || need6 {
 		more, err := m.autoAssign(ctx, req, id, need4, need6)
 		if err != nil {
@@ -84,17 +87,37 @@ func (m *Manager) addresses(ctx context.Context, req agentapi.AddRequest, id Ide
 		}
 		got = append(got, more...)
 	}
-	slices.SortFunc(got, netip.Addr.Compare) // IPv4 sorts before IPv6
+	slices.SortFunc(got, func(a, b ipam.Assignment) int { return a.Addr.Compare(b.Addr) }) // IPv4 sorts before IPv6
 	return got, nil
 }
 
-func hasFamily(list []netip.Addr, family int) bool {
-	return slices.ContainsFunc(list, func(a netip.Addr) bool { return a.Is4() == (family == 4) })
+// assign takes one address that was asked for by name, unless it is there.
+func (m *Manager) assign(ctx context.Context, a netip.Addr, got []ipam.Assignment, req agentapi.AddRequest, id Identity) ([]ipam.Assignment, error) {
+	for _, has := range got {
+		if has.Addr == a {
+			return got, nil
+		}
+		if has.Addr.Is4() == a.Is4() {
+			return nil, &Error{"conflict", fmt.Errorf("address %s: the container has %s already: remove it before it is added with another", a, has.Addr)}
+		}
+	}
+	one, err := m.cfg.IPAM.AssignIP(ctx, ipam.AssignIPArgs{
+		Addr: a, Host: m.cfg.Node, Handle: id.Handle, Attrs: attributes(m.cfg.Node, req, id), Use: v3.UseWorkload,
+	})
+	return append(got, one), err
+}
+
+// hasFamily reports whether one of the addresses is of the family.
+func hasFamily(list []string, family int) bool {
+	return slices.ContainsFunc(list, func(s string) bool {
+		a, err := parseAddr(s)
+		return err == nil && a.Is4() == (family == 4)
+	})
 }
 
 // autoAssign takes one address of each family that is needed. Fewer than that
 // is a failure: a workload gets all or nothing.
-func (m *Manager) autoAssign(ctx context.Context, req agentapi.AddRequest, id Identity, need4, need6 bool) ([]netip.Addr, error) {
+func (m *Manager) autoAssign(ctx context.Context, req agentapi.AddRequest, id Identity, need4, need6 bool) ([]ipam.Assignment, error) {
 	args := ipam.AssignArgs{
 		Host: m.cfg.Node, Handle: id.Handle, Attrs: attributes(m.cfg.Node, req, id), Use: v3.UseWorkload,
 		Pools4: req.IPv4Pools, Pools6: req.IPv6Pools,
@@ -114,7 +137,7 @@ func (m *Manager) autoAssign(ctx context.Context, req agentapi.AddRequest, id Id
 	if err != nil {
 		return nil, err
 	}
-	return append(addrsOf(res.V4), addrsOf(res.V6)...), nil
+	return append(res.V4, res.V6...), nil
 }
 
 // namespaceLabels are the labels of a namespace as its profile carries them,
@@ -134,40 +157,4 @@ func attributes(node string, req agentapi.AddRequest, id Identity) map[string]st
 		attrs["namespace"], attrs["pod"] = id.Namespace, req.Pod
 	}
 	return attrs
-}
-
-func addrsOf(list []ipam.Assignment) []netip.Addr {
-	var out []netip.Addr
-	for _, a := range list {
-		out = append(out, a.Addr)
-	}
-	return out
-}
-
-// release gives back everything that a handle has.
-func (m *Manager) release(ctx context.Context, handle string) error {
-	return m.cfg.IPAM.ReleaseByHandle(ctx, handle)
-}
-
-// releaseAll gives back what an attachment has by any form of its handle.
-func (m *Manager) releaseAll(ctx context.Context, id Identity) error {
-	err := m.release(ctx, id.Handle)
-	if id.LegacyHandle != "" {
-		err = errors.Join(err, m.release(ctx, id.LegacyHandle))
-	}
-	if err != nil {
-		return fmt.Errorf("release the addresses of %s: %w", id.Workload, err)
-	}
-	return nil
-}
-
-// wiredNothing is the wire of an attachment that another plugin lays.
-func wiredNothing() kernel.Wired { return kernel.Wired{} }
-
-// notFound makes "not there" no error.
-func notFound(err error) error {
-	if client.IsNotFound(err) {
-		return nil
-	}
-	return err
 }

@@ -32,8 +32,10 @@ type netConf struct {
 	Container struct {
 		AllowIPForwarding bool `json:"allow_ip_forwarding"`
 	} `json:"container_settings"`
-	PrevResult json.RawMessage      `json:"prevResult"`
-	Valid      []types.GCAttachment `json:"cni.dev/valid-attachments"`
+	DeviceType string          `json:"device_type"`
+	PrevResult json.RawMessage `json:"prevResult"`
+	Valid      json.RawMessage `json:"cni.dev/valid-attachments"`
+	ValidOld   json.RawMessage `json:"cni.dev/attachments"` // as runtimes called it by mistake
 }
 
 type ipamConf struct {
@@ -62,6 +64,9 @@ func parseCNI(req agentapi.CNIRequest) (netConf, agentapi.AddRequest, error) {
 	}
 	if conf.Name == "" {
 		return conf, agentapi.AddRequest{}, invalid("network configuration: name is empty: give the network a name")
+	}
+	if t := conf.DeviceType; t != "" && t != "veth" && t != "netkit" {
+		return conf, agentapi.AddRequest{}, invalid("device_type %q: must be veth (or netkit, for which veth is used)", t)
 	}
 	args := cniArgs(req.Env.Args)
 	add := agentapi.AddRequest{
@@ -95,7 +100,31 @@ func parseCNI(req agentapi.CNIRequest) (netConf, agentapi.AddRequest, error) {
 			add.Addresses = append(add.Addresses, a.String())
 		}
 	}
+	if len(add.Addresses) > 0 { // documented: these are all that it gets
+		add.AssignIPv4, add.AssignIPv6 = false, false
+	}
 	return conf, add, nil
+}
+
+// validAttachments reads the list of what is alive. Without one nothing may be
+// removed: an empty list means that nothing is alive.
+func (c netConf) validAttachments() ([]agentapi.GCAttachment, error) {
+	raw := c.Valid
+	if raw == nil {
+		raw = c.ValidOld
+	}
+	if raw == nil {
+		return nil, invalid("network configuration: cni.dev/valid-attachments is missing: a runtime must say what is alive")
+	}
+	var list []types.GCAttachment
+	if err := json.Unmarshal(raw, &list); err != nil {
+		return nil, invalid("network configuration: cni.dev/valid-attachments: %v", err)
+	}
+	var out []agentapi.GCAttachment
+	for _, v := range list {
+		out = append(out, agentapi.GCAttachment{ContainerID: v.ContainerID, IfName: v.IfName})
+	}
+	return out, nil
 }
 
 // checkIPAM refuses an address plugin that is not us.
@@ -158,7 +187,7 @@ func refOf(add agentapi.AddRequest) agentapi.WorkloadRef {
 // checkProtocol refuses a peer that speaks neither our version nor a
 // neighbour of it.
 func checkProtocol(v int) error {
-	if v < agentapi.Version-1 || v > agentapi.Version+1 {
+	if v < max(1, agentapi.Version-1) || v > agentapi.Version+1 {
 		return &Error{Code: "version", Err: fmt.Errorf("protocol version %d is not spoken: this agent speaks %d, and one older and one newer", v, agentapi.Version)}
 	}
 	return nil

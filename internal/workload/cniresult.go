@@ -16,7 +16,10 @@ import (
 
 // cniResult writes a workload as the result of an ADD in the given version of
 // the specification.
-func cniResult(version string, w agentapi.Workload, sandbox string) (json.RawMessage, error) {
+//
+// Its routes are the blocks of the addresses, as Calico's plugin prints them:
+// some chained plugins expect them. What is routed is everything.
+func cniResult(version string, w attached, sandbox string) (json.RawMessage, error) {
 	r := &types100.Result{CNIVersion: types100.ImplementedSpecVersion}
 	r.Interfaces = []*types100.Interface{
 		{Name: w.HostInterface},
@@ -24,6 +27,9 @@ func cniResult(version string, w agentapi.Workload, sandbox string) (json.RawMes
 	}
 	if err := addAddresses(r, w.Addresses, types100.Int(1)); err != nil {
 		return nil, err
+	}
+	for _, b := range w.blocks {
+		r.Routes = append(r.Routes, &types.Route{Dst: net.IPNet{IP: b.Addr().AsSlice(), Mask: net.CIDRMask(b.Bits(), b.Addr().BitLen())}})
 	}
 	return asVersion(r, version)
 }
@@ -83,6 +89,8 @@ func addressesOf(version string, raw json.RawMessage) ([]string, error) {
 func cniFailure(version string, err error) agentapi.CNIResponse {
 	code := uint(cni.CodeInternal)
 	switch codeOf(err) {
+	case "unknown":
+		code = cni.CodeUnknown
 	case "invalid":
 		code = cni.CodeInvalid
 	case "notReady", "timeout", "conflict":

@@ -62,10 +62,13 @@ func (m *Manager) writeEndpoint(ctx context.Context, wep, old *v3.WorkloadEndpoi
 		}
 	}
 	_, err := client.Modify(ctx, m.cfg.Client, wep.Namespace, wep.Name, func(stored *v3.WorkloadEndpoint) error {
-		labels := stored.Labels // a controller may have written more
-		stored.Spec, stored.Annotations, stored.Labels = wep.Spec, wep.Annotations, wep.Labels
-		for k, v := range labels {
-			if _, ours := wep.Labels[k]; !ours {
+		before := stored.Labels
+		same := stored.Spec.ContainerID == wep.Spec.ContainerID
+		stored.Spec, stored.Annotations, stored.Labels = wep.Spec, wep.Annotations, maps.Clone(wep.Labels)
+		for k, v := range before {
+			// Somebody may have labelled this container meanwhile. Labels of an
+			// older one are not this one's, and policy goes by labels.
+			if _, ours := wep.Labels[k]; same && !ours {
 				stored.Labels[k] = v
 			}
 		}

@@ -15,9 +15,14 @@ type Identity struct {
 	Endpoint      string // name of its WorkloadEndpoint
 	Workload      string // the name in the orchestrator's words: pod, workload or container
 	HostInterface string // name of the interface on the host
+	OtherName     string // what it is called where another workload has that name
 	Handle        string // IPAM handle
 	LegacyHandle  string // handle that old releases used; "" if none
 }
+
+// firstInterface is the name of a workload's first interface, by which
+// Calico's names of host interfaces and handles go.
+const firstInterface = "eth0"
 
 // maxInterfaceName is the kernel's limit on an interface name (IFNAMSIZ - 1).
 const maxInterfaceName = 15
@@ -32,22 +37,34 @@ func identify(node, prefix string, ref agentapi.WorkloadRef) (Identity, error) {
 	if id.Namespace == "" {
 		id.Namespace = "default"
 	}
+	seed := ""
 	switch ref.Orchestrator {
 	case "k8s":
 		id.Workload = ref.Pod
 		id.Endpoint = endpointName(node, "k8s", ref.Pod, ref.IfName)
-		id.HostInterface = hashedName(prefix, id.Namespace+"."+ref.Pod)
-		id.LegacyHandle = id.Namespace + "." + ref.Pod
+		seed = id.Namespace + "." + ref.Pod
+		id.HostInterface = hashedName(prefix, seed)
+		id.LegacyHandle = seed
 	case "cni", "libnetwork", "openstack":
 		id.Workload = ref.ContainerID
 		id.Endpoint = endpointName(node, ref.Orchestrator, ref.ContainerID, ref.IfName)
+		seed = ref.ContainerID
 		id.HostInterface = prefix + ref.ContainerID[:min(11, len(ref.ContainerID))]
 	default: // a workload with a name of its own: the lab's, a virtual machine
 		id.Workload = ref.Workload
 		id.Endpoint = endpointName(node, ref.Orchestrator, ref.Workload, ref.IfName)
-		id.HostInterface = hashedName(prefix, id.Namespace+"."+ref.Workload)
+		seed = id.Namespace + "." + ref.Workload
+		id.HostInterface = hashedName(prefix, seed)
 	}
-	if len(id.HostInterface) > maxInterfaceName || !interfaceNameOK(id.HostInterface) {
+	if ref.IfName != firstInterface {
+		// Calico knows one interface for each workload. Others get names and
+		// addresses of their own, so that removing one leaves the rest alone.
+		id.HostInterface = hashedName(prefix, seed+"."+ref.IfName)
+		id.Handle = ref.Network + "." + ref.IfName + "." + ref.ContainerID
+		id.LegacyHandle = ""
+	}
+	id.OtherName = hashedName(prefix, id.Namespace+"/"+id.Endpoint)
+	if !interfaceNameOK(id.HostInterface) {
 		id.HostInterface = hashedName(prefix, ref.ContainerID)
 	}
 	return id, nil
@@ -74,7 +91,7 @@ func checkRef(ref agentapi.WorkloadRef) error {
 			return invalid("%s %q: letters, digits, '-', '_' and '.' only, starting with a letter or digit, at most 253", f.field, f.value)
 		}
 	}
-	if len(ref.IfName) > maxInterfaceName || !interfaceNameOK(ref.IfName) {
+	if !interfaceNameOK(ref.IfName) {
 		return invalid("ifName %q is no interface name: at most %d bytes, not '.' or '..'", ref.IfName, maxInterfaceName)
 	}
 	return nil
@@ -104,8 +121,10 @@ func nameOK(s string) bool {
 	return true
 }
 
+// interfaceNameOK accepts what the kernel accepts for the name of an interface
+// and what is safe in a path.
 func interfaceNameOK(s string) bool {
-	return s != "." && s != ".." && !strings.ContainsAny(s, "/: \t\n")
+	return s != "" && len(s) <= maxInterfaceName && s != "." && s != ".." && !strings.ContainsAny(s, "/: \t\n")
 }
 
 // endpointName joins the segments of a WorkloadEndpoint's name: each '-'
@@ -121,7 +140,7 @@ func endpointName(segments ...string) string {
 // SHA-1 of what it is for.
 func hashedName(prefix, of string) string {
 	sum := sha1.Sum([]byte(of))
-	return prefix + hex.EncodeToString(sum[:])[:min(11, maxInterfaceName-len(prefix))]
+	return prefix + hex.EncodeToString(sum[:])[:min(11, max(4, maxInterfaceName-len(prefix)))]
 }
 
 // invalid is an error of the caller's making.

@@ -1,0 +1,235 @@
+package workload
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+
+	v3 "github.com/brindle-net/brindle/api/v3"
+	"github.com/brindle-net/brindle/internal/agentapi"
+	"github.com/brindle-net/brindle/internal/client"
+	"github.com/brindle-net/brindle/internal/ipam"
+	"github.com/brindle-net/brindle/internal/kernel"
+)
+
+// undoTime bounds how long an add that failed may take to undo itself.
+const undoTime = 5 * time.Second
+
+// attached is a workload with what only the CNI answer tells of it.
+type attached struct {
+	agentapi.Workload
+	blocks []netip.Prefix // of its addresses, in their order
+}
+
+// Add sets up one workload interface and returns when the kernel has been
+// seen to be programmed. Doing it again returns the same; after a crash in the
+// middle it goes on where that one stopped. When it fails, it has taken back
+// what it did: an attachment that stood before stays.
+func (m *Manager) Add(ctx context.Context, req agentapi.AddRequest) (agentapi.Workload, error) {
+	a, err := m.attach(ctx, req)
+	return a.Workload, err
+}
+
+// attach does the work of Add.
+func (m *Manager) attach(ctx context.Context, req agentapi.AddRequest) (attached, error) {
+	if err := checkProtocol(req.Version); err != nil {
+		return attached{}, err
+	}
+	id, err := identify(m.cfg.Node, m.cfg.Prefix, refOf(req))
+	if err != nil {
+		return attached{}, err
+	}
+	if err := checkAdd(req); err != nil {
+		return attached{}, err
+	}
+	timeout := defaultTimeout
+	if req.TimeoutMS > 0 {
+		timeout = time.Duration(req.TimeoutMS) * time.Millisecond
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	if err := m.cfg.Ready(); err != nil {
+		return attached{}, &Error{"notReady", err}
+	}
+	if err := m.settle(ctx, req.ContainerID); err != nil {
+		return attached{}, err
+	}
+	unlock, err := m.lock(ctx, id.Namespace+"/"+id.Endpoint)
+	if err != nil {
+		return attached{}, err
+	}
+	defer unlock()
+	return m.add(ctx, req, id)
+}
+
+// adding is one add under way.
+type adding struct {
+	*Manager
+	req   agentapi.AddRequest
+	id    Identity
+	rec   record
+	old   *v3.WorkloadEndpoint // the endpoint as it was before; nil: none
+	wires bool                 // a wire has been begun
+}
+
+// add begins the record of the attachment and ends it again with whatever it
+// was about.
+func (m *Manager) add(ctx context.Context, req agentapi.AddRequest, id Identity) (attached, error) {
+	defer m.records.begin(id.Handle)()
+	old, err := client.Get[v3.WorkloadEndpoint](ctx, m.cfg.Client, id.Namespace, id.Endpoint)
+	switch {
+	case client.IsNotFound(err):
+		old = nil
+	case err != nil:
+		return attached{}, fmt.Errorf("look for endpoint %s/%s: %w", id.Namespace, id.Endpoint, err)
+	case owns(old, req.ContainerID) && interfaceNameOK(old.Spec.InterfaceName):
+		id.HostInterface = old.Spec.InterfaceName // whatever it was called when it was made
+	}
+	rec, err := m.records.claim(record{Handle: id.Handle, HostInterface: id.HostInterface, Ref: refOf(req)}, id.OtherName)
+	if err != nil {
+		return attached{}, err
+	}
+	id.HostInterface = rec.HostInterface
+	op := &adding{Manager: m, req: req, id: id, rec: rec, old: old}
+	a, err := op.run(ctx)
+	if err != nil && (old == nil || !owns(old, req.ContainerID)) {
+		err = errors.Join(err, op.takeBack(ctx))
+	}
+	return a, err
+}
+
+// owns reports whether an endpoint is that of a container. One that names no
+// container is anybody's.
+func owns(wep *v3.WorkloadEndpoint, container string) bool {
+	return wep.Spec.ContainerID == "" || wep.Spec.ContainerID == container
+}
+
+// run takes addresses, lays the wire, writes the endpoint and waits for the
+// kernel.
+func (op *adding) run(ctx context.Context) (attached, error) {
+	got, err := op.addresses(ctx, op.req, op.id)
+	if err != nil {
+		return attached{}, err
+	}
+	addrs := addrsOf(got)
+	spec, err := op.spec(op.req, op.id, addrs)
+	if err != nil {
+		return attached{}, err
+	}
+	if err := op.ensureProfiles(ctx, op.req); err != nil {
+		return attached{}, err
+	}
+	if err := op.records.supersede(op.rec); err != nil {
+		return attached{}, err
+	}
+	op.wires = true
+	wired, err := op.cfg.Wires.Wire(ctx, spec)
+	if errors.Is(err, kernel.ErrForeign) {
+		return attached{}, &Error{"conflict", err}
+	}
+	if err != nil {
+		return attached{}, err
+	}
+	if err := op.writeEndpoint(ctx, endpoint(op.cfg.Node, op.req, op.id, addrs, wired.MAC), op.old); err != nil {
+		return attached{}, err
+	}
+	if err := op.cfg.Programmed(ctx, op.id.HostInterface, addrs); err != nil {
+		return attached{}, &Error{"timeout", fmt.Errorf("endpoint %s/%s is not programmed: %w", op.id.Namespace, op.id.Endpoint, err)}
+	}
+	return attached{described(op.id, op.req.IfName, wired, addrs), blocksOf(got)}, nil
+}
+
+// takeBack undoes an add that failed. The caller's time may be over, so it
+// gets a little of its own.
+func (op *adding) takeBack(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
+	defer cancel()
+	var err error
+	if op.wires || op.old == nil { // else an older container still has the interface
+		err = op.unwire(op.id.HostInterface, op.id.Handle)
+	}
+	wep, derr := client.Get[v3.WorkloadEndpoint](ctx, op.cfg.Client, op.id.Namespace, op.id.Endpoint)
+	if derr == nil && wep.Spec.ContainerID == op.req.ContainerID {
+		derr = op.deleteEndpoint(ctx, wep)
+	}
+	err = errors.Join(err, notFound(derr))
+	if err == nil { // an address is free only when nothing answers for it
+		err = op.release(ctx, op.id.Handle)
+	}
+	if err == nil {
+		err = op.records.drop(op.id.Handle)
+	}
+	if err != nil {
+		return fmt.Errorf("undo: %w", err)
+	}
+	return nil
+}
+
+// unwire removes the wire behind a host's interface, unless that belongs to
+// another attachment or is no wire of ours.
+func (m *Manager) unwire(hostInterface, handle string) error {
+	if owner := m.records.owner(hostInterface); owner != "" && owner != handle {
+		return nil
+	}
+	if err := m.cfg.Wires.Unwire(hostInterface); err != nil && !errors.Is(err, kernel.ErrForeign) {
+		return err
+	}
+	return nil
+}
+
+// described is what callers are told of a workload.
+func described(id Identity, ifName string, wired kernel.Wired, addrs []netip.Addr) agentapi.Workload {
+	w := agentapi.Workload{
+		Name: id.Endpoint, Namespace: id.Namespace, HostInterface: id.HostInterface, Interface: ifName,
+		MAC: wired.MAC.String(), MTU: wired.MTU, Addresses: []string{},
+	}
+	for _, a := range addrs {
+		w.Addresses = append(w.Addresses, netip.PrefixFrom(a, a.BitLen()).String())
+	}
+	return w
+}
+
+// spec describes the wire of a workload.
+func (m *Manager) spec(req agentapi.AddRequest, id Identity, addrs []netip.Addr) (kernel.WireSpec, error) {
+	spec := kernel.WireSpec{
+		HostName: id.HostInterface, Netns: req.Netns, IfName: req.IfName, MTU: req.MTU,
+		Addresses: addrs, Forwarding: req.Forwarding,
+	}
+	if spec.MTU == 0 {
+		spec.MTU = m.cfg.MTU()
+	}
+	var err error
+	spec.MAC, err = parseMAC(req.MAC)
+	return spec, err
+}
+
+// parseMAC reads the hardware address that a request asks for; nil for none.
+func parseMAC(s string) (net.HardwareAddr, error) {
+	if s == "" {
+		return nil, nil
+	}
+	mac, err := net.ParseMAC(s)
+	if err != nil || len(mac) != 6 || mac[0]&1 != 0 || mac.String() == "00:00:00:00:00:00" {
+		return nil, invalid("mac %q: must be a hardware address of one station, as 02:00:5e:10:00:01", s)
+	}
+	return mac, nil
+}
+
+func addrsOf(list []ipam.Assignment) []netip.Addr {
+	var out []netip.Addr
+	for _, a := range list {
+		out = append(out, a.Addr)
+	}
+	return out
+}
+
+func blocksOf(list []ipam.Assignment) []netip.Prefix {
+	var out []netip.Prefix
+	for _, a := range list {
+		out = append(out, a.Block)
+	}
+	return out
+}
