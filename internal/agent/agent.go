@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"sync/atomic"
@@ -95,7 +96,8 @@ func Run(ctx context.Context, cfg Config) error {
 	a.workload = workload.New(workload.Config{
 		Node: cfg.Node, Prefix: cfg.Settings.Interfaces.Prefixes[0], Client: a.client, Wires: k, MTU: func() int { return int(a.mtu.Load()) },
 		IPAM:  ipam.New(ipam.Config{Driver: cfg.Driver, Settings: cache.Settings}),
-		Ready: a.readyForWorkloads, Programmed: a.programmed, Queue: cfg.Settings.Paths.StateDir + "/queue", Log: cfg.Log,
+		Ready: a.readyForWorkloads, Programmed: a.programmed, Log: cfg.Log,
+		Queue: cfg.Settings.Paths.StateDir + "/queue", Records: filepath.Dir(cfg.Settings.Paths.Socket) + "/attachments",
 	})
 	a.measureMTU()
 
@@ -111,6 +113,8 @@ func Run(ctx context.Context, cfg Config) error {
 	g.start("health", func() error { return a.health.Run(ctx, time.Second) })
 	g.start("mtu", func() error { return a.watchMTU(ctx) })
 	g.start("socket", func() error { return serveHTTP(ctx, l, a.routes()) })
+	g.start("queued removals", func() error { return a.workload.Run(ctx) })
+	g.start("address collector", func() error { return a.workload.Collect(ctx) })
 	g.start("settings", func() error { return cfg.Changed(ctx) })
 	for _, addr := range listenOn(cfg.Settings) {
 		g.start("health listener", func() error { return a.listen(ctx, addr) })
@@ -136,9 +140,6 @@ func (a *agent) follow(ctx context.Context) error {
 		a.speaker.InSync(keys(s.Peers), keys(s.Paths), keys(s.Imports))
 		a.inSync.Store(true)
 		a.log.InfoContext(ctx, "in sync with the datastore", "workloads", len(s.Links), "peers", len(s.Peers))
-		if err := a.workload.DrainQueue(ctx); err != nil {
-			a.log.WarnContext(ctx, "queued removals are not all done", "err", err)
-		}
 	})
 }
 
