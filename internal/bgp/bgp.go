@@ -301,3 +301,11 @@ func (s *Server) peerAt(addr netip.Addr) *session {
 func peerError(do string, p *session, err error) error {
 	return fmt.Errorf("%s BGP peer %s (%v): %w", do, p.peer.Name, p.key.Addr, err)
 }
+
+// wrapPeer is peerError, and nil for nil.
+func wrapPeer(do string, p *session, err error) error {
+	if err == nil {
+		return nil
+	}
+	return peerError(do, p, err)
+}

@@ -148,6 +148,8 @@ func serve(s *Server, r request, now *tables) reply {
 		err = limitFiles(r.Port)
 	case "sessions":
 		out.Sessions, err = s.Sessions(ctx)
+	case "states":
+		out.Sessions, err = s.States(ctx)
 	case "routes":
 		out.In, out.Out, err = s.Routes(ctx, desired.PeerKey{Addr: netip.MustParseAddr(r.Addr), Port: r.Port})
 	default:

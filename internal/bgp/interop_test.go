@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -93,6 +94,15 @@ func TestMeshWithBIRD(t *testing.T) {
 	s := p.session(them.v4)
 	if !s.GracefulRestart || s.Received != 2 || s.Accepted != 2 || s.Advertised != 1 {
 		t.Errorf("session %+v", s)
+	}
+
+	cheap := p.ask(request{Op: "states"})
+	if cheap.Err != "" || len(cheap.Sessions) != 2 {
+		t.Fatalf("states %+v", cheap)
+	}
+	s.Received, s.Accepted, s.Advertised, s.Refused = 0, 0, 0, cheap.Sessions[0].Refused
+	if got := cheap.Sessions[0]; !reflect.DeepEqual(got, s) {
+		t.Errorf("state %+v, want %+v", got, s)
 	}
 
 	// Withdrawals, both ways, and a new prefix; the sessions stay.

@@ -180,6 +180,7 @@ func TestPeerGone(t *testing.T) {
 	if s := p.session(them.v4); s.GracefulRestart || s.Restarting {
 		t.Errorf("session %+v", s)
 	}
+	p.up(them.v4) // nothing to wait for but a little time
 }
 
 // TestDeadHost takes the cable out: who is silent for the hold time is dead,

@@ -21,11 +21,11 @@ type Session struct {
 	State            string // Idle, Connect, Active, OpenSent, OpenConfirm, Established
 	Since            time.Time
 	Mesh             bool
-	GracefulRestart  bool     // negotiated by both ends
-	Restarting       bool     // the far end is away and its routes are kept
-	Capabilities     []string // negotiated by both ends, sorted
-	EndOfRIBReceived bool
-	EndOfRIBSent     bool
+	GracefulRestart  bool           // negotiated by both ends
+	Restarting       bool           // the far end is away and its routes are kept
+	Capabilities     []string       // negotiated by both ends, sorted
+	EndOfRIBReceived bool           // or it promises none and has been up for 10 s
+	EndOfRIBSent     bool           // or it would not know what that is, and all has been sent
 	Received         int            // prefixes that the peer sent
 	Accepted         int            // of these, the ones that passed the filter
 	Refused          map[string]int // and the others, by reason
@@ -47,21 +47,28 @@ type Route struct {
 }
 
 // Sessions returns all sessions, sorted by address. It counts routes, so it is
-// for people and scrapers, not for tight loops.
-func (s *Server) Sessions(ctx context.Context) ([]Session, error) {
+// for people and scrapers, not for tight loops: see States.
+func (s *Server) Sessions(ctx context.Context) ([]Session, error) { return s.list(ctx, true) }
+
+// States is Sessions without the numbers of routes: cheap, whatever the
+// sessions carry.
+func (s *Server) States(ctx context.Context) ([]Session, error) { return s.list(ctx, false) }
+
+func (s *Server) list(ctx context.Context, count bool) ([]Session, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	now := time.Now()
 	var out []Session
 	for _, key := range sortedPeers(s.sessions) {
 		p := s.sessions[key]
 		one := Session{
 			Key: key, Name: p.peer.Name, AS: p.peer.AS, State: p.state, Since: p.since, Mesh: p.peer.Mesh,
 			GracefulRestart: p.state == established && p.graceful, Restarting: p.restarting,
-			Capabilities: slices.Clone(p.capabilities), EndOfRIBReceived: p.endOfRIB,
+			Capabilities: slices.Clone(p.capabilities), EndOfRIBReceived: p.state == established && p.unsent(now) <= 0,
 			Refused: map[string]int{}, LastError: p.lastError,
 		}
 		if s.engine != nil && p.added {
-			if err := s.count(ctx, p, &one); err != nil {
+			if err := s.ask(ctx, p, &one, count); err != nil {
 				return nil, err
 			}
 		}
@@ -70,18 +77,19 @@ func (s *Server) Sessions(ctx context.Context) ([]Session, error) {
 	return out, nil
 }
 
-// count fills in the numbers of a session. The caller holds mu.
-func (s *Server) count(ctx context.Context, p *session, one *Session) error {
-	err := s.engine.srv.ListPeer(ctx, &api.ListPeerRequest{Address: p.key.Addr.String(), EnableAdvertised: true}, func(a *api.Peer) {
+// ask fills in what only the engine knows of a session. The caller holds mu.
+func (s *Server) ask(ctx context.Context, p *session, one *Session, count bool) error {
+	request := &api.ListPeerRequest{Address: p.key.Addr.String(), EnableAdvertised: count}
+	err := s.engine.srv.ListPeer(ctx, request, func(a *api.Peer) {
 		for _, family := range a.GetAfiSafis() {
 			one.Advertised += int(family.GetState().GetAdvertised())
 		}
 		// Nothing is sent before our own restart is over, and after it
 		// End-of-RIB follows the routes at once.
-		one.EndOfRIBSent = p.state == established && p.promisesEnd && !a.GetGracefulRestart().GetLocalRestarting()
+		one.EndOfRIBSent = p.state == established && !a.GetGracefulRestart().GetLocalRestarting()
 	})
-	if err != nil {
-		return peerError("list", p, err)
+	if err != nil || !count {
+		return wrapPeer("list", p, err)
 	}
 	if p.state == established && !one.EndOfRIBSent {
 		one.Advertised = 0
