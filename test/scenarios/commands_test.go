@@ -191,7 +191,9 @@ func (c call) useLab(args []string) outcome {
 }
 
 // brindle ARGS… runs brindle on the lab's datastore.
-func (c call) brindle(args []string) outcome { return c.program(append([]string{"brindle"}, args...)...) }
+func (c call) brindle(args []string) outcome {
+	return c.program(append([]string{"brindle"}, args...)...)
+}
 
 // run PROGRAM ARGS… runs any program of the machine.
 func (c call) run(args []string) outcome { return c.program(args...) }
@@ -199,14 +201,19 @@ func (c call) run(args []string) outcome { return c.program(args...) }
 // member matches @w3: the address of a member in the family under test.
 var member = regexp.MustCompile(`@(w[0-9]+|h[0-9]+|[a-z][a-z0-9-]*)`)
 
+// either matches @[A|B]: A for IPv4, B for IPv6.
+var either = regexp.MustCompile(`@\[([^|\]]*)\|([^|\]]*)\]`)
+
 // each COMMAND… does the command once for each IP version of the run. @w3 in
-// it is the address of w3, @- is -4 or -6, @# is 4 or 6.
+// it is the address of w3, @- is -4 or -6, @[A|B] is A for IPv4 and B for
+// IPv6.
 func (c call) each(args []string) outcome {
 	var all outcome
 	for _, v := range c.versions() {
 		one := make([]string, len(args))
 		for i, a := range args {
-			a = strings.NewReplacer("@-", fmt.Sprintf("-%d", v), "@#", strconv.Itoa(v)).Replace(a)
+			a = either.ReplaceAllString(a, map[int]string{4: "$1", 6: "$2"}[v])
+			a = strings.ReplaceAll(a, "@-", fmt.Sprintf("-%d", v))
 			var err error
 			one[i] = member.ReplaceAllStringFunc(a, func(m string) string {
 				addr, aerr := c.address(m[1:], v)

@@ -171,8 +171,11 @@ func (s *story) autopsy() string {
 			continue
 		}
 		lines := strings.Split(strings.TrimSpace(string(data)), "\n")
-		if n := len(lines); n > 25 {
-			lines = append([]string{fmt.Sprintf("… %d lines before", n-25)}, lines[n-25:]...)
+		if n := len(lines); n > 15 {
+			lines = append([]string{fmt.Sprintf("… %d lines before", n-15)}, lines[n-15:]...)
+		}
+		for i, l := range lines {
+			lines[i] = l[:min(len(l), 300)]
 		}
 		fmt.Fprintf(&b, "\n--- %s\n%s\n", path, strings.Join(lines, "\n"))
 	}

@@ -13,7 +13,6 @@ import (
 	"strings"
 	"sync"
 	"syscall"
-
 )
 
 // labState is what these tests read of `lab status -o json`.
@@ -246,8 +245,9 @@ const burstAtOnce = 4
 
 // burst start NAME HOST COUNT adds NAME1, NAME2, … to the host, a few at once,
 // while the story goes on. `burst wait NAME` waits for the last and prints
-// how many were added; `burst some NAME N` waits until N were. `burst retry NAME` adds again
-// those that failed.
+// how many were added; `burst some NAME N` fails while fewer than N are; `burst
+// reach NAME FROM` pings all that were added, from a member; `burst retry NAME
+// HOST` adds again those that failed.
 func (c call) burst(args []string) outcome {
 	verb, name := args[0], args[1]
 	if verb == "start" {
@@ -282,6 +282,8 @@ func (c call) burst(args []string) outcome {
 		return outcome{}
 	case "wait":
 		b.wg.Wait()
+	case "reach":
+		return b.reach(c, args[2])
 	case "retry":
 		b.wg.Wait()
 		again := b.failed
@@ -289,7 +291,7 @@ func (c call) burst(args []string) outcome {
 		b.start(c, args[2], again)
 		b.wg.Wait()
 	default:
-		return failf("burst %s: must be start, some, wait or retry", verb)
+		return failf("burst %s: must be start, some, wait, reach or retry", verb)
 	}
 	slices.Sort(b.errs)
 	return outcome{stdout: fmt.Sprintf("added %d, failed %d\n%s\n", len(b.done), len(b.failed), strings.Join(b.errs, "\n"))}
@@ -318,11 +320,26 @@ func (b *burst) start(c call, host string, names []string) {
 	}
 }
 
-// reached pings every workload that the bursts added, from a member.
-func (b *burst) names() []string {
+// reach pings every workload that was added, from a member.
+func (b *burst) reach(c call, from string) outcome {
+	st, err := c.state()
+	if err != nil {
+		return failf("%v", err)
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return slices.Clone(b.done)
+	for _, w := range st.Workloads {
+		if !slices.Contains(b.done, w.Name) {
+			continue
+		}
+		for _, a := range w.Addresses {
+			if out := c.lab([]string{"probe", from, a, "--count", "2"}); out.err != nil {
+				out.err = fmt.Errorf("%s was added and does not answer: %w: %s%s", w.Name, out.err, out.stdout, out.stderr)
+				return out
+			}
+		}
+	}
+	return outcome{stdout: fmt.Sprintf("%d answer\n", len(b.done))}
 }
 
 // foreign plant HOST puts things of other makers into a host: a route, an
@@ -338,7 +355,7 @@ func (c call) foreign(args []string) outcome {
 		return c.program(append([]string{"ip", "netns", "exec", netns}, strings.Fields(words)...)...)
 	}
 	var lines, want []string
-	lines = append(lines, "ip link add foreign0 type dummy", "ip link set foreign0 up")
+	lines = append(lines, "ip link add foreign0 type veth peer foreign1", "ip link set foreign0 up", "ip link set foreign1 up")
 	if c.family.HasV4() {
 		lines = append(lines, "ip address add 192.0.2.1/24 dev foreign0", "ip route add 198.51.100.0/24 via 192.0.2.2 proto static",
 			"ip route add 10.99.0.0/16 via 192.0.2.2", "ip rule add from 192.0.2.77 lookup 77 priority 777", "ip neigh add 192.0.2.2 lladdr 02:00:00:00:00:02 dev foreign0 nud permanent")
@@ -380,4 +397,3 @@ func (c call) foreign(args []string) outcome {
 	}
 	return outcome{}
 }
-
