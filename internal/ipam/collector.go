@@ -290,11 +290,11 @@ func (c *Collector) clean(ctx context.Context, p plan, s *Settings, done *Collec
 // fix finishes an affinity, unless it has changed since that was decided.
 func (m *Manager) fix(ctx context.Context, a affinityFix) (fixed bool, err error) {
 	_, rev, err := m.getAffinity(ctx, a.id)
-	if errors.Is(err, store.ErrNotFound) {
-		return false, nil
-	}
-	if err != nil || rev != a.rev {
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return false, err
+	}
+	if rev != a.rev { // absent is ""
+		return false, nil
 	}
 	if a.confirm {
 		err = m.restore(ctx, a.id)

@@ -203,6 +203,7 @@ func (d *decision) blocks() {
 	slices.SortFunc(affs, func(a, b namedAffinity) int {
 		return cmp.Or(cmp.Compare(a.id.Owner, b.id.Owner), a.id.CIDR.Compare(b.id.CIDR))
 	})
+	d.orphans(affs)
 	for _, a := range affs {
 		if a.state == Confirmed {
 			keep[hostFamily{a.id.Owner, familyOf(a.id.CIDR.Addr())}]++
@@ -228,6 +229,25 @@ func (d *decision) blocks() {
 				keep[left]--
 				d.plan.affinities = append(d.plan.affinities, affinityFix{id: a.id, rev: a.rev, ifEmpty: true})
 			}
+		}
+	}
+}
+
+// orphans decides about blocks that name an owner who has no affinity for
+// them, as a claim leaves whose last write comes very late.
+func (d *decision) orphans(affs []namedAffinity) {
+	has := map[string]bool{}
+	for _, a := range affs {
+		has[affinityText(a.id)+" "+a.id.CIDR.String()] = true
+	}
+	for _, b := range d.inv.blocks {
+		id := store.AffinityID{Owner: cmp.Or(b.Host(), b.Virtual()), Virtual: b.Host() == "", CIDR: b.CIDR}
+		if id.Owner == "" || has[b.Affinity+" "+b.CIDR.String()] {
+			continue
+		}
+		if d.suspect(suspect{"block", b.CIDR.String(), "orphan " + b.Affinity}) {
+			_, there := d.users.nodes[id.Owner]
+			d.plan.affinities = append(d.plan.affinities, affinityFix{id: id, confirm: !b.empty() && (there || id.Virtual)})
 		}
 	}
 }

@@ -37,6 +37,11 @@ type history struct {
 	live    map[netip.Addr]string
 	running int      // actors
 	admin   []func() // what the administrator still has to do, in order
+
+	past      []ReleaseOptions // what workloads had that are gone
+	stale     bool             // reads may be
+	collected map[string]bool  // handles that a collector has deleted
+	blind     string           // which proof of death is not to be trusted: "endpoints", "agents", ""
 }
 
 // host is a machine. Its workloads live on when its agent crashes.
@@ -103,7 +108,13 @@ func (o *host) boot() {
 		cfg.Attached = func(context.Context) (Attachments, error) {
 			h.model.Lock()
 			defer h.model.Unlock()
-			return maps.Clone(o.attached), nil
+			at := maps.Clone(o.attached)
+			for _, w := range o.workloads {
+				if h.blind == "agents" && w.ready {
+					delete(at, w.handle) // it knows of what it does just now only
+				}
+			}
+			return at, nil
 		}
 		cfg.Borrowed = func(context.Context) ([]netip.Prefix, error) {
 			var all []netip.Prefix
@@ -166,7 +177,10 @@ func (o *host) add(n4, n6 int, fixed netip.Addr) {
 			res := &v3.WorkloadEndpoint{Spec: v3.WorkloadEndpointSpec{Node: o.name, ContainerID: name, IPNetworks: nets}}
 			res.Name, res.Namespace = w.endpoint, "default"
 			raw, _ := json.Marshal(res)
-			if _, err = h.Create(ctx, w.key(), raw); err == nil {
+			if h.blind != "endpoints" {
+				_, err = h.Create(ctx, w.key(), raw)
+			}
+			if err == nil {
 				h.model.Lock()
 				w.ready = true
 				h.model.Unlock()
@@ -240,8 +254,13 @@ func (o *host) remove(ctx context.Context, m *Manager, w *workload, careless boo
 	defer o.h.model.Unlock()
 	if err != nil {
 		o.removals = append(o.removals, w)
-	} else if m == o.m {
+		return
+	}
+	if m == o.m {
 		delete(o.attached, w.handle)
+	}
+	for _, a := range w.addrs {
+		o.h.past = append(o.h.past, ReleaseOptions{Addr: a, Handle: w.handle})
 	}
 }
 
@@ -254,10 +273,14 @@ func (o *host) startRemove(w *workload, careless bool) {
 // releaseAddrs takes a workload down by addresses rather than by handle.
 func (o *host) releaseAddrs(w *workload) {
 	m := o.m
+	named := w.handle
+	if o.h.rnd.IntN(2) == 0 {
+		named = ""
+	}
 	o.forget(w)
 	o.h.actor(o.proc, func(ctx context.Context) {
 		for _, a := range w.addrs {
-			if err := m.Release(ctx, ReleaseOptions{Addr: a, Handle: w.handle}); !errors.Is(err, ErrNotAssigned) && !errors.Is(err, ErrStale) {
+			if err := m.Release(ctx, ReleaseOptions{Addr: a, Handle: named}); !errors.Is(err, ErrNotAssigned) && !errors.Is(err, ErrStale) {
 				o.h.checkRefusal(err)
 			}
 		}
@@ -327,8 +350,11 @@ func newHistory(t *testing.T, seed uint64) *history {
 		h.settings.Reserved = NewReserved([]netip.Prefix{netip.MustParsePrefix("10.0.0.3/32"), netip.MustParsePrefix("10.0.0.8/30")})
 	}
 	if r.IntN(5) > 0 {
-		h.faults = faults{stale: r.IntN(100), conflict: r.IntN(50), lost: r.IntN(50), failed: r.IntN(30), late: r.IntN(30), crash: r.IntN(20)}
+		h.faults = faults{stale: r.IntN(2) * r.IntN(100), conflict: r.IntN(50), lost: r.IntN(50), failed: r.IntN(30), late: r.IntN(30), crash: r.IntN(20)}
 	}
+	h.blind = []string{"", "", "", "endpoints", "agents"}[r.IntN(5)]
+	h.collected = map[string]bool{}
+	h.stale = h.faults.stale > 0
 	h.onWrite = h.checkWrite
 	h.cluster = &host{h: h, name: "cluster"}
 	h.cluster.boot()
@@ -341,11 +367,28 @@ func newHistory(t *testing.T, seed uint64) *history {
 	return h
 }
 
-// checkWrite checks what must hold at every moment: nobody loses an address
-// that he uses.
+// checkWrite checks what must hold after every write: nobody loses an address
+// that he uses, whoever has an address has a handle that says so, and a
+// confirmed affinity has a block that says so.
 func (h *history) checkWrite(key string, value []byte) {
 	h.model.Lock()
 	defer h.model.Unlock()
+	if id, ok := store.ParseHandleKey(key); ok {
+		if h.writer == h.cluster.proc && value == nil {
+			h.collected[id] = true // an unusually slow call may still be about to use it
+		}
+		for _, kv := range h.list(store.BlockRoot, h.rev).KVs {
+			if strings.Contains(string(kv.Value), `"`+id+`"`) {
+				b, _ := DecodeBlock(kv.Value)
+				h.checkHandle(b, id)
+			}
+		}
+		return
+	}
+	if id, ok := store.ParseAffinityKey(key); ok {
+		h.checkAffinity(id)
+		return
+	}
 	cidr, ok := store.ParseBlockKey(key)
 	if !ok {
 		return
@@ -362,12 +405,51 @@ func (h *history) checkWrite(key string, value []byte) {
 		}
 		for _, u := range b.Uses() {
 			owners[u.Addr] = u.Attribute.Handle
+			h.checkHandle(b, u.Attribute.Handle)
 		}
 	}
 	for a, handle := range h.live {
 		if cidr.Contains(a) && owners[a] != handle {
 			h.t.Errorf("%s is used by %s, and the block says %q", a, handle, owners[a])
 		}
+	}
+	for _, o := range h.hosts {
+		h.checkAffinity(store.AffinityID{Owner: o.name, CIDR: cidr})
+	}
+}
+
+// checkHandle checks that a handle counts all its addresses of a block. Stale
+// reads can hide an address from whoever releases a handle.
+func (h *history) checkHandle(b *Block, id string) {
+	if id == "" || h.collected[id] || h.stale {
+		return
+	}
+	count := 0
+	if v, ok := h.at(store.HandleKey(id), h.rev); ok {
+		hd, _ := decodeHandle(v.value)
+		count = hd.blocks[b.CIDR]
+	}
+	if n := len(b.ordinalsOf(id)); n > count {
+		h.t.Errorf("handle %s counts %d in block %s, which has %d", id, count, b.CIDR, n)
+	}
+}
+
+// checkAffinity checks that a confirmed affinity has a block that names it.
+func (h *history) checkAffinity(id store.AffinityID) {
+	v, ok := h.at(id.Key(), h.rev)
+	if !ok {
+		return
+	}
+	if a, _ := decodeAffinity(v.value); a.state != Confirmed {
+		return
+	}
+	text := "nothing"
+	if v, ok := h.at(store.BlockKey(id.CIDR), h.rev); ok {
+		b, _ := DecodeBlock(v.value)
+		text = b.Affinity
+	}
+	if text != HostAffinity(id.Owner) {
+		h.t.Errorf("affinity of %s to %s is confirmed, the block says %s", id.CIDR, id.Owner, text)
 	}
 }
 
@@ -410,16 +492,26 @@ func (h *history) act() {
 		w := o.removals[0]
 		o.removals = o.removals[1:]
 		o.startRemove(w, false)
-	case n < 90:
+	case n < 88:
 		o.scan()
-	case n < 93:
+	case n < 92:
 		h.cluster.scan()
-	case n < 96:
+	case n < 95:
 		o.clock = []time.Duration{-24 * time.Hour, 0, 24 * time.Hour}[r.IntN(3)]
-	case n < 97:
+	case n < 96:
 		o.die()
 	case n < 98 && len(h.settings.Pools) > 2:
 		h.dropPool(o)
+	case n < 99 && len(h.past) > 0: // somebody who is late
+		late, m := h.past[r.IntN(len(h.past))], o.m
+		h.actor(o.proc, func(ctx context.Context) {
+			if err := m.Release(ctx, late); !errors.Is(err, ErrNotAssigned) && !errors.Is(err, ErrStale) {
+				h.checkRefusal(err)
+			}
+		})
+	default: // its idle blocks are given up by somebody else
+		m := h.cluster.m
+		h.actor(h.cluster.proc, func(ctx context.Context) { h.checkRefusal(m.ReleaseHostAffinities(ctx, o.name, true)) })
 	}
 }
 
@@ -469,7 +561,7 @@ func (h *history) settle() {
 	}
 	h.drain()
 	for rounds, rev := 0, -1; ; rounds++ {
-		h.steps += int(h.grace/time.Second) + 1
+		h.steps += int((h.grace+h.settings.Configuration.CoolDown)/time.Second) + 1
 		suspects := 0
 		for _, o := range everybody {
 			if o == h.cluster || o.there {

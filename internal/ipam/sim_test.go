@@ -25,6 +25,7 @@ type sim struct {
 	rev     int
 	steps   int
 	onWrite func(key string, value []byte)
+	writer  *process // who writes just now
 	late    []func() // writes that their authors gave up, still on their way
 
 	mu     sync.Mutex // guards parked
@@ -115,6 +116,7 @@ func (s *sim) step(crash func(*process)) bool {
 		s.late = s.late[1:]
 	}
 	f := s.faults
+	s.writer = c.actor.proc
 	switch {
 	case s.chance(f.crash):
 		did := s.chance(500)
