@@ -100,12 +100,19 @@ func Down(ctx context.Context, lab string) error {
 // endSupervisor asks the supervisor to end and waits; one that does not end
 // in time is killed.
 func endSupervisor(ctx context.Context, lab string) error {
-	sig, polite := unix.SIGTERM, time.Now().Add(20*time.Second)
+	sig, polite, last := unix.SIGTERM, time.Now().Add(20*time.Second), 0
 	for {
 		pid, err := supervisorOf(lab)
-		if err != nil || pid == 0 {
+		if err != nil {
 			return err
 		}
+		if pid == 0 && (last == 0 || zombie(strconv.Itoa(last))) {
+			return nil
+		}
+		if pid == 0 { // it let go of the lock and is about to end
+			pid, sig = last, 0
+		}
+		last = pid
 		if time.Now().After(polite) {
 			sig = unix.SIGKILL
 		}

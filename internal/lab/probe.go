@@ -104,12 +104,26 @@ func (p Probe) once(ctx context.Context, ns *netns.NS, seq int) (string, error) 
 		return "", fmt.Errorf("%w: this machine's kernel has no %s sockets", ErrNotMeasured, p.Protocol)
 	}
 	switch {
-	case errors.Is(err, unix.ENETUNREACH):
+	case errors.Is(err, unix.ENETUNREACH) && !p.routed(ns):
 		return "", fmt.Errorf("%w: %s has no route to %s", ErrNotMeasured, p.From.Name, p.To)
 	case errors.Is(err, unix.ECONNREFUSED):
 		return "", fmt.Errorf("%w: nobody listens on %s port %d/%s", ErrNotMeasured, p.To, p.Port, p.Protocol)
 	}
 	return said, err
+}
+
+// routed reports whether the sender itself has a route: a router on the way
+// that has none answers with the same error. Connecting a datagram socket
+// looks up the route and sends nothing.
+func (p Probe) routed(ns *netns.NS) bool {
+	err := netns.Do(ns, func() error {
+		c, err := dialHere(context.Background(), "udp", netip.AddrPortFrom(p.To, 9))
+		if err != nil {
+			return err
+		}
+		return c.Close()
+	})
+	return !errors.Is(err, unix.ENETUNREACH)
 }
 
 // talk connects or sends a datagram, and reads who answers.
