@@ -73,13 +73,13 @@ func (m *Manager) wires() (map[string]bool, error) {
 // whole grace period no workload endpoint has had it and this host has had no
 // such attachment.
 func (m *Manager) Collect(ctx context.Context) error {
-	return m.collector().Run(ctx)
+	return ipam.NewCollector(m.collectorConfig()).Run(ctx)
 }
 
-func (m *Manager) collector() *ipam.Collector {
-	return ipam.NewCollector(ipam.CollectorConfig{
+func (m *Manager) collectorConfig() ipam.CollectorConfig {
+	return ipam.CollectorConfig{
 		Manager: m.cfg.IPAM, Host: m.cfg.Node, Attached: m.Attached, Borrowed: m.borrowed, Grace: m.cfg.Grace, Log: m.cfg.Log,
-	})
+	}
 }
 
 // borrowed lists the blocks of attachments that died: an address of another
