@@ -194,7 +194,7 @@ func newLabel(e *Env) *cobra.Command {
 			}
 			written, _, _ := strings.Cut(args[0], "/")
 			for _, s := range said {
-				fmt.Fprintf(e.Stdout, "Successfully %s on %s %s\n", s, written, name)
+				fmt.Fprintf(e.Stdout, "Successfully %s on %s %s\n", word(s), word(written), word(name))
 			}
 			return nil
 		},

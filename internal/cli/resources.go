@@ -134,6 +134,7 @@ func check(ctx context.Context, db *client.Client, docs []v3.Document) error {
 	for _, d := range docs {
 		all = append(all, d.Errors(v3.Validate(d.Object))...)
 	}
+	all = append(all, twice(docs)...)
 	if len(all) > 0 {
 		return all
 	}
@@ -156,6 +157,27 @@ func check(ctx context.Context, db *client.Client, docs []v3.Document) error {
 		return err
 	}
 	return all.Err()
+}
+
+// twice finds resources that stand in the files more than once: the last would
+// win in silence.
+func twice(docs []v3.Document) v3.DocumentErrors {
+	type id struct{ kind, namespace, name string }
+	first := map[id]v3.Document{}
+	var all v3.DocumentErrors
+	for _, d := range docs {
+		m := d.Object.Meta()
+		key := id{d.Object.Type().Kind, m.Namespace, m.Name}
+		before, seen := first[key]
+		if !seen || m.Name == "" {
+			first[key] = d
+			continue
+		}
+		all = append(all, d.Errors(v3.FieldErrors{{
+			Path: "metadata.name", Value: m.Name, Rule: "is given twice: the other is in " + strings.TrimSuffix(place(before), ": "), Hint: "leave one of them out",
+		}})...)
+	}
+	return all
 }
 
 // noWorld is a datastore with nothing in it but what always exists.

@@ -24,6 +24,9 @@ type Env struct {
 	Terminal       bool   // standard output is a terminal
 	Executable     string // path of this program, for the programs it starts
 	Build          string // version and commit
+	// Restart replaces this process by a new one of the same program, arguments
+	// and environment. It returns only if that fails.
+	Restart func() error
 	// Open connects to the datastore; nil is etcd.New.
 	Open func(etcd.Config) (Datastore, error)
 }
@@ -57,9 +60,6 @@ func (e *ExitError) Unwrap() error { return e.Err }
 func Run(ctx context.Context, e *Env, args []string) int {
 	root := newRoot(e)
 	root.SetArgs(args)
-	root.SetIn(e.Stdin)
-	root.SetOut(e.Stdout)
-	root.SetErr(e.Stderr)
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return 0
@@ -69,7 +69,9 @@ func Run(ctx context.Context, e *Env, args []string) int {
 		exit = &ExitError{Status: 1, Err: err}
 	}
 	if exit.Err != nil {
-		fmt.Fprintf(e.Stderr, "brindle: %s\n", clean(exit.Err.Error()))
+		// Lines after the first are set in, so that none of them, whoever wrote
+		// it, can pretend to be another message.
+		fmt.Fprintf(e.Stderr, "brindle: %s\n", strings.ReplaceAll(clean(exit.Err.Error()), "\n", "\n  "))
 	}
 	return exit.Status
 }
@@ -85,6 +87,9 @@ lets routes travel by BGP. Start with a network on this machine:
   sudo brindle lab up`,
 		SilenceErrors: true, SilenceUsage: true, DisableAutoGenTag: true,
 	}
+	root.SetIn(e.Stdin)
+	root.SetOut(e.Stdout)
+	root.SetErr(e.Stderr)
 	root.AddGroup(
 		&cobra.Group{ID: "resources", Title: "Resources:"},
 		&cobra.Group{ID: "look", Title: "Look after the network:"},
