@@ -394,6 +394,7 @@ func (h *history) checkWrite(key string, value []byte) {
 		return
 	}
 	owners := map[netip.Addr]string{}
+	affinity := ""
 	if value != nil {
 		b, err := decodeBlockAt(cidr, value)
 		if err != nil {
@@ -403,6 +404,7 @@ func (h *history) checkWrite(key string, value []byte) {
 		if p := b.problems(start.Add(48 * time.Hour)); len(p) > 0 {
 			h.t.Errorf("block %s: %v", cidr, p)
 		}
+		affinity = b.Affinity
 		for _, u := range b.Uses() {
 			owners[u.Addr] = u.Attribute.Handle
 			h.checkHandle(b, u.Attribute.Handle)
@@ -414,7 +416,9 @@ func (h *history) checkWrite(key string, value []byte) {
 		}
 	}
 	for _, o := range h.hosts {
-		h.checkAffinity(store.AffinityID{Owner: o.name, CIDR: cidr})
+		if HostAffinity(o.name) != affinity {
+			h.checkAffinity(store.AffinityID{Owner: o.name, CIDR: cidr})
+		}
 	}
 }
 
