@@ -27,8 +27,25 @@ func run() int {
 	info, err := os.Stdout.Stat()
 	return cli.Run(ctx, &cli.Env{
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv, Environ: os.Environ,
-		Terminal: err == nil && info.Mode()&os.ModeCharDevice != 0, Executable: exe, Build: build(),
+		Terminal: err == nil && info.Mode()&os.ModeCharDevice != 0, Executable: exe, Build: build(), Restart: func() error { return restart(exe) },
 	}, os.Args[1:])
+}
+
+// self is the program that runs here, also when its file has been replaced.
+const self = "/proc/self/exe"
+
+// restart runs this very program again in the place of this process. A newer
+// file in its place is left alone: an upgrade happens when it is asked for.
+func restart(path string) error {
+	is, err := os.Stat(self)
+	if err != nil {
+		return err
+	}
+	// The path gives the process its name in ps; self would call it "exe".
+	if at, err := os.Stat(path); err != nil || !os.SameFile(is, at) {
+		path = self
+	}
+	return syscall.Exec(path, os.Args, os.Environ())
 }
 
 // build is the version with the toolchain that made it.

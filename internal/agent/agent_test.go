@@ -198,7 +198,7 @@ func TestSettingsThatChangeEndTheRun(t *testing.T) {
 		if _, err := client.Create(ctx, c, felix); err != nil {
 			t.Fatal(err)
 		}
-		if err := <-done; !errors.Is(err, errReconfigured) {
+		if err := <-done; !errors.Is(err, ErrReconfigured) {
 			t.Errorf("got %v", err)
 		}
 	})

@@ -28,43 +28,48 @@ type Options struct {
 	HoldTime time.Duration // of BGP sessions; 0: the default
 }
 
-// errReconfigured ends a Run whose settings have changed in the datastore.
-var errReconfigured = errors.New("settings changed")
+// ErrReconfigured says that the settings have changed in the datastore, and
+// that the program shall replace itself by a new one.
+var ErrReconfigured = errors.New("settings changed")
 
 // firstRead bounds how long the start waits for the datastore's settings. A
 // host whose datastore is out of reach starts with what it knows itself.
 const firstRead = 5 * time.Second
 
-// Start runs the agent until ctx ends, and anew whenever its settings change.
+// Start runs the agent until ctx ends, whose end is no error, or until its
+// settings change, which is ErrReconfigured. Only the end of the process ends
+// all of an agent: a speaker that peers hear others' routes from goes silent
+// with it and not before, for anything else would make them forget those.
 func Start(ctx context.Context, o Options) error {
 	src, err := o.sources()
 	if err != nil {
 		return err
 	}
-	for {
-		readCtx, cancel := context.WithTimeout(ctx, firstRead)
-		err := readSettings(readCtx, client.New(o.Driver, client.Config{}), &src)
-		cancel()
-		res, rerr := config.Resolve(src)
-		if rerr != nil {
-			return fmt.Errorf("configuration: %w", rerr)
-		}
-		log := slog.New(slog.NewTextHandler(o.LogTo, &slog.HandlerOptions{Level: res.Agent.LogLevel}))
-		for _, w := range res.Warnings {
-			log.WarnContext(ctx, "configuration", "problem", w)
-		}
-		if err != nil {
-			log.WarnContext(ctx, "settings of the datastore not read yet", "err", err)
-		}
-		err = Run(ctx, Config{
-			Node: src.Node, Build: o.Build, Driver: o.Driver, Settings: res.Agent, HoldTime: o.HoldTime, Log: log,
-			Changed: func(ctx context.Context) error { return watchSettings(ctx, o.Driver, src, res) },
-		})
-		if !errors.Is(err, errReconfigured) {
-			return err
-		}
+	readCtx, cancel := context.WithTimeout(ctx, firstRead)
+	rerr := readSettings(readCtx, client.New(o.Driver, client.Config{}), &src)
+	cancel()
+	res, err := config.Resolve(src)
+	if err != nil {
+		return fmt.Errorf("configuration: %w", err)
+	}
+	log := slog.New(slog.NewTextHandler(o.LogTo, &slog.HandlerOptions{Level: res.Agent.LogLevel}))
+	for _, w := range res.Warnings {
+		log.WarnContext(ctx, "configuration", "problem", w)
+	}
+	if rerr != nil {
+		log.WarnContext(ctx, "settings of the datastore not read yet", "err", rerr)
+	}
+	err = Run(ctx, Config{
+		Node: src.Node, Build: o.Build, Driver: o.Driver, Settings: res.Agent, HoldTime: o.HoldTime, Log: log,
+		Changed: func(ctx context.Context) error { return watchSettings(ctx, o.Driver, src, res) },
+	})
+	if errors.Is(err, ErrReconfigured) && ctx.Err() != nil {
+		return nil // told to stop at the same moment: stop
+	}
+	if errors.Is(err, ErrReconfigured) {
 		log.InfoContext(ctx, "settings changed; starting anew")
 	}
+	return err
 }
 
 // sources gathers what this host says of itself, and finds its name.
@@ -112,7 +117,7 @@ func readSettings(ctx context.Context, c *client.Client, src *config.Sources) er
 	return nil
 }
 
-// watchSettings returns errReconfigured when the outcome differs from what the
+// watchSettings returns ErrReconfigured when the outcome differs from what the
 // agent runs with. Settings that cannot be used leave it running as it is.
 func watchSettings(ctx context.Context, d store.Driver, src config.Sources, running config.Result) error {
 	c := client.New(d, client.Config{})
@@ -138,7 +143,7 @@ func watchSettings(ctx context.Context, d store.Driver, src config.Sources, runn
 		}
 		res, err := config.Resolve(src)
 		if err == nil && !reflect.DeepEqual(res.Values, running.Values) {
-			return errReconfigured
+			return ErrReconfigured
 		}
 	}
 }

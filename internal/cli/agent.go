@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -45,7 +46,10 @@ docs/reference/parameters.md; --set names any.`,
 			}
 			defer driver.Close()
 			o.Driver, o.LogTo, o.Build, o.Env = driver, e.Stderr, e.Build, e.Environ()
-			return agent.Start(c.Context(), o)
+			if err = agent.Start(c.Context(), o); errors.Is(err, agent.ErrReconfigured) {
+				return fmt.Errorf("start anew with the new settings: %w", e.Restart())
+			}
+			return err
 		},
 	}
 	ds.add(c)
