@@ -2,6 +2,7 @@ package ipam
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -232,7 +233,11 @@ func (m *Manager) ReleaseLeaked(ctx context.Context, reports ...*Report) (releas
 			if o.Addr, err = prefix.ParseAddr(one.IP); err != nil {
 				return released, handles, fmt.Errorf("release from reports: %w: %w", ErrInvalid, err)
 			}
-			if err := m.Release(ctx, o); err != nil {
+			err := m.Release(ctx, o)
+			if errors.Is(err, ErrNotAssigned) || errors.Is(err, ErrStale) {
+				continue // somebody was faster, or it has a new owner
+			}
+			if err != nil {
 				return released, handles, err
 			}
 			released = append(released, o.Addr)
