@@ -63,7 +63,7 @@ func TestPatchRefuses(t *testing.T) {
 		{"written by Brindle", []string{"clusterinfo", "default", "-p", "{}"}, "not by users"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			w.t = t
+			w := w.in(t)
 			w.fails(c.want, append([]string{"patch"}, c.in...)...)
 		})
 	}

@@ -36,7 +36,7 @@ func TestGet(t *testing.T) {
 		{"empty listing", line("get bgppeers -l a=b -o json"), "{\n  \"kind\": \"BGPPeerList\",\n  \"apiVersion\": \"projectcalico.org/v3\",\n  \"metadata\": {\n    \"resourceVersion\": \"X\"\n  },\n  \"items\": []\n}\n"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			w.t = t
+			w := w.in(t)
 			got := w.ok(c.in...)
 			if c.name == "empty listing" {
 				before, after, _ := strings.Cut(got, `"resourceVersion": "`)
@@ -83,7 +83,7 @@ func TestGetRefuses(t *testing.T) {
 		{"unknown flag", line("get np --nosuch"), "unknown flag: --nosuch: see `brindle get --help`"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			w.t = t
+			w := w.in(t)
 			w.fails(c.want, c.in...)
 		})
 	}
@@ -228,7 +228,7 @@ func TestVersion(t *testing.T) {
 		{"JSON", "version --client -o json", "{\n  \"clientVersion\": \"v1.2.3\"\n}\n"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			w.t = t
+			w := w.in(t)
 			if got := w.ok(line(c.in)...); got != c.want {
 				t.Errorf("got %q, want %q", got, c.want)
 			}

@@ -89,7 +89,7 @@ func TestTablesOfTheRecording(t *testing.T) {
 			continue
 		}
 		t.Run(strings.Join(r.args, " "), func(t *testing.T) {
-			w.t = t
+			w := w.in(t)
 			want := cells(r.output)
 			if len(r.args) == 4 && r.args[2] == "n1" { // two tables there, one here
 				want = slices.Delete(want, 2, 3)

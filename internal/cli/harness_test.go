@@ -36,6 +36,13 @@ func newWorld(t *testing.T) *world {
 	return &world{t: t, db: mem.New(), env: map[string]string{"ETCD_ENDPOINTS": "http://192.0.2.1:2379"}}
 }
 
+// in returns the same world for a part of the test.
+func (w *world) in(t *testing.T) *world {
+	part := *w
+	part.t = t
+	return &part
+}
+
 // outcome is what a command did, as its caller sees it.
 type outcome struct {
 	status         int

@@ -103,15 +103,11 @@ What -o writes can be given to "brindle ipam release --from-report".`,
 			if kubeconfig != "" {
 				warn(e, []string{"--kubeconfig is not needed: the datastore is etcd"})
 			}
-			printCheck(e, r, all, all || problems)
-			if file == "" {
-				return nil
-			}
-			data, err := json.MarshalIndent(r, "", "  ")
-			if err != nil {
+			if err := writeReport(file, r); err != nil {
 				return err
 			}
-			return os.WriteFile(file, append(data, '\n'), 0o600)
+			printCheck(e, r, all, all || problems)
+			return nil
 		},
 	}
 	ds.addClient(c)
@@ -121,6 +117,17 @@ What -o writes can be given to "brindle ipam release --from-report".`,
 	f.StringVarP(&file, "output", "o", "", "also write a report to this file, as JSON")
 	f.StringVar(&kubeconfig, "kubeconfig", "", "not needed, for scripts that give it")
 	return c
+}
+
+func writeReport(file string, r *ipam.Report) error {
+	if file == "" {
+		return nil
+	}
+	data, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(file, append(data, '\n'), 0o600)
 }
 
 // stamp says in a report of which cluster it is, and when.

@@ -243,7 +243,7 @@ func TestDeleteRefuses(t *testing.T) {
 		{"written by Brindle", "delete clusterinformation default", "not by users"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			w.t = t
+			w := w.in(t)
 			w.fails(c.want, line(c.in)...)
 		})
 	}
