@@ -102,3 +102,42 @@ func BenchmarkReadTenThousandRoutes(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkUnwire removes the wire of a workload.
+func BenchmarkUnwire(b *testing.B) {
+	k, host := open(b)
+	forwarding(b, host)
+	s, _ := workloadSpec(b, 1, testenv.Dual)
+	wire(b, k, s)
+	for b.Loop() {
+		if err := k.Unwire(s.HostName); err != nil {
+			b.Fatal(err)
+		}
+		b.StopTimer()
+		wire(b, k, s)
+		b.StartTimer()
+	}
+}
+
+// BenchmarkReadLinks reads back the links of 100 workloads, as each look at
+// drift does.
+func BenchmarkReadLinks(b *testing.B) {
+	k, _ := open(b)
+	l := k.Links()
+	var p reconcile.Plan[string, desired.Link]
+	for i := range 100 {
+		s, _ := workloadSpec(b, i+1, testenv.Dual)
+		wire(b, k, s)
+		p.Set = append(p.Set, reconcile.Entry[string, desired.Link]{Key: s.HostName, Value: desired.Link{
+			Up: true, Alias: desired.AliasWorkload, Sysctls: desired.SysctlLines(desired.WorkloadSysctls()),
+		}})
+	}
+	if failed := l.Apply(b.Context(), p); len(failed) > 0 {
+		b.Fatal(failed)
+	}
+	for b.Loop() {
+		if have, err := l.List(b.Context()); err != nil || len(have) != len(p.Set) {
+			b.Fatal(len(have), err)
+		}
+	}
+}
