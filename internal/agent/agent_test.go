@@ -7,9 +7,12 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	v3 "github.com/brindle-net/brindle/api/v3"
 	"github.com/brindle-net/brindle/internal/client"
@@ -85,13 +88,57 @@ func TestTheSocketIsRootsAlone(t *testing.T) {
 	if _, err := listenSocket(path); err == nil {
 		t.Error("a second agent took the socket of a running one")
 	}
-	l.(*net.UnixListener).SetUnlinkOnClose(false) // as a killed agent leaves it
+	l.SetUnlinkOnClose(false) // as a killed agent leaves it
 	l.Close()
 	again, err := listenSocket(path)
 	if err != nil {
 		t.Fatalf("a socket that was left behind is in the way: %v", err)
 	}
 	again.Close()
+}
+
+func TestOneOfManyAgentsGetsTheSocket(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.sock")
+	won := make(chan *socket, 20)
+	var wg sync.WaitGroup
+	for range cap(won) {
+		wg.Go(func() {
+			if l, err := listenSocket(path); err == nil {
+				won <- l
+			}
+		})
+	}
+	wg.Wait()
+	if len(won) != 1 {
+		t.Fatalf("%d agents got the socket, want 1", len(won))
+	}
+	(<-won).Close()
+}
+
+func TestAStuckAgentKeepsItsSocket(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.sock")
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: path}); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Listen(fd, 0); err != nil { // as of one that accepts no more
+		t.Fatal(err)
+	}
+	for { // until nobody more fits in
+		c, err := net.Dial("unix", path)
+		if err != nil {
+			break
+		}
+		defer c.Close()
+	}
+	if l, err := listenSocket(path); err == nil {
+		l.Close()
+		t.Error("took the socket of an agent that listens")
+	}
 }
 
 func TestNoticesBlockTheirCondition(t *testing.T) {

@@ -13,22 +13,51 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// socket is the agent's listener. It holds a lock for as long as it is open.
+type socket struct {
+	*net.UnixListener
+	lock *os.File
+}
+
+// Close takes the socket away, and only then lets another agent in.
+func (s *socket) Close() error { return errors.Join(s.UnixListener.Close(), s.lock.Close()) }
+
 // listenSocket opens the agent's socket for root alone. A socket that was left
-// behind is replaced; one that somebody answers on is an error, for two agents
-// on one host would undo each other's work.
-func listenSocket(path string) (net.Listener, error) {
+// behind is replaced; one that somebody holds, busy or stuck as he may be, is
+// an error, for two agents on one host would undo each other's work.
+func listenSocket(path string) (*socket, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("make the socket's folder: %w", err)
 	}
-	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
+	lock, err := os.OpenFile(path+".lock", os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock the socket: %w", err)
+	}
+	l, err := listenLocked(path, lock)
+	if err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	return &socket{l, lock}, nil
+}
+
+func listenLocked(path string, lock *os.File) (*net.UnixListener, error) {
+	taken := fmt.Errorf("another agent has %s: stop it first", path)
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return nil, taken // the kernel lets go of it when that agent ends, however it ends
+	}
+	c, err := net.DialTimeout("unix", path, time.Second)
+	switch {
+	case err == nil:
 		c.Close()
-		return nil, fmt.Errorf("another agent answers on %s: stop it first", path)
+		return nil, taken
+	case !errors.Is(err, unix.ECONNREFUSED) && !errors.Is(err, unix.ENOENT):
+		return nil, fmt.Errorf("%w (%w)", taken, err) // it listens, and does not come to answer
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("remove the old socket: %w", err)
 	}
 	old := unix.Umask(0o177) // there is no moment at which others could connect
-	l, err := net.Listen("unix", path)
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 	unix.Umask(old)
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", path, err)
