@@ -134,7 +134,7 @@ func (a *agent) checkRouting() health.Verdict {
 			return health.Verdict{Reason: "SpeakerFailed", Message: t.name + ": " + err.Error()}
 		}
 	}
-	sessions, err := a.speaker.Sessions(context.Background())
+	sessions, err := a.speaker.States(context.Background())
 	if err != nil {
 		return health.Verdict{Reason: "SpeakerFailed", Message: err.Error()}
 	}
