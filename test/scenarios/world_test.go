@@ -120,18 +120,18 @@ func (c call) supervisor() (int, error) {
 // the machine.
 func (c call) nothingLeft([]string) outcome {
 	var found []string
-	prefix := "brindle-" + c.story.lab
+	prefix := "brindle-" + c.story.lab + "-"
 	for _, dir := range []string{"/run/netns", "/run/brindle/lab", "/var/lib/brindle", "/run/brindle"} {
 		entries, _ := os.ReadDir(dir) // a folder that is not there holds nothing
 		for _, e := range entries {
-			if strings.HasPrefix(e.Name(), prefix) || strings.HasPrefix(e.Name(), c.story.lab) {
+			if strings.HasPrefix(e.Name(), prefix) || e.Name() == c.story.lab {
 				found = append(found, filepath.Join(dir, e.Name()))
 			}
 		}
 	}
 	for what, text := range map[string]string{"mount": readFile("/proc/self/mounts"), "link": c.program("ip", "-d", "link").stdout} {
 		for line := range strings.Lines(text) {
-			if strings.Contains(line, prefix) || strings.Contains(line, labDir(c.story.lab)) {
+			if strings.Contains(line, prefix) || strings.Contains(line, labDir(c.story.lab)+"/") {
 				found = append(found, what+" "+strings.TrimSpace(line))
 			}
 		}
@@ -150,13 +150,13 @@ func (c call) processes(prefix string) []string {
 	procs, _ := filepath.Glob("/proc/[0-9]*")
 	for _, p := range procs {
 		line := strings.ReplaceAll(readFile(p+"/cmdline"), "\x00", " ")
-		if strings.Contains(line, prefix) || strings.Contains(line, labDir(c.story.lab)) {
+		if strings.Contains(line, prefix) || strings.Contains(line, labDir(c.story.lab)+"/") {
 			found = append(found, "process "+filepath.Base(p)+": "+line)
 			continue
 		}
 		fds, _ := os.ReadDir(p + "/fd")
 		for _, fd := range fds {
-			if to, err := os.Readlink(p + "/fd/" + fd.Name()); err == nil && strings.HasPrefix(to, labDir(c.story.lab)) {
+			if to, err := os.Readlink(p + "/fd/" + fd.Name()); err == nil && strings.HasPrefix(to, labDir(c.story.lab)+"/") {
 				found = append(found, "process "+filepath.Base(p)+" has open: "+to)
 				break
 			}
