@@ -13,7 +13,7 @@ func FuzzParse(f *testing.F) {
 	f.Add(uint16(unix.RTM_NEWROUTE), make([]byte, 64))
 	f.Add(uint16(unix.RTM_NEWLINK), []byte{})
 	k := &Kernel{ports: map[uint32]bool{}}
-	w := watcher{k: k, up: map[int]bool{}, ours: map[int]bool{}}
+	w := watcher{k: k, seen: map[int]seenLink{}}
 	f.Fuzz(func(t *testing.T, kind uint16, body []byte) {
 		m := rtnl.Message{Kind: kind, Body: body}
 		_, _ = parseLink(m)

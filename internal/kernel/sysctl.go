@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/brindle-net/brindle/internal/reconcile"
 )
 
@@ -101,11 +103,27 @@ func readSysctl(name string) (string, error) {
 	if err := checkSysctl(name); err != nil {
 		return "", err
 	}
-	value, err := os.ReadFile(sysctlRoot + name)
+	value, err := readSmall(sysctlRoot + name)
 	if err != nil {
 		return "", fmt.Errorf("read sysctl %s: %w", name, err)
 	}
-	return string(bytes.TrimSpace(value)), nil
+	return value, nil
+}
+
+// readSmall reads a file of one line. It makes three system calls: the
+// settings of some hundred links are thousands of files.
+func readSmall(path string) (string, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "", err
+	}
+	defer unix.Close(fd)
+	var buf [4096]byte // the kernel's own limit for a setting
+	n, err := unix.Read(fd, buf[:])
+	if err != nil {
+		return "", err
+	}
+	return string(bytes.TrimSpace(buf[:n])), nil
 }
 
 // checkSysctl keeps names inside net/: nothing else belongs to a network
@@ -122,6 +140,7 @@ func checkSysctl(name string) error {
 // without it.
 func linkSysctls(link, lines string) (map[string]string, error) {
 	out := map[string]string{}
+	v6 := hasIPv6()
 	for line := range strings.Lines(lines) {
 		name, value, ok := strings.Cut(strings.TrimSuffix(line, "\n"), "=")
 		parts := strings.Split(name, "/")
@@ -131,7 +150,7 @@ func linkSysctls(link, lines string) (map[string]string, error) {
 		if strings.ContainsRune(link, '/') {
 			return nil, fmt.Errorf("interface name %q: must not contain a slash", link)
 		}
-		if parts[0] == "ipv6" && !hasIPv6() {
+		if parts[0] == "ipv6" && !v6 {
 			continue
 		}
 		out["net/"+parts[0]+"/"+parts[1]+"/"+link+"/"+parts[2]] = value

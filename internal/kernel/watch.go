@@ -78,18 +78,37 @@ func (k *Kernel) Watch(ctx context.Context, tell func(Drift)) error {
 // A watcher judges notifications.
 type watcher struct {
 	k    *Kernel
-	up   map[int]bool // links seen, and whether they were up
-	ours map[int]bool // links that bear an alias of ours
+	seen map[int]seenLink // links by number
+}
+
+// A seenLink is what a link was like when it was last heard of.
+type seenLink struct {
+	name  string
+	up    bool
+	mtu   int
+	alias string
+}
+
+func seenOf(l linkInfo) seenLink {
+	return seenLink{name: l.Name, up: l.up(), mtu: l.MTU, alias: l.Alias}
+}
+
+// ours reports whether a link bears an alias of ours.
+func (s seenLink) ours() bool { return strings.HasPrefix(s.alias, aliasPrefix) }
+
+// drifts reports whether a change takes away what is asserted about links.
+// Coming up and being given our alias are what setting one up looks like.
+func (s seenLink) drifts(now seenLink) bool {
+	return s.name != now.name || s.up && !now.up || s.mtu != now.mtu || s.ours() && s.alias != now.alias
 }
 
 // start learns which links there are.
 func (w *watcher) start() error {
-	w.up, w.ours = map[int]bool{}, map[int]bool{}
+	w.seen = map[int]seenLink{}
 	return w.k.with(func(c *rtnl.Conn) error {
 		links, err := readLinks(c)
 		for _, l := range links {
-			w.up[l.Index] = l.up()
-			w.ours[l.Index] = strings.HasPrefix(l.Alias, aliasPrefix)
+			w.seen[l.Index] = seenOf(l)
 		}
 		return err
 	})
@@ -117,7 +136,7 @@ func (w *watcher) judge(m rtnl.Message) Drift {
 	case unix.RTM_NEWNEIGH, unix.RTM_DELNEIGH:
 		return w.judgeNeighbour(m)
 	case newNetconf:
-		return judgeNetconf(m)
+		return w.judgeNetconf(m)
 	}
 	return Drift{}
 }
@@ -130,19 +149,22 @@ func (w *watcher) judgeLink(m rtnl.Message) Drift {
 	if len(m.Body) > 0 && m.Body[0] == unix.AF_BRIDGE {
 		return Drift{} // a port of a bridge
 	}
-	was, seen := w.up[l.Index]
+	was, seen := w.seen[l.Index]
 	if m.Kind == unix.RTM_DELLINK {
-		delete(w.up, l.Index)
-		delete(w.ours, l.Index)
+		delete(w.seen, l.Index)
 		return Drift{Links: true, Routes: true, Addresses: true, Neighbours: true}
 	}
-	w.up[l.Index], w.ours[l.Index] = l.up(), strings.HasPrefix(l.Alias, aliasPrefix)
-	d := Drift{Links: !w.k.ours(m.Port)}
-	switch {
-	case seen && was && !l.up(): // the kernel removes routes without a word
+	now := seenOf(l)
+	w.seen[l.Index] = now
+	// Who changed it is not asked: the kernel names nobody for most changes.
+	// Reading all links back is dear, so only what matters makes it due. What
+	// waits for a new link has failed so far, and is tried again.
+	if !seen {
+		return Drift{Appeared: true}
+	}
+	d := Drift{Links: was.drifts(now), Appeared: now.up && !was.up || now.name != was.name}
+	if was.up && !now.up { // the kernel removes routes without a word
 		d.Routes, d.Addresses, d.Neighbours = true, true, true
-	case l.up() && !was, !seen:
-		d.Appeared = true
 	}
 	return d
 }
@@ -173,10 +195,12 @@ func (w *watcher) judgeNeighbour(m rtnl.Message) Drift {
 		return everything()
 	}
 	gone := m.Kind == unix.RTM_DELNEIGH || n.State&unix.NUD_FAILED != 0
-	return Drift{Neighbours: w.ours[n.Index] && (gone || n.State&unix.NUD_PERMANENT != 0)}
+	return Drift{Neighbours: w.seen[n.Index].ours() && (gone || n.State&unix.NUD_PERMANENT != 0)}
 }
 
-func judgeNetconf(m rtnl.Message) Drift {
+// judgeNetconf: a link that does not bear our alias yet is being set up, and
+// is told of for each setting that we write.
+func (w *watcher) judgeNetconf(m rtnl.Message) Drift {
 	d := Drift{Links: true, Sysctls: true}
 	err := rtnl.Attrs(m.Body[min(netconfHead, len(m.Body)):], func(kind uint16, v []byte) {
 		if kind != netconfIndex {
@@ -188,7 +212,7 @@ func judgeNetconf(m rtnl.Message) Drift {
 		case netconfDef:
 			d.Links, d.Sysctls = false, false
 		default:
-			d.Sysctls = false
+			d.Links, d.Sysctls = w.seen[int(index)].ours(), false
 		}
 	})
 	if err != nil {

@@ -60,8 +60,9 @@ func TestWatchHearsOthers(t *testing.T) {
 		heard     func(d Drift) bool
 	}{
 		{"link", "ip link set a0 mtu 1300", func(d Drift) bool { return d.Links }},
-		{"new link", "ip link add b0 type veth peer name b0p", func(d Drift) bool { return d.Links && d.Appeared }},
-		{"link up", "ip link set b0 up", func(d Drift) bool { return d.Links && d.Appeared }},
+		{"new link", "ip link add b0 type veth peer name b0p", func(d Drift) bool { return d.Appeared }},
+		{"another name", "ip link set b0p name c0", func(d Drift) bool { return d.Links && d.Appeared }},
+		{"link up", "ip link set b0 up", func(d Drift) bool { return d.Appeared }},
 		{"link down", "ip link set b0 down", func(d Drift) bool { return d.Links && d.Routes && d.Neighbours && d.Addresses }},
 		{"link gone", "ip link del b0", func(d Drift) bool { return d.Links && d.Routes && d.Neighbours && d.Addresses }},
 		{"address", "ip addr add 10.2.0.1/24 dev a0", func(d Drift) bool { return d.Addresses }},
@@ -114,6 +115,7 @@ func quiet(t *testing.T, k *Kernel, h *heard) Drift {
 	testenv.Until(t, waitLimit, func() error {
 		got, _ := h.take()
 		d.Routes, d.Rules, d.Neighbours = d.Routes || got.Routes, d.Rules || got.Rules, d.Neighbours || got.Neighbours
+		d.Links = d.Links || got.Links
 		if !d.Rules {
 			return errors.New("the mark has not arrived")
 		}
@@ -154,6 +156,31 @@ func TestWatchDoesNotHearUs(t *testing.T) {
 	if d := quiet(t, k, &h); d.Routes {
 		t.Error("heard of a foreign route")
 	}
+}
+
+// Laying a wire makes the kernel tell a lot. None of it is a reason to read
+// back every link that there is; what undoes it afterwards is.
+func TestWatchHearsNoDriftWhileAWireIsLaid(t *testing.T) {
+	testenv.EachFamily(t, func(t *testing.T, f testenv.Family) {
+		k, ns := open(t)
+		var h heard
+		watch(t, k, h.tell)
+		quiet(t, k, &h)
+		spec, _ := workloadSpec(t, 1, f)
+		wire(t, k, spec)
+		if d := quiet(t, k, &h); d.Links {
+			t.Error("heard of drift")
+		}
+		for _, change := range []string{
+			"echo 0 > /proc/sys/net/ipv4/conf/" + spec.HostName + "/rp_filter", "ip link set " + spec.HostName + " mtu 1400",
+			"ip link set " + spec.HostName + " alias theirs", "ip link set " + spec.HostName + " down",
+		} {
+			testenv.Run(t, ns, "sh", "-ec", change)
+			if d := quiet(t, k, &h); !d.Links {
+				t.Errorf("%s: heard of no drift", change)
+			}
+		}
+	})
 }
 
 // When changes come faster than they are read, everything may have changed.
