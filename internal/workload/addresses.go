@@ -2,6 +2,7 @@ package workload
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -60,51 +61,89 @@ func requested(req agentapi.AddRequest) ([]netip.Addr, error) {
 }
 
 // addresses returns the addresses of an attachment, IPv4 first. Those that
-// its handle has already, from an add that did not end, are used again.
-// Asking for one address of a family is asking for no other of that family.
+// its handle has already, from an add that did not end, are used again; when
+// there are any, a failure gives back the new ones only. Asking for one address
+// of a family is asking for no other of that family.
 func (m *Manager) addresses(ctx context.Context, req agentapi.AddRequest, id Identity) ([]ipam.Assignment, error) {
 	want, err := requested(req)
 	if err != nil {
 		return nil, err
 	}
-	got, err := m.cfg.IPAM.IPsByHandle(ctx, id.Handle)
+	had, err := m.cfg.IPAM.IPsByHandle(ctx, id.Handle)
 	if err != nil {
 		return nil, err
 	}
-	for _, a := range want {
-		if got, err = m.assign(ctx, a, got, req, id); err != nil {
-			return nil, err
-		}
+	if want, err = missing(want, had); err != nil {
+		return nil, err
 	}
-	has := func(family int) bool {
-		return slices.ContainsFunc(got, func(a ipam.Assignment) bool { return a.Addr.Is4() == (family == 4) })
+	more, err := m.assign(ctx, want, had, req, id)
+	if err != nil && len(had) > 0 {
+		err = errors.Join(err, m.unassign(ctx, id.Handle, more))
 	}
-	need4, need6 := req.AssignIPv4 && !has(4), req.AssignIPv6 && !has(6)
-	if need4 || need6 {
-		more, err := m.autoAssign(ctx, req, id, need4, need6)
-		if err != nil {
-			return nil, err
-		}
-		got = append(got, more...)
+	if err != nil {
+		return nil, err
 	}
+	got := append(had, more...)
 	slices.SortFunc(got, func(a, b ipam.Assignment) int { return a.Addr.Compare(b.Addr) }) // IPv4 sorts before IPv6
 	return got, nil
 }
 
-// assign takes one address that was asked for by name, unless it is there.
-func (m *Manager) assign(ctx context.Context, a netip.Addr, got []ipam.Assignment, req agentapi.AddRequest, id Identity) ([]ipam.Assignment, error) {
-	for _, has := range got {
-		if has.Addr == a {
-			return got, nil
-		}
-		if has.Addr.Is4() == a.Is4() {
-			return nil, &Error{"conflict", fmt.Errorf("address %s: the container has %s already: remove it before it is added with another", a, has.Addr)}
+// missing returns what is wanted and not there. Where there is another address
+// of the family, the container is not what was asked for.
+func missing(want []netip.Addr, had []ipam.Assignment) ([]netip.Addr, error) {
+	var out []netip.Addr
+	for _, a := range want {
+		i := slices.IndexFunc(had, func(h ipam.Assignment) bool { return h.Addr.Is4() == a.Is4() })
+		if i < 0 {
+			out = append(out, a)
+		} else if had[i].Addr != a {
+			return nil, &Error{"conflict", fmt.Errorf("address %s: the container has %s already: remove it before it is added with another", a, had[i].Addr)}
 		}
 	}
-	one, err := m.cfg.IPAM.AssignIP(ctx, ipam.AssignIPArgs{
-		Addr: a, Host: m.cfg.Node, Handle: id.Handle, Attrs: attributes(m.cfg.Node, req, id), Use: v3.UseWorkload,
-	})
-	return append(got, one), err
+	return out, nil
+}
+
+// assign takes the addresses that were asked for by name, and then one of each
+// family that is asked for and lacking. It returns what it took also when that
+// is not all.
+func (m *Manager) assign(ctx context.Context, want []netip.Addr, had []ipam.Assignment, req agentapi.AddRequest, id Identity) ([]ipam.Assignment, error) {
+	var got []ipam.Assignment
+	for _, a := range want {
+		one, err := m.cfg.IPAM.AssignIP(ctx, ipam.AssignIPArgs{
+			Addr: a, Host: m.cfg.Node, Handle: id.Handle, Attrs: attributes(m.cfg.Node, req, id), Use: v3.UseWorkload,
+		})
+		if err != nil {
+			return got, err
+		}
+		got = append(got, one)
+	}
+	has := func(family int) bool {
+		is := func(a ipam.Assignment) bool { return a.Addr.Is4() == (family == 4) }
+		return slices.ContainsFunc(had, is) || slices.ContainsFunc(got, is)
+	}
+	need4, need6 := req.AssignIPv4 && !has(4), req.AssignIPv6 && !has(6)
+	if !need4 && !need6 {
+		return got, nil
+	}
+	more, err := m.autoAssign(ctx, req, id, need4, need6)
+	return append(got, more...), err
+}
+
+// unassign gives back some addresses of a handle.
+func (m *Manager) unassign(ctx context.Context, handle string, list []ipam.Assignment) error {
+	if len(list) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
+	defer cancel()
+	var options []ipam.ReleaseOptions
+	for _, a := range list {
+		options = append(options, ipam.ReleaseOptions{Addr: a.Addr, Handle: handle, Sequence: a.Sequence})
+	}
+	if err := m.cfg.IPAM.Release(ctx, options...); err != nil {
+		return fmt.Errorf("undo: %w", err)
+	}
+	return nil
 }
 
 // hasFamily reports whether one of the addresses is of the family.
@@ -116,7 +155,7 @@ func hasFamily(list []string, family int) bool {
 }
 
 // autoAssign takes one address of each family that is needed. Fewer than that
-// is a failure: a workload gets all or nothing.
+// is a failure, and they are returned beside it.
 func (m *Manager) autoAssign(ctx context.Context, req agentapi.AddRequest, id Identity, need4, need6 bool) ([]ipam.Assignment, error) {
 	args := ipam.AssignArgs{
 		Host: m.cfg.Node, Handle: id.Handle, Attrs: attributes(m.cfg.Node, req, id), Use: v3.UseWorkload,
@@ -134,10 +173,7 @@ func (m *Manager) autoAssign(ctx context.Context, req agentapi.AddRequest, id Id
 	}
 	args.NamespaceLabels = labels
 	res, err := m.cfg.IPAM.AutoAssign(ctx, args)
-	if err != nil {
-		return nil, err
-	}
-	return append(res.V4, res.V6...), nil
+	return append(res.V4, res.V6...), err
 }
 
 // namespaceLabels are the labels of a namespace as its profile carries them,

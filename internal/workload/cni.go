@@ -189,9 +189,13 @@ func (m *Manager) cniRelease(ctx context.Context, add agentapi.AddRequest) error
 
 // cniGC removes what a runtime no longer knows.
 func (m *Manager) cniGC(ctx context.Context, conf netConf, addressesOnly bool) error {
-	valid, err := conf.validAttachments()
+	valid, ok, err := conf.validAttachments()
 	if err != nil {
 		return err
+	}
+	if !ok {
+		m.cfg.Log.WarnContext(ctx, "garbage collection without cni.dev/valid-attachments removes nothing", "network", conf.Name)
+		return nil
 	}
 	if !addressesOnly {
 		_, err := m.GC(ctx, agentapi.GCRequest{Version: agentapi.Version, Network: conf.Name, Valid: valid})

@@ -106,25 +106,24 @@ func parseCNI(req agentapi.CNIRequest) (netConf, agentapi.AddRequest, error) {
 	return conf, add, nil
 }
 
-// validAttachments reads the list of what is alive. Without one nothing may be
-// removed: an empty list means that nothing is alive.
-func (c netConf) validAttachments() ([]agentapi.GCAttachment, error) {
+// validAttachments reads the list of what is alive. An empty list means that
+// nothing is; without a list nobody knows, and ok is false.
+func (c netConf) validAttachments() (out []agentapi.GCAttachment, ok bool, err error) {
 	raw := c.Valid
 	if raw == nil {
 		raw = c.ValidOld
 	}
 	if raw == nil {
-		return nil, invalid("network configuration: cni.dev/valid-attachments is missing: a runtime must say what is alive")
+		return nil, false, nil
 	}
 	var list []types.GCAttachment
 	if err := json.Unmarshal(raw, &list); err != nil {
-		return nil, invalid("network configuration: cni.dev/valid-attachments: %v", err)
+		return nil, false, invalid("network configuration: cni.dev/valid-attachments: %v", err)
 	}
-	var out []agentapi.GCAttachment
 	for _, v := range list {
 		out = append(out, agentapi.GCAttachment{ContainerID: v.ContainerID, IfName: v.IfName})
 	}
-	return out, nil
+	return out, true, nil
 }
 
 // checkIPAM refuses an address plugin that is not us.
