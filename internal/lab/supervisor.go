@@ -187,7 +187,7 @@ func (s *Supervisor) agentArgs(h *host) []string {
 		if has {
 			want = "autodetect"
 		}
-		args = append(args, flag, want)
+		args = append(args, flag, want, flag+"-autodetection-method", "interface=eth0")
 	}
 	return args
 }
