@@ -305,3 +305,54 @@ func TestAttributesAreThoseOfCalico(t *testing.T) {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }
+
+// lossy loses the reply to one write, and lets something happen meanwhile.
+type lossy struct {
+	store.Driver
+	meanwhile func()
+}
+
+func (l *lossy) Update(ctx context.Context, kv store.KV) (store.Revision, error) {
+	rev, err := l.Driver.Update(ctx, kv)
+	if f := l.meanwhile; f != nil {
+		l.meanwhile = nil
+		f()
+		return "", errLost
+	}
+	return rev, err
+}
+
+// A release whose reply is lost is looked into. If the address has a new owner
+// by then, it is not released again, even though nobody said whose it was.
+func TestLostReplyOfARelease(t *testing.T) {
+	w := newWorld(t, pool("p", "10.0.0.0/32", 32))
+	old := w.mustAssign("n1", "old", 1, 0)[0]
+	l := &lossy{Driver: w.db}
+	m := New(Config{Driver: l, Settings: func(context.Context) (*Settings, error) { return w.settings, nil }})
+	l.meanwhile = func() { w.mustAssign("n1", "new", 1, 0) }
+	if err := m.Release(t.Context(), ReleaseOptions{Addr: old}); err != nil {
+		t.Fatal(err)
+	}
+	w.want("block 10.0.0.0/32 host:n1 uses 1", `handle/new {"block":{"10.0.0.0/32":1},"deleted":false}`,
+		`host/n1/ipv4/block/10.0.0.0-32 {"state":"confirmed","deleted":false}`)
+}
+
+// An assignment whose reply is lost is found, not made again.
+func TestLostReplyOfAnAssignment(t *testing.T) {
+	w := newWorld(t, pool("p", "10.0.0.0/30", 30))
+	w.mustAssign("n1", "first", 1, 0)
+	l := &lossy{Driver: w.db}
+	m := New(Config{Driver: l, Settings: func(context.Context) (*Settings, error) { return w.settings, nil }})
+	if _, err := w.assign(m, "n1", "second", 1, 0); err != nil {
+		t.Fatal(err)
+	}
+	l.meanwhile = func() { w.mustAssign("n1", "other", 1, 0) }
+	r, err := w.assign(m, "n1", "third", 1, 0)
+	if err != nil || len(r.V4) != 1 {
+		t.Fatalf("%v, %v", r, err)
+	}
+	got, err := w.m.IPsByHandle(t.Context(), "third")
+	if err != nil || !slices.Equal(got, r.V4) {
+		t.Errorf("the handle has %v, the caller %v (%v)", got, r.V4, err)
+	}
+}
