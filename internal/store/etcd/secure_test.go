@@ -154,7 +154,11 @@ func TestLogin(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	cfg := etcd.Config{Endpoints: []string{s.Endpoint()}, Username: "brindle", Password: etcd.NewSecret("hunter2")}
+	// Hashing passwords takes etcd seconds under the race detector.
+	cfg := etcd.Config{
+		Endpoints: []string{s.Endpoint()}, Username: "brindle", Password: etcd.NewSecret("hunter2"),
+		DialTimeout: time.Minute, CallTimeout: time.Minute,
+	}
 	d := connect(t, cfg)
 	if _, err := d.Create(ctx, "/calico/a", nil); err != nil {
 		t.Error(err)
