@@ -61,6 +61,7 @@ type agent struct {
 
 	problem    problem
 	registered atomic.Pointer[registered]
+	nodeGone   chan struct{} // capacity 1: this host's Node was deleted
 	inSync     atomic.Bool
 	// programmedOnce says that the kernel has been right since the start: from
 	// then on a change under way is no reason not to be ready.
@@ -83,7 +84,7 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	a := &agent{
 		cfg: cfg, log: cfg.Log, client: client.New(cfg.Driver, client.Config{}), kernel: k,
-		tracker: newTracker(), notices: newNotices(),
+		tracker: newTracker(), notices: newNotices(), nodeGone: make(chan struct{}, 1),
 	}
 	a.speaker = bgp.New(bgp.Config{
 		Log: cfg.Log, HoldTime: cfg.HoldTime,
@@ -128,6 +129,7 @@ func (a *agent) follow(ctx context.Context) error {
 	return feed.Run(ctx, feed.Config{Driver: a.cfg.Driver, Node: a.cfg.Node, Log: a.log, Status: &a.feed}, func(b feed.Batch) {
 		a.busySince.Store(time.Now().Unix())
 		defer a.busySince.Store(0)
+		a.noteNode(b)
 		u := core.Apply(b.Events)
 		a.notices.note(u.Notices)
 		a.tables.want(u)

@@ -3,10 +3,12 @@ package agent
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -18,6 +20,8 @@ import (
 	"github.com/brindle-net/brindle/internal/client"
 	"github.com/brindle-net/brindle/internal/config"
 	"github.com/brindle-net/brindle/internal/desired"
+	"github.com/brindle-net/brindle/internal/feed"
+	"github.com/brindle-net/brindle/internal/store"
 	"github.com/brindle-net/brindle/internal/store/mem"
 )
 
@@ -249,4 +253,80 @@ func TestSettingsThatChangeEndTheRun(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	})
+}
+
+// hostOf is an agent that can register with an address that is given.
+func hostOf(t *testing.T, db store.Driver, name, ip string) *agent {
+	t.Helper()
+	res, err := config.Resolve(config.Sources{Node: name, Flags: map[string]string{"ip": ip}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Agent.Startup.NoDefaultPools, res.Agent.Startup.PollInterval = true, 0
+	return &agent{
+		cfg: Config{Node: name, Settings: res.Agent}, log: slog.New(slog.DiscardHandler),
+		client: client.New(db, client.Config{}), nodeGone: make(chan struct{}, 1),
+	}
+}
+
+func TestANodeThatIsDeletedComesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db := mem.New()
+		a := hostOf(t, db, "h1", "172.30.0.1/24")
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() { a.register(ctx) })
+		wg.Go(func() {
+			feed.Run(ctx, feed.Config{Driver: db, Node: "h1", Status: &a.feed}, a.noteNode)
+		})
+		synctest.Wait()
+		for range 3 {
+			if err := client.Delete[v3.Node](ctx, a.client, "", "h1", client.Preconditions{}); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+		}
+		if _, err := client.Get[v3.Node](ctx, a.client, "", "h1"); err != nil {
+			t.Errorf("the host runs, but has no node: %v", err)
+		}
+		cancel()
+		wg.Wait()
+	})
+}
+
+// counting counts the lists of a datastore.
+type counting struct {
+	store.Driver
+	lists int
+}
+
+func (c *counting) List(ctx context.Context, prefix string) (store.Listing, error) {
+	c.lists++
+	return c.Driver.List(ctx, prefix)
+}
+
+func TestConflictsAreLookedForWhenTheAddressIsNew(t *testing.T) {
+	db := &counting{Driver: mem.New()}
+	a := hostOf(t, db, "h1", "172.30.0.1/24")
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(a.registerOnce(t.Context()))
+	db.lists = 0
+	must(a.registerOnce(t.Context()))
+	if db.lists != 0 {
+		t.Errorf("%d lists for a host that stays as it is: with many hosts that is all that etcd does", db.lists)
+	}
+	a.cfg.Settings.Startup.IP = "172.30.0.2/24"
+	other := &v3.Node{}
+	other.Name = "h2"
+	other.Spec.BGP = &v3.NodeBGPSpec{IPv4Address: "172.30.0.2"} // a length is not needed
+	_, err := client.Create(t.Context(), a.client, other)
+	must(err)
+	if err := a.registerOnce(t.Context()); err == nil || !strings.Contains(err.Error(), "that of node h2 already") {
+		t.Errorf("took the address of another node: %v", err)
+	}
 }

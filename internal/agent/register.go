@@ -13,6 +13,8 @@ import (
 	v3 "github.com/brindle-net/brindle/api/v3"
 	"github.com/brindle-net/brindle/internal/client"
 	"github.com/brindle-net/brindle/internal/config"
+	"github.com/brindle-net/brindle/internal/feed"
+	"github.com/brindle-net/brindle/internal/model"
 	"github.com/brindle-net/brindle/internal/store"
 )
 
@@ -31,6 +33,12 @@ func (r *registered) addresses() []netip.Prefix {
 		}
 	}
 	return out
+}
+
+// sameAddresses reports whether both say the same of where the host is; nil
+// says nothing.
+func (r *registered) sameAddresses(o *registered) bool {
+	return r != nil && o != nil && r.v4 == o.v4 && r.v6 == o.v6
 }
 
 // problem is why registration has not succeeded, for people.
@@ -57,8 +65,8 @@ func (a *agent) registrationProblem() string {
 	return a.problem.text
 }
 
-// register writes this host's Node, and again whenever its address changes,
-// until ctx ends. A datastore out of reach is waited for.
+// register writes this host's Node, and again whenever its address changes or
+// somebody deletes it, until ctx ends. A datastore out of reach is waited for.
 func (a *agent) register(ctx context.Context) error {
 	pause := 100 * time.Millisecond
 	began := time.Now()
@@ -80,16 +88,30 @@ func (a *agent) register(ctx context.Context) error {
 			next, pause = pause, min(2*pause, 5*time.Second)
 		default:
 			pause = 100 * time.Millisecond
-			if next == 0 {
-				<-ctx.Done()
-				return ctx.Err()
-			}
+		}
+		var due <-chan time.Time // never, when no look is wanted
+		if next != 0 {
+			due = time.After(next)
 		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(next):
+		case <-due:
+		case <-a.nodeGone:
 		}
+	}
+}
+
+// noteNode looks for the end of this host's Node: the host still runs, and
+// without a Node nobody finds the way to its workloads.
+func (a *agent) noteNode(b feed.Batch) {
+	own := model.ID{Kind: model.KindNode, Name: a.cfg.Node}
+	if !slices.ContainsFunc(b.Events, func(e model.Event) bool { return e.ID == own && e.Value == nil }) {
+		return
+	}
+	select {
+	case a.nodeGone <- struct{}{}:
+	default: // the next registration has not begun yet
 	}
 }
 
@@ -112,8 +134,11 @@ func (a *agent) registerOnce(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := a.checkConflicts(ctx, r); err != nil {
-		return err
+	was := a.registered.Load()
+	if !was.sameAddresses(r) { // each look is a list of all nodes
+		if err := a.checkConflicts(ctx, r); err != nil {
+			return err
+		}
 	}
 	if old == nil {
 		node := &v3.Node{}
@@ -133,7 +158,7 @@ func (a *agent) registerOnce(ctx context.Context) error {
 	if r.as, err = a.asNumber(ctx); err != nil {
 		return err
 	}
-	if was := a.registered.Swap(r); was == nil || *was != *r {
+	if a.registered.Store(r); was == nil || *was != *r {
 		a.log.InfoContext(ctx, "registered", "node", a.cfg.Node, "addresses", r.addresses(), "as", r.as)
 	}
 	return nil
@@ -253,9 +278,10 @@ func (a *agent) checkConflicts(ctx context.Context, r *registered) error {
 			continue
 		}
 		for _, s := range []string{n.Spec.BGP.IPv4Address, n.Spec.BGP.IPv6Address} {
-			p, err := netip.ParsePrefix(s)
-			if err == nil && slices.ContainsFunc(mine, func(m netip.Prefix) bool { return m.Addr() == p.Addr() }) {
-				return fmt.Errorf("address %s is that of node %s already: give this host another with --ip, delete the old node, or set disableNodeIPCheck", p.Addr(), n.Name)
+			s, _, _ = strings.Cut(s, "/") // the length may be missing
+			addr, err := netip.ParseAddr(s)
+			if err == nil && slices.ContainsFunc(mine, func(m netip.Prefix) bool { return m.Addr() == addr }) {
+				return fmt.Errorf("address %s is that of node %s already: give this host another with --ip, delete the old node, or set disableNodeIPCheck", addr, n.Name)
 			}
 		}
 	}
