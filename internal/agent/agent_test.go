@@ -330,3 +330,27 @@ func TestConflictsAreLookedForWhenTheAddressIsNew(t *testing.T) {
 		t.Errorf("took the address of another node: %v", err)
 	}
 }
+
+func TestTwoAgentsOfOneNameAreNotReady(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db := mem.New()
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		var agents []*agent
+		for _, ip := range []string{"172.30.0.1/24", "172.30.0.2/24"} {
+			a := hostOf(t, db, "h1", ip)
+			a.cfg.Settings.Startup.PollInterval = time.Minute
+			agents = append(agents, a)
+			wg.Go(func() { a.register(ctx) })
+			time.Sleep(10 * time.Second) // they were not started in the same instant
+		}
+		time.Sleep(10 * time.Minute)
+		for i, a := range agents {
+			if !strings.Contains(a.problem.get(), "another agent running under the same name") {
+				t.Errorf("agent %d says nothing: %q", i, a.problem.get())
+			}
+		}
+		cancel()
+		wg.Wait()
+	})
+}

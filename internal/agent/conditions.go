@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -94,8 +95,8 @@ func (a *agent) checkDatastore() health.Verdict {
 		return health.Verdict{Reason: "Disconnected", Message: fmt.Sprintf(
 			"out of sight for %s, forwarding goes on as it was: %v", s.Age(time.Now()).Round(time.Second), s.LastError)}
 	}
-	if r := a.registered.Load(); r == nil {
-		return health.Verdict{Reason: "NotRegistered", Message: a.registrationProblem()}
+	if problem := a.problem.get(); a.registered.Load() == nil || problem != "" {
+		return health.Verdict{Reason: "NotRegistered", Message: cmp.Or(problem, "registration is under way")}
 	}
 	return a.verdict(health.Datastore, "InSync", "")
 }

@@ -56,13 +56,10 @@ func (p *problem) set(err error) {
 	}
 }
 
-func (a *agent) registrationProblem() string {
-	a.problem.mu.Lock()
-	defer a.problem.mu.Unlock()
-	if a.problem.text == "" {
-		return "registration is under way"
-	}
-	return a.problem.text
+func (p *problem) get() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.text
 }
 
 // register writes this host's Node, and again whenever its address changes or
@@ -79,6 +76,8 @@ func (a *agent) register(ctx context.Context) error {
 			return ctx.Err()
 		case errors.Is(err, errFatal):
 			return err
+		case errors.Is(err, errContested): // at our own pace: two that answer each other at once would never end
+			a.log.WarnContext(ctx, "node written by another", "err", err)
 		case err != nil:
 			limit := a.cfg.Settings.Startup.WaitForDatastoreTimeout
 			if limit > 0 && a.registered.Load() == nil && time.Since(began) > limit {
@@ -118,7 +117,10 @@ func (a *agent) noteNode(b feed.Batch) {
 // errFatal marks a registration that will not succeed by waiting.
 var errFatal = errors.New("the host cannot be registered")
 
-// registerOnce makes one attempt.
+// errContested says that somebody else wrote other addresses into our Node.
+var errContested = errors.New("is another agent running under the same name?")
+
+// registerOnce makes one attempt. errContested comes after a success.
 func (a *agent) registerOnce(ctx context.Context) error {
 	if err := a.bootstrap(ctx); err != nil {
 		return err
@@ -161,7 +163,19 @@ func (a *agent) registerOnce(ctx context.Context) error {
 	if a.registered.Store(r); was == nil || *was != *r {
 		a.log.InfoContext(ctx, "registered", "node", a.cfg.Node, "addresses", r.addresses(), "as", r.as)
 	}
+	if was != nil && old != nil && !was.standsIn(old) {
+		return fmt.Errorf("Node %s was given other addresses than %v, and was put right: %w", a.cfg.Node, was.addresses(), errContested)
+	}
 	return nil
+}
+
+// standsIn reports whether a Node has these addresses.
+func (r *registered) standsIn(n *v3.Node) bool {
+	bgp := n.Spec.BGP
+	if bgp == nil {
+		bgp = &v3.NodeBGPSpec{}
+	}
+	return bgp.IPv4Address == text(r.v4) && bgp.IPv6Address == text(r.v6)
 }
 
 // bootstrap makes what every network needs, and announces what it made.
