@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -52,9 +53,9 @@ func supervisorOf(lab string) (int, error) {
 	if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
 		return 0, nil // closing lets go of it
 	}
-	data, err := os.ReadFile(lockFile(lab))
+	data, err := io.ReadAll(f) // by descriptor: the file may be removed just now
 	if err != nil {
-		return 0, err
+		return 0, fmt.Errorf("look at the lock of lab %s: %w", lab, err)
 	}
 	return strconv.Atoi(strings.TrimSpace(string(data)))
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/brindle-net/brindle/internal/agentapi"
 	"github.com/brindle-net/brindle/internal/agentclient"
+	"github.com/brindle-net/brindle/internal/netns"
 )
 
 // network is the name of the network that lab workloads belong to, and of
@@ -60,9 +61,14 @@ func (s *Supervisor) addWorkload(ctx context.Context, n NewWorkload) (Workload, 
 	if err := s.checkNew(&n); err != nil {
 		return Workload{}, err
 	}
-	ns, err := claim(s.topo.Name, n.Name)
+	site, err := newSite(s.topo.Name, n.Name)
 	if err != nil {
 		return Workload{}, fmt.Errorf("workload %s: %w", n.Name, err)
+	}
+	site.Close()
+	ns, err := netns.Open(netnsName(s.topo.Name, n.Name))
+	if err != nil {
+		return Workload{}, errors.Join(fmt.Errorf("workload %s: %w", n.Name, err), disown(s.topo.Name, n.Name))
 	}
 	defer ns.Close()
 	w := Workload{Name: n.Name, Namespace: n.Namespace, Host: n.Host, Netns: netnsName(s.topo.Name, n.Name), Labels: n.Labels}
