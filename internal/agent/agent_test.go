@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -222,21 +223,12 @@ func TestPoolCacheSeesChanges(t *testing.T) {
 func TestSettingsThatChangeEndTheRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		db := mem.New()
-		src := config.Sources{Node: "h1"}
-		res, err := config.Resolve(src)
-		if err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		done := make(chan error, 1)
-		go func() { done <- watchSettings(ctx, db, src, res) }()
-		synctest.Wait()
+		done := watchedSettings(t, db)
 		c := client.New(db, client.Config{})
 		felix := &v3.FelixConfiguration{}
 		felix.Name = "node.h2" // another host's
 		felix.Spec.LogSeverityScreen = "Debug"
-		if _, err := client.Create(ctx, c, felix); err != nil {
+		if _, err := client.Create(t.Context(), c, felix); err != nil {
 			t.Fatal(err)
 		}
 		synctest.Wait()
@@ -246,7 +238,7 @@ func TestSettingsThatChangeEndTheRun(t *testing.T) {
 		default:
 		}
 		felix.Name = "node.h1"
-		if _, err := client.Create(ctx, c, felix); err != nil {
+		if _, err := client.Create(t.Context(), c, felix); err != nil {
 			t.Fatal(err)
 		}
 		if err := <-done; !errors.Is(err, ErrReconfigured) {
@@ -352,5 +344,113 @@ func TestTwoAgentsOfOneNameAreNotReady(t *testing.T) {
 		}
 		cancel()
 		wg.Wait()
+	})
+}
+
+// failing fails the next gets and lists.
+type failing struct {
+	store.Driver
+	fail atomic.Int32
+}
+
+func (f *failing) List(ctx context.Context, prefix string) (store.Listing, error) {
+	if f.fail.Add(-1) >= 0 {
+		return store.Listing{}, errors.New("no answer")
+	}
+	return f.Driver.List(ctx, prefix)
+}
+
+// watchedSettings starts to watch the settings of host h1.
+func watchedSettings(t *testing.T, db store.Driver) <-chan error {
+	t.Helper()
+	src := config.Sources{Node: "h1"}
+	if err := readSettings(t.Context(), client.New(db, client.Config{}), &src); err != nil {
+		t.Fatal(err)
+	}
+	res, err := config.Resolve(src)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	run := Config{Driver: db, Log: slog.New(slog.DiscardHandler)}
+	go func() { defer close(ended); done <- watchSettings(ctx, run, src, res) }()
+	t.Cleanup(func() { cancel(); <-ended })
+	synctest.Wait()
+	return done
+}
+
+func TestSettingsThatWereNotReadAreReadLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db := &failing{Driver: mem.New()}
+		done := watchedSettings(t, db)
+		felix := &v3.FelixConfiguration{}
+		felix.Name, felix.Spec.LogSeverityScreen = "default", "Debug"
+		db.fail.Store(1)
+		if _, err := client.Create(t.Context(), client.New(db, client.Config{}), felix); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case err := <-done:
+			if !errors.Is(err, ErrReconfigured) {
+				t.Error(err)
+			}
+		case <-time.After(time.Minute):
+			t.Error("the change was lost with the read that failed")
+		}
+	})
+}
+
+func TestLabelsOfTheNodeChooseSettings(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db := mem.New()
+		c := client.New(db, client.Config{})
+		node := &v3.Node{}
+		node.Name = "h1"
+		felix := &v3.FelixConfiguration{}
+		felix.Name, felix.Spec.LogSeverityScreen, felix.Spec.NodeSelector = "edge", "Debug", "role == 'edge'"
+		if _, err := client.Create(t.Context(), c, node); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := client.Create(t.Context(), c, felix); err != nil {
+			t.Fatal(err)
+		}
+		done := watchedSettings(t, db)
+		_, err := client.Modify(t.Context(), c, "", "h1", func(n *v3.Node) error {
+			n.Labels = map[string]string{"role": "edge"}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case err := <-done:
+			if !errors.Is(err, ErrReconfigured) {
+				t.Error(err)
+			}
+		case <-time.After(time.Minute):
+			t.Error("the settings that its labels choose do not reach the host")
+		}
+	})
+}
+
+func TestUnreadableSettingsChangeNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db := mem.New()
+		key := store.ResourceID{Plural: "felixconfigurations", Name: "default"}.Key()
+		stored := `{"kind":"FelixConfiguration","apiVersion":"projectcalico.org/v3","metadata":{"name":"default"},"spec":{"routeRefreshInterval":"33s"}}`
+		if _, err := db.Create(t.Context(), key, []byte(stored)); err != nil {
+			t.Fatal(err)
+		}
+		done := watchedSettings(t, db)
+		if _, err := db.Update(t.Context(), store.KV{Key: key, Value: []byte(`{"spec":`)}); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case err := <-done:
+			t.Errorf("ended (%v) by settings that nobody can read", err)
+		case <-time.After(time.Minute):
+		}
 	})
 }

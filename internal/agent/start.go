@@ -8,7 +8,9 @@ import (
 	"log/slog"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	v3 "github.com/brindle-net/brindle/api/v3"
@@ -57,12 +59,11 @@ func Start(ctx context.Context, o Options) error {
 		log.WarnContext(ctx, "configuration", "problem", w)
 	}
 	if rerr != nil {
-		log.WarnContext(ctx, "settings of the datastore not read yet", "err", rerr)
+		log.WarnContext(ctx, "settings of the datastore not read, or not all", "err", rerr)
 	}
-	err = Run(ctx, Config{
-		Node: src.Node, Build: o.Build, Driver: o.Driver, Settings: res.Agent, HoldTime: o.HoldTime, Log: log,
-		Changed: func(ctx context.Context) error { return watchSettings(ctx, o.Driver, src, res) },
-	})
+	run := Config{Node: src.Node, Build: o.Build, Driver: o.Driver, Settings: res.Agent, HoldTime: o.HoldTime, Log: log}
+	run.Changed = func(ctx context.Context) error { return watchSettings(ctx, run, src, res) }
+	err = Run(ctx, run)
 	if errors.Is(err, ErrReconfigured) && ctx.Err() != nil {
 		return nil // told to stop at the same moment: stop
 	}
@@ -99,56 +100,79 @@ func (o Options) sources() (config.Sources, error) {
 	return src, nil
 }
 
-// readSettings reads what the datastore says of a host's settings.
+// readSettings reads what the datastore says of a host's settings. Objects
+// that cannot be read are an error; the others are there nonetheless.
 func readSettings(ctx context.Context, c *client.Client, src *config.Sources) error {
-	objects, err := client.List[v3.FelixConfiguration](ctx, c, "")
-	if err != nil && !errors.Is(err, client.ErrUnreadable) {
-		return err
+	objects, unreadable := client.List[v3.FelixConfiguration](ctx, c, "")
+	if unreadable != nil && !errors.Is(unreadable, client.ErrUnreadable) {
+		return unreadable
 	}
-	src.Objects = objects
 	node, err := client.Get[v3.Node](ctx, c, "", src.Node)
-	if client.IsNotFound(err) {
-		return nil
+	if err != nil && !client.IsNotFound(err) {
+		return errors.Join(unreadable, err)
 	}
-	if err != nil {
-		return err
+	src.Objects, src.Labels = objects, nil
+	if err == nil {
+		src.Labels = node.Labels
 	}
-	src.Labels = node.Labels
-	return nil
+	return unreadable
 }
 
+// settingsRetry is the pause after settings that could not be read.
+const settingsRetry = 5 * time.Second
+
 // watchSettings returns ErrReconfigured when the outcome differs from what the
-// agent runs with. Settings that cannot be used leave it running as it is.
-func watchSettings(ctx context.Context, d store.Driver, src config.Sources, running config.Result) error {
-	c := client.New(d, client.Config{})
-	changed := make(chan struct{}, 1)
+// agent runs with. Settings that cannot be read or used leave it running as it
+// is.
+func watchSettings(ctx context.Context, run Config, src config.Sources, running config.Result) error {
+	c := client.New(run.Driver, client.Config{})
 	ctx, cancel := context.WithCancel(ctx)
+	var followers sync.WaitGroup
+	defer followers.Wait()
 	defer cancel()
-	go func() {
-		_ = store.Follow(ctx, d, settingsPrefix(), func(store.Update) {
-			select {
-			case changed <- struct{}{}:
-			default: // a look is already due
-			}
-		}, store.FollowConfig{})
-	}()
+	changed := settingsChanges(ctx, run.Driver, src.Node, &followers)
+	var retry <-chan time.Time // nil: none is due
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-changed:
+		case <-retry:
 		}
+		retry = nil
 		if err := readSettings(ctx, c, &src); err != nil {
-			continue // the follower comes back
+			run.Log.WarnContext(ctx, "settings not read; those in force stay", "retry_in", settingsRetry, "err", err)
+			retry = time.After(settingsRetry)
+			continue
 		}
 		res, err := config.Resolve(src)
-		if err == nil && !reflect.DeepEqual(res.Values, running.Values) {
+		if err != nil {
+			run.Log.WarnContext(ctx, "settings not usable; those in force stay", "err", err)
+			continue
+		}
+		if !reflect.DeepEqual(res.Values, running.Values) {
 			return ErrReconfigured
 		}
 	}
 }
 
-// settingsPrefix is where FelixConfigurations are.
-func settingsPrefix() string {
-	return store.ResourceRoot + "felixconfigurations/"
+// settingsChanges tells of every change of what settings depend on: the
+// FelixConfigurations, and the labels of the host's Node, which choose among
+// them.
+func settingsChanges(ctx context.Context, d store.Driver, node string, followers *sync.WaitGroup) <-chan struct{} {
+	changed := make(chan struct{}, 1)
+	own := store.ResourceID{Plural: "nodes", Name: node}.Key()
+	for _, prefix := range []string{store.ResourcePrefix("felixconfigurations", ""), own} {
+		handle := func(u store.Update) {
+			if prefix == own && !slices.ContainsFunc(u.Events, func(e store.Event) bool { return e.Key == own }) {
+				return // a host whose name begins with ours
+			}
+			select {
+			case changed <- struct{}{}:
+			default: // a look is already due
+			}
+		}
+		followers.Go(func() { _ = store.Follow(ctx, d, prefix, handle, store.FollowConfig{}) }) // ends with ctx
+	}
+	return changed
 }
