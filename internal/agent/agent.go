@@ -93,7 +93,7 @@ func Run(ctx context.Context, cfg Config) error {
 	})
 	a.tables = newTables(k, a.speaker, cfg.Log)
 	a.health = health.New(health.Config{Checks: a.checks(), Samples: a.samples, Alive: a.alive, Log: cfg.Log})
-	cache := newPoolCache(cfg.Driver)
+	cache := ipam.NewCache(cfg.Driver, cfg.Log)
 	a.workload = workload.New(workload.Config{
 		Node: cfg.Node, Prefix: cfg.Settings.Interfaces.Prefixes[0], Client: a.client, Wires: k, MTU: func() int { return int(a.mtu.Load()) },
 		IPAM:  ipam.New(ipam.Config{Driver: cfg.Driver, Settings: cache.Settings}),

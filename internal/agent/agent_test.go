@@ -183,43 +183,6 @@ func TestFillNodeKeepsWhatOthersWrote(t *testing.T) {
 	}
 }
 
-func TestPoolCacheSeesChanges(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		db := mem.New()
-		c := client.New(db, client.Config{})
-		cache := newPoolCache(db)
-		ctx, cancel := context.WithCancel(t.Context())
-		ended := make(chan struct{})
-		go func() { defer close(ended); cache.Run(ctx) }()
-		synctest.Wait()
-		pools := func() int {
-			s, err := cache.Settings(ctx)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return len(s.Pools)
-		}
-		if n := pools(); n != 0 {
-			t.Fatalf("%d pools in an empty datastore", n)
-		}
-		pool := &v3.IPPool{}
-		pool.Name, pool.Spec.CIDR = "p", "10.48.0.0/16"
-		if _, err := client.Create(ctx, c, pool); err != nil {
-			t.Fatal(err)
-		}
-		synctest.Wait()
-		if n := pools(); n != 1 {
-			t.Errorf("%d pools seen after one was made", n)
-		}
-		first, _ := cache.Settings(ctx)
-		if second, _ := cache.Settings(ctx); first != second {
-			t.Error("settings are read again although nothing has changed")
-		}
-		cancel()
-		<-ended
-	})
-}
-
 func TestSettingsThatChangeEndTheRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		db := mem.New()
