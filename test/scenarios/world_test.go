@@ -364,7 +364,7 @@ func (c call) foreign(args []string) outcome {
 	if c.family.HasV6() {
 		lines = append(lines, "ip -6 address add 2001:db8::1/64 dev foreign0 nodad", "ip -6 route add 2001:db8:1::/48 via 2001:db8::2 proto static",
 			"ip -6 route add 2001:db8:2::/48 via 2001:db8::2", "ip -6 rule add from 2001:db8::77 lookup 77 priority 777", "ip -6 neigh add 2001:db8::2 lladdr 02:00:00:00:00:02 dev foreign0 nud permanent")
-		want = append(want, "ip -6 address show dev foreign0 scope global", "ip -6 route show 2001:db8::/32", "ip -6 route show root 2001:db8::/32", "ip -6 rule show priority 777", "ip -6 neigh show dev foreign0 nud permanent")
+		want = append(want, "ip -6 address show dev foreign0 scope global", "ip -6 route show root 2001:db8::/32", "ip -6 rule show priority 777", "ip -6 neigh show dev foreign0 nud permanent")
 	}
 	if verb == "plant" {
 		for _, l := range lines {
