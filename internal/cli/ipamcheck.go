@@ -243,7 +243,7 @@ datastore was locked, and --ip releases no address that a workload has.`,
 	o.ds.addClient(c)
 	f := c.Flags()
 	f.StringVar(&o.ip, "ip", "", "address to release")
-	f.StringArrayVar(&o.reports, "from-report", nil, "file that `brindle ipam check -o` wrote; again for more")
+	f.StringArrayVar(&o.reports, "from-report", nil, "file that \"brindle ipam check -o\" wrote; again for more")
 	f.BoolVar(&o.force, "force", false, "also when reports are of another version or the datastore was not locked, or a workload has the address")
 	return c
 }

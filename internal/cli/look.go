@@ -46,17 +46,22 @@ func (a *agentFlags) add(c *cobra.Command, e *Env) {
 
 // status asks the agent, and prints JSON if that was asked for.
 func (a *agentFlags) status(ctx context.Context, e *Env) (st agentapi.Status, printed bool, err error) {
+	return ask(ctx, e, a, (*agentclient.Client).Status)
+}
+
+// ask asks the agent one thing, and prints JSON if that was asked for.
+func ask[T any](ctx context.Context, e *Env, a *agentFlags, call func(*agentclient.Client, context.Context) (T, error)) (answer T, printed bool, err error) {
 	if a.output != "" && a.output != "json" {
-		return st, false, fmt.Errorf("output format %q: must be json, or nothing for a table", a.output)
+		return answer, false, fmt.Errorf("output format %q: must be json, or nothing for a table", a.output)
 	}
-	st, err = agentclient.New(a.socket).Status(ctx)
+	answer, err = call(agentclient.New(a.socket), ctx)
 	if errors.Is(err, agentclient.ErrNoAgent) {
-		return st, false, fmt.Errorf("%w: start it with `brindle agent`, or name its socket with --socket", err)
+		return answer, false, fmt.Errorf("%w: start it with `brindle agent`, or name its socket with --socket", err)
 	}
 	if err != nil || a.output == "" {
-		return st, false, err
+		return answer, false, err
 	}
-	return st, true, writeJSON(e.Stdout, st)
+	return answer, true, writeJSON(e.Stdout, answer)
 }
 
 // newNode builds `brindle node`.
@@ -146,12 +151,9 @@ func newBGP(e *Env) *cobra.Command {
 	routes := &cobra.Command{
 		Use: "routes", Short: "Show prefixes learned from and announced to each peer", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			got, err := agentclient.New(r.socket).Routes(c.Context())
-			if err != nil {
+			got, printed, err := ask(c.Context(), e, &r, (*agentclient.Client).Routes)
+			if err != nil || printed {
 				return err
-			}
-			if r.output == "json" {
-				return writeJSON(e.Stdout, got)
 			}
 			t := table{header: []string{"DIRECTION", "PREFIX", "NEXT HOP", "PEER", "NOTE"}}
 			for _, x := range got.Learned {

@@ -109,6 +109,9 @@ lets routes travel by BGP. Start with a network on this machine:
 	return root
 }
 
+// groupMark is on commands that only hold others.
+const groupMark = "group"
+
 // refuseStrangers makes a mistyped subcommand an error at every level. Without
 // it, a script that mistypes one gets the help and success.
 func refuseStrangers(c *cobra.Command) {
@@ -118,7 +121,8 @@ func refuseStrangers(c *cobra.Command) {
 	if c.Runnable() || !c.HasSubCommands() {
 		return
 	}
-	c.Args = cobra.ArbitraryArgs
+	c.Annotations = map[string]string{groupMark: "yes"}
+	c.Args, c.SuggestionsMinimumDistance = cobra.ArbitraryArgs, 2
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if len(args) == 0 {
 			return c.Help()
