@@ -12,6 +12,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/brindle-net/brindle/internal/client"
+	"github.com/brindle-net/brindle/internal/controllers"
 	"github.com/brindle-net/brindle/internal/ipam"
 	"github.com/brindle-net/brindle/internal/server"
 	"github.com/brindle-net/brindle/internal/store"
@@ -105,6 +107,11 @@ func (o *serverOptions) config(e *Env) (server.Config, error) {
 	cfg.Jobs = map[string]func(context.Context, store.Driver) error{
 		"address collector": func(ctx context.Context, db store.Driver) error {
 			return ipam.NewCollector(ipam.CollectorConfig{Manager: ipam.New(ipam.Config{Driver: db}), Grace: o.grace, Log: log}).Run(ctx)
+		},
+		"host controller": func(ctx context.Context, db store.Driver) error {
+			return controllers.NewHosts(controllers.HostsConfig{
+				Client: client.New(db, client.Config{}), IPAM: ipam.New(ipam.Config{Driver: db}), Grace: o.grace, Log: log,
+			}).Run(ctx)
 		},
 	}
 	cfg.Ready = func(st server.Status) {
