@@ -37,6 +37,8 @@ type Kernel struct {
 	home  bool // ns is where this process's threads are anyway
 	ioctl int  // a socket that turns interface names into numbers
 
+	leaving leaving
+
 	mu    sync.Mutex // guards everything below
 	idle  []*rtnl.Conn
 	ports map[uint32]bool // of all our sockets, to recognise our own changes
@@ -54,6 +56,7 @@ func Open(cfg Config) (*Kernel, error) {
 		return nil, err
 	}
 	k := &Kernel{ns: ns, home: cfg.Netns == "", ports: map[uint32]bool{}}
+	k.leaving.slots = make(chan struct{}, maxLeaving)
 	err = k.inside(func() (err error) {
 		k.ioctl, err = nameSocket()
 		return err
@@ -64,8 +67,9 @@ func Open(cfg Config) (*Kernel, error) {
 	return k, nil
 }
 
-// Close closes all sockets.
+// Close closes all sockets, after the kernel has acknowledged what was deleted.
 func (k *Kernel) Close() error {
+	k.leaving.wg.Wait()
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	err := unix.Close(k.ioctl)

@@ -334,16 +334,6 @@ func (k *Kernel) Unwire(name string) error {
 	return nil
 }
 
-// deleteLink deletes a link by number; one that has gone is no error.
-func (k *Kernel) deleteLink(index int) error {
-	var b rtnl.Batch
-	b.Start(unix.RTM_DELLINK, 0, rtnl.IfInfo(unix.AF_UNSPEC, index, 0, 0))
-	if err := k.do(&b); err != nil && !errors.Is(err, unix.ENODEV) {
-		return fmt.Errorf("delete link %d: %w", index, err)
-	}
-	return nil
-}
-
 // randomMAC returns a hardware address that is local and of one station.
 func randomMAC() (net.HardwareAddr, error) {
 	mac := make(net.HardwareAddr, 6)

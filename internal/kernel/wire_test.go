@@ -76,6 +76,28 @@ func wire(t testing.TB, k *Kernel, s WireSpec) Wired {
 	return w
 }
 
+// Nobody waits until the kernel has forgotten a link: it is gone, its name is
+// free, and what it carried has gone with it.
+func TestUnwiredIsGone(t *testing.T) {
+	testenv.EachFamily(t, func(t *testing.T, f testenv.Family) {
+		k, host := open(t)
+		for n := range 2 * maxLeaving {
+			s, _ := workloadSpec(t, 1, f)
+			wire(t, k, s)
+			hostRoutes(t, host, s)
+			if err := k.Unwire(s.HostName); err != nil {
+				t.Fatal(err)
+			}
+			for _, show := range []string{"link", "addr", "-4 route", "-6 route"} {
+				out := testenv.Run(t, host, append([]string{"ip"}, append(strings.Fields(show), "show")...)...)
+				if strings.Contains(out, s.HostName) {
+					t.Fatalf("round %d: ip %s still shows %s:\n%s", n, show, s.HostName, out)
+				}
+			}
+		}
+	})
+}
+
 func TestTwoWiredWorkloadsReachEachOther(t *testing.T) {
 	testenv.EachFamily(t, func(t *testing.T, f testenv.Family) {
 		k, host := open(t)
