@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"text/template"
@@ -75,16 +76,17 @@ func (p *printer) parseTemplate(text string) (err error) {
 	return nil
 }
 
-// joinAny joins the elements of any list.
+// joinAny joins the elements of any list; what is none stands for itself.
 func joinAny(list any, sep string) string {
-	switch l := list.(type) {
-	case []string:
-		return strings.Join(l, sep)
-	case string:
-		return l
+	v := reflect.ValueOf(list)
+	if v.Kind() != reflect.Slice {
+		return fmt.Sprint(list)
 	}
-	text := strings.Trim(fmt.Sprint(list), "[]")
-	return strings.Join(strings.Fields(text), sep)
+	out := make([]string, v.Len())
+	for i := range out {
+		out[i] = fmt.Sprint(v.Index(i).Interface())
+	}
+	return strings.Join(out, sep)
 }
 
 // list prints all resources of a kind.

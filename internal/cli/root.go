@@ -85,7 +85,7 @@ func newRoot(e *Env) *cobra.Command {
 lets routes travel by BGP. Start with a network on this machine:
 
   sudo brindle lab up`,
-		SilenceErrors: true, SilenceUsage: true, DisableAutoGenTag: true,
+		Version: e.Build, SilenceErrors: true, SilenceUsage: true, DisableAutoGenTag: true,
 	}
 	root.SetIn(e.Stdin)
 	root.SetOut(e.Stdout)
