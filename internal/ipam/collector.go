@@ -107,6 +107,10 @@ func (c *Collector) Scan(ctx context.Context) (Collected, error) {
 	if err != nil {
 		return done, fmt.Errorf("collect addresses: %w", err)
 	}
+	if f.users == nil { // nothing to judge
+		c.suspects = nil
+		return done, nil
+	}
 	var p plan
 	c.suspects, p = decide(c.suspects, f, c.cfg.Grace)
 	done.Suspects = len(c.suspects)
@@ -124,7 +128,9 @@ func (c *Collector) Scan(ctx context.Context) (Collected, error) {
 }
 
 // gather reads the facts: the addresses first, so that whoever has got one has
-// shown itself by the time that users are read.
+// shown itself by the time that users are read. Where a host's agent has all
+// its addresses attached, the users are not read: they are everybody's, and a
+// thousand agents would read them.
 func (c *Collector) gather(ctx context.Context) (facts, error) {
 	m := c.cfg.Manager
 	f := facts{uptime: c.cfg.Uptime(), host: c.cfg.Host, now: m.now()}
@@ -146,24 +152,39 @@ func (c *Collector) gather(ctx context.Context) (facts, error) {
 	if err != nil {
 		return f, err
 	}
-	f.users, f.agents, err = c.readUsers(ctx)
+	if f.agents, err = c.askAgent(ctx); err != nil {
+		return f, err
+	}
+	if f.host != "" && f.inv.allAttached(f.host, f.agents[f.host]) {
+		return f, nil
+	}
+	f.users, err = m.readUsers(ctx)
 	return f, err
 }
 
-// readUsers asks the datastore and, in an agent, the agent.
-func (c *Collector) readUsers(ctx context.Context) (*users, map[string]Attachments, error) {
-	us, err := c.cfg.Manager.readUsers(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
+// askAgent asks the host's own agent, if there is one, what it has attached.
+func (c *Collector) askAgent(ctx context.Context) (map[string]Attachments, error) {
 	if c.cfg.Host == "" || c.cfg.Attached == nil {
-		return us, nil, nil
+		return nil, nil
 	}
 	attached, err := c.cfg.Attached(ctx)
 	if err != nil {
-		return nil, nil, fmt.Errorf("ask what is attached to %s: %w", c.cfg.Host, err)
+		return nil, fmt.Errorf("ask what is attached to %s: %w", c.cfg.Host, err)
 	}
-	return us, map[string]Attachments{c.cfg.Host: attached}, nil
+	return map[string]Attachments{c.cfg.Host: attached}, nil
+}
+
+// allAttached reports whether an agent has attached all that its host was
+// assigned.
+func (inv *inventory) allAttached(host string, attached Attachments) bool {
+	for _, b := range inv.blocks {
+		for _, u := range b.Uses() {
+			if u.Attribute.Owner[AttrNode] == host && !u.CoolingDown() && !attached.has(u.Attribute.Handle, u.Addr) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // release releases what handles have, each whole or not at all, after looking
@@ -234,7 +255,11 @@ func (c *Collector) stillDead(ctx context.Context, options []ReleaseOptions) (bo
 			return false, err
 		}
 	}
-	us, agents, err := c.readUsers(ctx)
+	us, err := m.readUsers(ctx)
+	if err != nil {
+		return false, err
+	}
+	agents, err := c.askAgent(ctx)
 	if err != nil {
 		return false, err
 	}

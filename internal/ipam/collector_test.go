@@ -426,3 +426,30 @@ func TestCheck(t *testing.T) {
 		t.Errorf("afterwards %v, %v", r.Problems, err)
 	}
 }
+
+// unlisted is a datastore that lets nobody list workload endpoints.
+type unlisted struct{ store.Driver }
+
+func (u unlisted) List(ctx context.Context, p string) (store.Listing, error) {
+	if strings.Contains(p, pluralEndpoints) {
+		return store.Listing{}, errors.New("listed all workload endpoints")
+	}
+	return u.Driver.List(ctx, p)
+}
+
+// TestAnAgentWithoutLeaksReadsNoEndpoints: they are the whole network's.
+func TestAnAgentWithoutLeaksReadsNoEndpoints(t *testing.T) {
+	w := newWorld(t, pool("p", "10.0.0.0/24", 26))
+	w.node("n1")
+	w.db.Driver = unlisted{w.db.Driver}
+	got := w.mustAssign("n1", "net.c1", 2, 0)
+	live := Attachments{"net.c1": nil}
+	s := w.collector("n1", func() Attachments { return live })
+	if done := s.scan(0); done.Suspects != 0 {
+		t.Errorf("%+v", done)
+	}
+	live["net.c1"] = got[:1]
+	if _, err := s.c.Scan(t.Context()); err == nil {
+		t.Error("an address that is not attached was not judged")
+	}
+}
