@@ -91,8 +91,9 @@ func Run(ctx context.Context, cfg Config) error {
 		Learned:       func(p desired.Patch[desired.RouteKey, desired.Route]) { a.tables.learned.Want(p) },
 		LearnedInSync: func() { a.tables.learned.InSync() },
 	})
-	a.tables = newTables(k, a.speaker, cfg.Log)
-	a.health = health.New(health.Config{Checks: a.checks(), Samples: a.samples, Alive: a.alive, Log: cfg.Log})
+	a.tables = newTables(k, a.speaker, paceOf(cfg.Settings), cfg.Log)
+	a.health = health.New(health.Config{Checks: a.checks(), Samples: a.samples, Alive: a.alive, Log: cfg.Log,
+		OmitGo: !cfg.Settings.Metrics.Go, OmitProcess: !cfg.Settings.Metrics.Process})
 	cache := ipam.NewCache(cfg.Driver, cfg.Log)
 	a.workload = workload.New(workload.Config{
 		Node: cfg.Node, Prefix: cfg.Settings.Interfaces.Prefixes[0], Client: a.client, Wires: k, MTU: func() int { return int(a.mtu.Load()) },
@@ -181,6 +182,10 @@ func (a *agent) routeKey(addr netip.Addr) desired.RouteKey {
 	return desired.RouteKey{Table: desired.MainTable, Prefix: netip.PrefixFrom(addr, addr.BitLen()), Priority: priority}
 }
 
+// moment is how long the datastore may be out of sight before workloads are
+// refused at once rather than tried.
+const moment = 2 * time.Second
+
 // readyForWorkloads says why no workload can be set up now.
 func (a *agent) readyForWorkloads() error {
 	switch {
@@ -189,7 +194,7 @@ func (a *agent) readyForWorkloads() error {
 	case !a.inSync.Load():
 		return errors.New("the agent is not in sync with the datastore yet: see `brindle node status`")
 	}
-	if s := a.feed.State(); !s.Connected {
+	if s := a.feed.State(); s.Age(time.Now()) > moment {
 		return fmt.Errorf("the datastore is out of sight for %s, and nothing can be written there: %w", s.Age(time.Now()).Round(time.Second), s.LastError)
 	}
 	return a.notices.blocked(desired.ConditionDatastore)

@@ -106,7 +106,7 @@ func (a *agent) checkKernel() health.Verdict {
 		return health.Verdict{Reason: "NotProgrammed", Message: "waiting for the datastore; what was programmed before stays"}
 	}
 	for _, t := range a.tables.kernelTables() {
-		if err := t.loop.Err(); err != nil {
+		if err := a.tables.trouble(t); err != nil {
 			return health.Verdict{Reason: "NotProgrammed", Message: t.name + ": " + err.Error()}
 		}
 		if s := t.loop.Stats(); !a.programmedOnce.Load() && s.Pending > 0 {
@@ -114,7 +114,11 @@ func (a *agent) checkKernel() health.Verdict {
 		}
 	}
 	a.programmedOnce.Store(true)
-	return a.verdict(health.Kernel, "Programmed", "")
+	message := ""
+	if n := len(a.tables.links.Failed()); n > 0 {
+		message = fmt.Sprintf("%d workload interfaces are gone, and their endpoints not removed yet", n)
+	}
+	return a.verdict(health.Kernel, "Programmed", message)
 }
 
 // checkPolicy holds as long as no policy selects an endpoint here: this

@@ -3,11 +3,15 @@ package agent
 import (
 	"cmp"
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/brindle-net/brindle/internal/bgp"
+	"github.com/brindle-net/brindle/internal/config"
 	"github.com/brindle-net/brindle/internal/desired"
 	"github.com/brindle-net/brindle/internal/kernel"
 	"github.com/brindle-net/brindle/internal/reconcile"
@@ -31,31 +35,47 @@ type tables struct {
 // How the loops are paced.
 const (
 	settle   = time.Millisecond
-	resync   = 90 * time.Second // documented default of routeRefreshInterval
+	resync   = 90 * time.Second // of tables that no parameter names
+	never    = 100 * 365 * 24 * time.Hour
 	maxRetry = 10 * time.Second
 )
 
+// pace is the most time between two read-backs.
+type pace struct{ links, routes time.Duration }
+
+// paceOf reads it from the settings, where 0 leaves it to events alone.
+func paceOf(s config.Agent) pace {
+	return pace{links: cmp.Or(s.Interfaces.Refresh, never), routes: cmp.Or(s.Routes.Refresh, never)}
+}
+
 // newTables connects every table to its loop.
-func newTables(k *kernel.Kernel, speaker *bgp.Server, log *slog.Logger) *tables {
+func newTables(k *kernel.Kernel, speaker *bgp.Server, p pace, log *slog.Logger) *tables {
 	return &tables{
-		links:      loop(k.Links(), "links", cmp.Compare[string], same[desired.Link], log),
-		addresses:  loop(k.Addresses(), "addresses", kernel.CompareAddrs, same[struct{}], log),
-		routes:     loop(k.Routes(desired.ProtocolAgent), "routes", kernel.CompareRoutes, kernel.EqualRoutes, log),
-		learned:    loop(k.Routes(desired.ProtocolBGP), "bgp-routes", kernel.CompareRoutes, kernel.EqualRoutes, log),
-		rules:      loop(k.Rules(), "rules", kernel.CompareRules, same[desired.Rule], log),
-		neighbours: loop(k.Neighbours(), "neighbours", kernel.CompareNeighs, same[desired.Neigh], log),
-		sysctls:    loop(k.Sysctls(), "sysctls", cmp.Compare[string], same[string], log),
-		speakers:   loop(speaker.Speakers(), "bgp-speaker", cmp.Compare[string], desired.Speaker.Equal, log),
-		peers:      loop(speaker.Peers(), "bgp-peers", comparePeers, same[desired.Peer], log),
-		paths:      loop(speaker.Paths(), "bgp-paths", comparePrefixes, desired.Path.Equal, log),
-		imports:    loop(speaker.Imports(), "bgp-imports", compareImports, same[desired.Import], log),
+		links:      loop(k.Links(), how{"links", p.links, log}, cmp.Compare[string], same[desired.Link]),
+		addresses:  loop(k.Addresses(), how{"addresses", resync, log}, kernel.CompareAddrs, same[struct{}]),
+		routes:     loop(k.Routes(desired.ProtocolAgent), how{"routes", p.routes, log}, kernel.CompareRoutes, kernel.EqualRoutes),
+		learned:    loop(k.Routes(desired.ProtocolBGP), how{"bgp-routes", p.routes, log}, kernel.CompareRoutes, kernel.EqualRoutes),
+		rules:      loop(k.Rules(), how{"rules", resync, log}, kernel.CompareRules, same[desired.Rule]),
+		neighbours: loop(k.Neighbours(), how{"neighbours", resync, log}, kernel.CompareNeighs, same[desired.Neigh]),
+		sysctls:    loop(k.Sysctls(), how{"sysctls", resync, log}, cmp.Compare[string], same[string]),
+		speakers:   loop(speaker.Speakers(), how{"bgp-speaker", resync, log}, cmp.Compare[string], desired.Speaker.Equal),
+		peers:      loop(speaker.Peers(), how{"bgp-peers", resync, log}, comparePeers, same[desired.Peer]),
+		paths:      loop(speaker.Paths(), how{"bgp-paths", resync, log}, comparePrefixes, desired.Path.Equal),
+		imports:    loop(speaker.Imports(), how{"bgp-imports", resync, log}, compareImports, same[desired.Import]),
 	}
 }
 
+// how a table is driven.
+type how struct {
+	name   string
+	resync time.Duration
+	log    *slog.Logger
+}
+
 // loop makes one loop with the agent's pace.
-func loop[K comparable, V any](t reconcile.Target[K, V], name string, compare func(a, b K) int, equal func(a, b V) bool, log *slog.Logger) *reconcile.Loop[K, V] {
+func loop[K comparable, V any](t reconcile.Target[K, V], h how, compare func(a, b K) int, equal func(a, b V) bool) *reconcile.Loop[K, V] {
 	return reconcile.New(t, reconcile.Config[K, V]{
-		Name: name, Compare: compare, Equal: equal, Settle: settle, Resync: resync, MaxRetry: maxRetry, Log: log,
+		Name: h.name, Compare: compare, Equal: equal, Settle: settle, Resync: h.resync, MaxRetry: maxRetry, Log: h.log,
 	})
 }
 
@@ -123,3 +143,35 @@ func (t *tables) all() []named {
 
 // kernelTables lists the loops that program the kernel.
 func (t *tables) kernelTables() []named { return t.all()[:7] }
+
+// trouble is what a table fails at and this host must answer for. A workload
+// that died took its interface with it: that its link and routes cannot be
+// programmed says nothing of the host, until the runtime removes it.
+func (t *tables) trouble(n named) error {
+	switch n.loop {
+	case t.links:
+		return present(t.links)
+	case t.routes:
+		return present(t.routes)
+	}
+	return n.loop.Err()
+}
+
+// present is the error of a loop without the failures for want of an
+// interface.
+func present[K comparable, V any](l *reconcile.Loop[K, V]) error {
+	err := l.Err()
+	if !errors.Is(err, kernel.ErrNoLink) {
+		return err
+	}
+	var rest []string
+	for k, err := range l.Failed() {
+		if !errors.Is(err, kernel.ErrNoLink) {
+			rest = append(rest, fmt.Sprintf("%v: %v", k, err))
+		}
+	}
+	if len(rest) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%d of the changes failed; first %s", len(rest), slices.Min(rest))
+}
