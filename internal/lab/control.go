@@ -72,8 +72,9 @@ func (s *Supervisor) obey(ctx context.Context, o order) (answer, error) {
 			if err := s.startStore(context.Background()); err != nil {
 				return answer{}, err
 			}
+			err := s.waitConnected(ctx, s.sortedHosts()...)
 			s.reclaim(ctx, "")
-			return answer{}, nil
+			return answer{}, err
 		}
 	}
 	h, err := s.findHost(o.Name)
@@ -102,7 +103,9 @@ func (s *Supervisor) obey(ctx context.Context, o order) (answer, error) {
 		if err := h.gate.open(); err != nil {
 			return answer{}, err
 		}
+		err := s.waitConnected(ctx, h)
 		s.reclaim(ctx, h.name)
+		return answer{}, err
 	default:
 		return answer{}, fmt.Errorf("unknown order %q", o.Verb)
 	}

@@ -44,6 +44,13 @@ func (g *gate) open() error {
 	return nil
 }
 
+// isOpen reports whether connections are passed on.
+func (g *gate) isOpen() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.cancel != nil
+}
+
 // shut cuts every connection and takes the socket away.
 func (g *gate) shut() {
 	g.mu.Lock()

@@ -52,7 +52,7 @@ func NewSupervisor(t Topology, log *slog.Logger, progress func(string)) *Supervi
 // Run builds the lab, calls ready, keeps it until ctx ends and takes it down
 // again. Whatever happens, nothing of the lab is left when Run returns.
 func (s *Supervisor) Run(ctx context.Context, ready func()) (err error) {
-	lock, err := lockLab(s.topo.Name)
+	lock, err := inheritLock(lockFD, s.topo.Name)
 	if err != nil {
 		return err
 	}
@@ -208,16 +208,17 @@ func (s *Supervisor) stopAgent(h *host, kill bool) {
 }
 
 // waitServing waits until the agent of a host takes workloads: connected, in
-// sync and the kernel programmed.
+// sync and the kernel programmed. Sessions need every agent, and a policy that
+// is not enforced stays so.
 func (s *Supervisor) waitServing(ctx context.Context, h *host) error {
-	return s.waitAgent(ctx, h, "Routing") // sessions need every agent
+	return s.waitAgent(ctx, h, "Datastore", "Kernel")
 }
 
 // waitReady waits until every condition of an agent holds.
-func (s *Supervisor) waitReady(ctx context.Context, h *host) error { return s.waitAgent(ctx, h, "") }
+func (s *Supervisor) waitReady(ctx context.Context, h *host) error { return s.waitAgent(ctx, h) }
 
-// waitAgent waits until all conditions but one hold.
-func (s *Supervisor) waitAgent(ctx context.Context, h *host, except string) error {
+// waitAgent waits until the named conditions hold, all when none is named.
+func (s *Supervisor) waitAgent(ctx context.Context, h *host, conditions ...string) error {
 	client := agentclient.New(agentSocket(s.topo.Name, h.name))
 	last := "it does not answer yet"
 	for {
@@ -225,7 +226,7 @@ func (s *Supervisor) waitAgent(ctx context.Context, h *host, except string) erro
 		if err == nil {
 			last = ""
 			for _, c := range st.Conditions {
-				if !c.Status && c.Type != except {
+				if !c.Status && (len(conditions) == 0 || slices.Contains(conditions, c.Type)) {
 					last += fmt.Sprintf("%s: %s: %s; ", c.Type, c.Reason, c.Message)
 				}
 			}
@@ -233,7 +234,7 @@ func (s *Supervisor) waitAgent(ctx context.Context, h *host, except string) erro
 				return nil
 			}
 		}
-		if !h.agent.alive() {
+		if !s.running(h) {
 			return fmt.Errorf("the agent of %s has ended: see %s/agent.log", h.name, hostDir(s.topo.Name, h.name))
 		}
 		select {
@@ -242,6 +243,29 @@ func (s *Supervisor) waitAgent(ctx context.Context, h *host, except string) erro
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
+}
+
+// running reports whether the agent of a host runs.
+func (s *Supervisor) running(h *host) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return h.agent != nil && h.agent.alive()
+}
+
+// waitConnected waits until the agents that run have found the datastore
+// again. One whose way to it is shut is not waited for.
+func (s *Supervisor) waitConnected(ctx context.Context, hosts ...*host) error {
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	for _, h := range hosts {
+		if !s.running(h) || !h.gate.isOpen() {
+			continue
+		}
+		if err := s.waitAgent(ctx, h, "Datastore"); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // sortedHosts lists the hosts in their order.

@@ -100,12 +100,32 @@ func Up(ctx context.Context, t Topology, progress func(string)) error {
 	return err
 }
 
+// What the supervisor is born with.
+const (
+	announceFD = 3 // where it tells of its steps
+	lockFD     = 4 // the lab's lock
+)
+
 // launch starts the supervisor in a session of its own; what it has to say
 // comes through the pipe.
 func launch(t Topology) (*os.File, *exec.Cmd, error) {
-	if err := os.MkdirAll(dir(t.Name), 0o700); err != nil {
-		return nil, nil, fmt.Errorf("make the folder of lab %s: %w", t.Name, err)
+	if err := makeDir(t.Name); err != nil {
+		return nil, nil, err
 	}
+	r, cmd, err := launchIn(t)
+	if err != nil {
+		err = errors.Join(err, os.RemoveAll(dir(t.Name)))
+	}
+	return r, cmd, err
+}
+
+// launchIn is launch in the folder of the lab, which is this process's own.
+func launchIn(t Topology) (*os.File, *exec.Cmd, error) {
+	lock, err := lockLab(t.Name)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer lock.Close() // the supervisor's stays
 	if err := saveTopology(t); err != nil {
 		return nil, nil, err
 	}
@@ -125,10 +145,10 @@ func launch(t Topology) (*os.File, *exec.Cmd, error) {
 	}
 	cmd := exec.Command(t.Binary, "lab", "supervise")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(string(spec)), log, log
-	cmd.ExtraFiles = []*os.File{w}
+	cmd.ExtraFiles = []*os.File{announceFD - 3: w, lockFD - 3: lock}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
-		return nil, nil, errors.Join(fmt.Errorf("start the supervisor: %w", err), r.Close(), os.RemoveAll(dir(t.Name)))
+		return nil, nil, errors.Join(fmt.Errorf("start the supervisor: %w", err), r.Close())
 	}
 	return r, cmd, nil
 }
@@ -153,11 +173,15 @@ func follow(r *os.File, progress func(string)) (ready bool, err error) {
 	return false, lines.Err()
 }
 
-// Announce writes events to the pipe that launch made (descriptor 3).
+// Announce writes events to the pipe that launch made.
 type Announce struct{ w *os.File }
 
-// NewAnnounce opens the pipe.
-func NewAnnounce() Announce { return Announce{os.NewFile(3, "announce")} }
+// NewAnnounce opens the pipe. No child gets it: one that outlives a supervisor
+// that is killed would leave the reader waiting for ever.
+func NewAnnounce() Announce {
+	unix.CloseOnExec(announceFD)
+	return Announce{os.NewFile(announceFD, "announce")}
+}
 
 // Step tells of one step.
 func (a Announce) Step(s string) { a.send(event{Step: s}) }
