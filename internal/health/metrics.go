@@ -19,11 +19,17 @@ type Sample struct {
 	Counter bool // it only ever grows; else it is a gauge
 }
 
-// metrics serves the program's samples, the conditions, and what the Go
-// runtime and the kernel know of the process.
+// metrics serves the program's samples, the conditions, and, unless left out,
+// what the Go runtime and the kernel know of the process.
 func (h *Health) metrics() http.Handler {
 	reg := prometheus.NewRegistry()
-	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), collector{h})
+	reg.MustRegister(collector{h})
+	if !h.cfg.OmitGo {
+		reg.MustRegister(collectors.NewGoCollector())
+	}
+	if !h.cfg.OmitProcess {
+		reg.MustRegister(collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	}
 	return promhttp.HandlerFor(reg, promhttp.HandlerOpts{})
 }
 
