@@ -40,13 +40,29 @@ func Down(ctx context.Context, lab string) error {
 	if err := CheckName(lab); err != nil {
 		return err
 	}
-	if !Exists(lab) {
+	was, err := os.Lstat(dir(lab))
+	if errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("%w: %s", ErrNoLab, lab)
 	}
-	if err := endSupervisor(ctx, lab); err != nil {
-		return err
+	if err != nil {
+		return fmt.Errorf("look for lab %s: %w", lab, err)
 	}
-	return sweep(ctx, lab)
+	return remove(ctx, lab, was)
+}
+
+// remove is Down for the lab with this folder, and not for another that was
+// brought up under its name meanwhile.
+func remove(ctx context.Context, lab string, was os.FileInfo) error {
+	for _, step := range []func(context.Context, string) error{endSupervisor, sweep} {
+		is, err := os.Lstat(dir(lab))
+		if errors.Is(err, os.ErrNotExist) || err == nil && !os.SameFile(was, is) {
+			return nil
+		}
+		if err := errors.Join(err, step(ctx, lab)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // sweep removes every process, namespace and file of a lab. Links go with the

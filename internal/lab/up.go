@@ -76,9 +76,16 @@ func Up(ctx context.Context, t Topology, progress func(string)) error {
 	if err := Preflight(); err != nil {
 		return err
 	}
+	if err := makeDir(t.Name); err != nil {
+		return err
+	}
+	own, err := os.Lstat(dir(t.Name))
+	if err != nil {
+		return fmt.Errorf("look for the folder of lab %s: %w", t.Name, err)
+	}
 	r, cmd, err := launch(t)
 	if err != nil {
-		return err
+		return errors.Join(err, os.RemoveAll(dir(t.Name)))
 	}
 	defer r.Close()
 	defer context.AfterFunc(ctx, func() { _ = cmd.Process.Signal(unix.SIGTERM) })()
@@ -94,10 +101,8 @@ func Up(ctx context.Context, t Topology, progress func(string)) error {
 	} else if err == nil {
 		err = errors.New("the supervisor ended without a word")
 	}
-	if Exists(t.Name) { // it was killed before it could clean up
-		err = errors.Join(err, Down(context.WithoutCancel(ctx), t.Name))
-	}
-	return err
+	// It may have been killed before it could clean up.
+	return errors.Join(err, remove(context.WithoutCancel(ctx), t.Name, own))
 }
 
 // What the supervisor is born with.
@@ -106,21 +111,9 @@ const (
 	lockFD     = 4 // the lab's lock
 )
 
-// launch starts the supervisor in a session of its own; what it has to say
-// comes through the pipe.
+// launch starts the supervisor in a session of its own, in the lab's folder,
+// which this process has made; what it has to say comes through the pipe.
 func launch(t Topology) (*os.File, *exec.Cmd, error) {
-	if err := makeDir(t.Name); err != nil {
-		return nil, nil, err
-	}
-	r, cmd, err := launchIn(t)
-	if err != nil {
-		err = errors.Join(err, os.RemoveAll(dir(t.Name)))
-	}
-	return r, cmd, err
-}
-
-// launchIn is launch in the folder of the lab, which is this process's own.
-func launchIn(t Topology) (*os.File, *exec.Cmd, error) {
 	lock, err := lockLab(t.Name)
 	if err != nil {
 		return nil, nil, err
