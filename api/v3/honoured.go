@@ -1,5 +1,7 @@
 package v3
 
+import "maps"
+
 //go:generate go run ./internal/fieldsgen -o ../../docs/reference/fields.md
 
 // honoured names, per field, the test that proves that the field does what it
@@ -10,36 +12,147 @@ package v3
 // A key is a kind with the path of a field, "[]" behind lists, such as
 // "BGPFilter.spec.exportV4[].cidr". "Rule." in front of the path of a field of
 // a rule stands for the rules of every kind whose own list of rules is named.
-var honoured = map[string]string{
-	"BGPConfiguration.spec.listenPort":            "internal/calc.TestMesh",
-	"BGPConfiguration.spec.nodeToNodeMeshEnabled": "internal/calc.TestMesh",
+var honoured = honouredFields()
 
-	"BGPPeer.spec.asNumber":       "internal/calc.TestPeers",
-	"BGPPeer.spec.keepaliveTime":  "internal/bgp.TestSessionOptions",
-	"BGPPeer.spec.maxRestartTime": "internal/bgp.TestSessionOptions",
-	"BGPPeer.spec.nextHopMode":    "internal/bgp.TestExternalPeer",
-	"BGPPeer.spec.node":           "internal/calc.TestPeers",
-	"BGPPeer.spec.nodeSelector":   "internal/calc.TestPeers",
-	"BGPPeer.spec.peerIP":         "internal/calc.TestPeers",
-	"BGPPeer.spec.peerSelector":   "internal/calc.TestPeers",
-	"BGPPeer.spec.reachableBy":    "internal/calc.TestReachableBy",
-	"BGPPeer.spec.reversePeering": "internal/calc.TestPeers",
-	"BGPPeer.spec.sourceAddress":  "internal/bgp.TestSessionOptions",
-	"BGPPeer.spec.ttlSecurity":    "internal/bgp.TestSessionOptions",
+// honouredFields puts the parts of the table together.
+func honouredFields() map[string]string {
+	all := map[string]string{}
+	for _, part := range []map[string]string{
+		honouredMetadata(), honouredRouting(), honouredAddresses(), honouredSettings(), honouredEndpoints(),
+	} {
+		maps.Copy(all, part)
+	}
+	return all
+}
 
-	"IPPool.spec.blockSize":        "internal/ipam.TestAssignAndRelease",
-	"IPPool.spec.cidr":             "internal/ipam.TestAssignAndRelease",
-	"IPPool.spec.disableBGPExport": "internal/calc.TestExport",
+func honouredMetadata() map[string]string {
+	return map[string]string{
+		"metadata.name":              "internal/client.TestLifeOfAnObject",
+		"metadata.namespace":         "internal/cli.TestNamespaces",
+		"metadata.uid":               "internal/client.TestLifeOfAnObject",
+		"metadata.resourceVersion":   "internal/client.TestLifeOfAnObject",
+		"metadata.creationTimestamp": "internal/client.TestLifeOfAnObject",
+		"metadata.deletionTimestamp": "internal/ipam.TestUnusablePools",
+		"metadata.labels":            "test/scenarios/resources.txtar",
+		"metadata.annotations":       "internal/config.TestObjects",
+	}
+}
 
-	"IPReservation.spec.reservedCIDRs": "internal/ipam.TestReservedAreSkipped",
+func honouredRouting() map[string]string {
+	return map[string]string{
+		"BGPConfiguration.spec.asNumber":                           "internal/calc.TestBGPConfiguration",
+		"BGPConfiguration.spec.bindMode":                           "internal/calc.TestBGPConfiguration",
+		"BGPConfiguration.spec.communities[].name":                 "internal/calc.TestBGPConfiguration",
+		"BGPConfiguration.spec.communities[].value":                "internal/calc.TestBGPConfiguration",
+		"BGPConfiguration.spec.listenPort":                         "internal/calc.TestMesh",
+		"BGPConfiguration.spec.nodeMeshMaxRestartTime":             "internal/calc.TestBGPConfiguration",
+		"BGPConfiguration.spec.nodeToNodeMeshEnabled":              "internal/calc.TestMesh",
+		"BGPConfiguration.spec.prefixAdvertisements[].cidr":        "internal/calc.TestBGPConfiguration",
+		"BGPConfiguration.spec.prefixAdvertisements[].communities": "internal/calc.TestBGPConfiguration",
 
-	"Node.spec.bgp.asNumber":                "internal/calc.TestMesh",
-	"Node.spec.bgp.ipv4Address":             "internal/calc.TestMesh",
-	"Node.spec.bgp.ipv6Address":             "internal/calc.TestMesh",
-	"Node.spec.bgp.routeReflectorClusterID": "internal/calc.TestPeers",
+		"BGPPeer.spec.asNumber":       "internal/calc.TestPeers",
+		"BGPPeer.spec.keepaliveTime":  "internal/bgp.TestSessionOptions",
+		"BGPPeer.spec.maxRestartTime": "internal/bgp.TestSessionOptions",
+		"BGPPeer.spec.nextHopMode":    "internal/bgp.TestExternalPeer",
+		"BGPPeer.spec.node":           "internal/calc.TestPeers",
+		"BGPPeer.spec.nodeSelector":   "internal/calc.TestPeers",
+		"BGPPeer.spec.peerIP":         "internal/calc.TestPeers",
+		"BGPPeer.spec.peerSelector":   "internal/calc.TestPeers",
+		"BGPPeer.spec.reachableBy":    "internal/calc.TestReachableBy",
+		"BGPPeer.spec.reversePeering": "internal/calc.TestPeers",
+		"BGPPeer.spec.sourceAddress":  "internal/bgp.TestSessionOptions",
+		"BGPPeer.spec.ttlSecurity":    "internal/bgp.TestSessionOptions",
 
-	"WorkloadEndpoint.spec.interfaceName": "internal/calc.TestLocalWorkload",
-	"WorkloadEndpoint.spec.ipNetworks":    "internal/calc.TestLocalWorkload",
-	"WorkloadEndpoint.spec.mac":           "internal/calc.TestLocalWorkload",
-	"WorkloadEndpoint.spec.node":          "internal/calc.TestExport",
+		"Node.spec.addresses[].address":         "internal/agent.TestFillNodeKeepsWhatOthersWrote",
+		"Node.spec.addresses[].type":            "internal/agent.TestFillNodeKeepsWhatOthersWrote",
+		"Node.spec.bgp.asNumber":                "internal/calc.TestMesh",
+		"Node.spec.bgp.ipv4Address":             "internal/calc.TestMesh",
+		"Node.spec.bgp.ipv6Address":             "internal/calc.TestMesh",
+		"Node.spec.bgp.routeReflectorClusterID": "internal/calc.TestPeers",
+	}
+}
+
+func honouredAddresses() map[string]string {
+	return map[string]string{
+		"IPPool.spec.allowedUses":           "internal/ipam.TestChoosingPools",
+		"IPPool.spec.assignmentMode":        "internal/ipam.TestChoosingPools",
+		"IPPool.spec.blockSize":             "internal/ipam.TestAssignAndRelease",
+		"IPPool.spec.cidr":                  "internal/ipam.TestAssignAndRelease",
+		"IPPool.spec.disableBGPExport":      "internal/calc.TestExport",
+		"IPPool.spec.disabled":              "internal/ipam.TestChoosingPools",
+		"IPPool.spec.nodeSelector":          "internal/ipam.TestChoosingPools",
+		"IPPool.status.conditions[].reason": "internal/ipam.TestUnusablePools",
+		"IPPool.status.conditions[].status": "internal/ipam.TestUnusablePools",
+		"IPPool.status.conditions[].type":   "internal/ipam.TestUnusablePools",
+
+		"IPReservation.spec.reservedCIDRs": "internal/ipam.TestReservedAreSkipped",
+
+		"IPAMConfiguration.spec.autoAllocateBlocks": "internal/ipam.TestNoBlocksAllocated",
+		"IPAMConfiguration.spec.ipCooldownSeconds":  "internal/ipam.TestCoolDown",
+		"IPAMConfiguration.spec.maxBlocksPerHost":   "internal/ipam.TestBlockLimit",
+		"IPAMConfiguration.spec.strictAffinity":     "internal/ipam.TestBorrowing",
+
+		"BlockAffinity.spec.cidr":    "internal/model.TestFromAffinity",
+		"BlockAffinity.spec.deleted": "internal/model.TestFromAffinity",
+		"BlockAffinity.spec.node":    "internal/model.TestFromAffinity",
+		"BlockAffinity.spec.state":   "internal/ipam.TestInterruptedClaimIsFinished",
+
+		"IPAMBlock.spec.affinity":                    "internal/ipam.TestCarriesOnFromCalico",
+		"IPAMBlock.spec.affinityClaimTime":           "internal/ipam.TestEmptyBlockIsReclaimed",
+		"IPAMBlock.spec.allocations":                 "internal/ipam.TestCarriesOnFromCalico",
+		"IPAMBlock.spec.attributes[].handle_id":      "internal/ipam.TestCheckRelease",
+		"IPAMBlock.spec.attributes[].releasedAt":     "internal/ipam.TestCoolDown",
+		"IPAMBlock.spec.attributes[].secondary":      "internal/ipam.TestAttributesAreThoseOfCalico",
+		"IPAMBlock.spec.cidr":                        "internal/ipam.TestCarriesOnFromCalico",
+		"IPAMBlock.spec.deleted":                     "internal/model.TestFromBlock",
+		"IPAMBlock.spec.sequenceNumber":              "internal/ipam.TestCheckRelease",
+		"IPAMBlock.spec.sequenceNumberForAllocation": "internal/ipam.TestCheckRelease",
+		"IPAMBlock.spec.unallocated":                 "internal/ipam.TestLongestFreeIsUsedFirst",
+
+		"IPAMHandle.spec.block":    "internal/ipam.TestAssignAndRelease",
+		"IPAMHandle.spec.handleID": "internal/ipam.TestAssignAndRelease",
+
+		"ClusterInformation.spec.clusterGUID":    "internal/cli.TestIPAMReleaseFromReports",
+		"ClusterInformation.spec.datastoreReady": "internal/calc.TestDatastoreThatIsNotReady",
+	}
+}
+
+func honouredSettings() map[string]string {
+	const obeyed = "internal/agent.TestSettingsAreObeyed"
+	return map[string]string{
+		"FelixConfiguration.spec.healthEnabled":                   obeyed,
+		"FelixConfiguration.spec.healthHost":                      obeyed,
+		"FelixConfiguration.spec.healthPort":                      obeyed,
+		"FelixConfiguration.spec.interfaceRefreshInterval":        obeyed,
+		"FelixConfiguration.spec.ipForwarding":                    obeyed,
+		"FelixConfiguration.spec.ipv4NormalRoutePriority":         obeyed,
+		"FelixConfiguration.spec.ipv6NormalRoutePriority":         obeyed,
+		"FelixConfiguration.spec.ipv6Support":                     obeyed,
+		"FelixConfiguration.spec.logSeverityScreen":               "internal/config.TestObjects",
+		"FelixConfiguration.spec.mtuIfacePattern":                 "internal/kernel.TestHostMTU",
+		"FelixConfiguration.spec.nodeSelector":                    "internal/config.TestPrecedence",
+		"FelixConfiguration.spec.prometheusGoMetricsEnabled":      obeyed,
+		"FelixConfiguration.spec.prometheusMetricsEnabled":        obeyed,
+		"FelixConfiguration.spec.prometheusMetricsHost":           obeyed,
+		"FelixConfiguration.spec.prometheusMetricsPort":           obeyed,
+		"FelixConfiguration.spec.prometheusProcessMetricsEnabled": obeyed,
+		"FelixConfiguration.spec.routeRefreshInterval":            obeyed,
+	}
+}
+
+func honouredEndpoints() map[string]string {
+	const written = "internal/workload.TestTheEndpointIsWrittenAsCalicoWritesIt"
+	return map[string]string{
+		"Profile.spec.labelsToApply": "internal/calc.TestPolicyIsNotPretended",
+
+		"WorkloadEndpoint.spec.containerID":        "internal/workload.TestANewerContainerKeepsTheEndpoint",
+		"WorkloadEndpoint.spec.endpoint":           written,
+		"WorkloadEndpoint.spec.interfaceName":      "internal/calc.TestLocalWorkload",
+		"WorkloadEndpoint.spec.ipNetworks":         "internal/calc.TestLocalWorkload",
+		"WorkloadEndpoint.spec.mac":                "internal/calc.TestLocalWorkload",
+		"WorkloadEndpoint.spec.node":               "internal/calc.TestExport",
+		"WorkloadEndpoint.spec.orchestrator":       "internal/model.TestFromObject",
+		"WorkloadEndpoint.spec.pod":                "internal/workload.TestLabelsPodsAndAddressesOfAConfiguration",
+		"WorkloadEndpoint.spec.serviceAccountName": "internal/model.TestFromObject",
+	}
 }
