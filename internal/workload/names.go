@@ -33,10 +33,7 @@ func identify(node, prefix string, ref agentapi.WorkloadRef) (Identity, error) {
 	if err := checkRef(ref); err != nil {
 		return Identity{}, err
 	}
-	id := Identity{Namespace: ref.Namespace, Handle: ref.Network + "." + ref.ContainerID}
-	if id.Namespace == "" {
-		id.Namespace = "default"
-	}
+	id := Identity{Namespace: namespaceOf(ref), Handle: ref.Network + "." + ref.ContainerID}
 	seed := ""
 	switch ref.Orchestrator {
 	case "k8s":
@@ -68,6 +65,14 @@ func identify(node, prefix string, ref agentapi.WorkloadRef) (Identity, error) {
 		id.HostInterface = hashedName(prefix, ref.ContainerID)
 	}
 	return id, nil
+}
+
+// namespaceOf is the namespace of an attachment; "default" where none is given.
+func namespaceOf(ref agentapi.WorkloadRef) string {
+	if ref.Namespace == "" {
+		return "default"
+	}
+	return ref.Namespace
 }
 
 // checkRef refuses names that could mean something else on their way into a

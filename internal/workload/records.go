@@ -37,7 +37,7 @@ type record struct {
 // containers of a pod that was restarted are.
 func (r record) sameWorkload(o record) bool {
 	a, b := r.Ref, o.Ref
-	return a.Orchestrator == b.Orchestrator && a.Namespace == b.Namespace && a.Pod == b.Pod && a.Workload == b.Workload &&
+	return a.Orchestrator == b.Orchestrator && namespaceOf(a) == namespaceOf(b) && a.Pod == b.Pod && a.Workload == b.Workload &&
 		a.IfName == b.IfName && (a.Pod != "" || a.Workload != "" || a.ContainerID == b.ContainerID)
 }
 

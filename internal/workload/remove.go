@@ -47,9 +47,13 @@ func (m *Manager) Remove(ctx context.Context, ref agentapi.WorkloadRef) error {
 // of all. An endpoint that a newer container took over stays, and so does its
 // interface: only our addresses go.
 func (m *Manager) remove(ctx context.Context, ref agentapi.WorkloadRef, id Identity, wep *v3.WorkloadEndpoint) error {
+	rec, recorded := m.records.get(id.Handle)
+	if recorded && !rec.sameWorkload(record{Ref: ref}) {
+		return nil // nothing of this one can be here: the names are another's
+	}
 	if wep == nil || owns(wep, ref.ContainerID) {
 		host := id.HostInterface
-		if rec, ok := m.records.get(id.Handle); ok {
+		if recorded {
 			host = rec.HostInterface
 		} else if wep != nil && interfaceNameOK(wep.Spec.InterfaceName) {
 			host = wep.Spec.InterfaceName
