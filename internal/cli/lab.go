@@ -189,7 +189,7 @@ func labEnv(e *Env, name *string) *cobra.Command {
 	}
 }
 
-func labExec(_ *Env, name *string) *cobra.Command {
+func labExec(e *Env, name *string) *cobra.Command {
 	return &cobra.Command{
 		Use: "exec NAME -- COMMAND…", Short: "Run a command inside a host, workload or router", Args: cobra.MinimumNArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -213,7 +213,11 @@ func labExec(_ *Env, name *string) *cobra.Command {
 					}
 				}
 			}
-			return lab.Enter(m.Netns, args[1:], env)
+			argv := args[1:]
+			if argv[0] == "brindle" { // the one that runs the lab, wherever it lies
+				argv = append([]string{e.Executable}, argv[1:]...)
+			}
+			return lab.Enter(m.Netns, argv, env)
 		},
 	}
 }
