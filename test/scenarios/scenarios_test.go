@@ -1,6 +1,6 @@
 // Package scenarios tells the stories of the lab: each *.txtar file here is
-// one, in the language of docs/testing.md, and is run once for IPv4, once for
-// IPv6 and once for both.
+// one, and is run once for IPv4, once for IPv6 and once for both. The words of
+// the stories are explained in docs/testing.md.
 package scenarios
 
 import (
@@ -105,6 +105,13 @@ func setup(env *testscript.Env, family testenv.Family, bin string) error {
 	env.Setenv("PATH", bin+":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
 	env.Setenv("HOME", env.WorkDir)
 	env.Setenv("NO_COLOR", "1")
+	// How long, in seconds, outages last: once in full, with both families.
+	outage, cut := "10", "10"
+	if family == testenv.Dual {
+		outage, cut = "30", "60"
+	}
+	env.Setenv("OUTAGE", outage)
+	env.Setenv("CUT", cut)
 	t := env.T().(interface {
 		testscript.T
 		Failed() bool
