@@ -171,7 +171,7 @@ func (op *adding) takeBack(ctx context.Context) error {
 // unwire removes the wire behind a host's interface, unless that belongs to
 // another attachment or is no wire of ours.
 func (m *Manager) unwire(hostInterface, handle string) error {
-	if owner := m.records.owner(hostInterface); owner != "" && owner != handle {
+	if !m.records.yields(hostInterface, handle) {
 		return nil
 	}
 	if err := m.cfg.Wires.Unwire(hostInterface); err != nil && !errors.Is(err, kernel.ErrForeign) {

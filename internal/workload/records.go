@@ -169,17 +169,20 @@ func (r *records) get(handle string) (record, bool) {
 	return rec, ok
 }
 
-// owner returns the handle that an interface on the host belongs to, "" if
-// none is known.
-func (r *records) owner(hostInterface string) string {
+// yields reports whether the wire behind an interface may go when the
+// attachment of a handle does: nobody else has claimed it, or only another
+// container of the workload that has it too.
+func (r *records) yields(hostInterface, handle string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	mine, ok := r.byHandle[handle]
+	ok = ok && mine.HostInterface == hostInterface
 	for _, rec := range r.byHandle {
-		if rec.HostInterface == hostInterface && hostInterface != "" {
-			return rec.Handle
+		if rec.HostInterface == hostInterface && rec.Handle != handle && !(ok && rec.sameWorkload(mine)) {
+			return false
 		}
 	}
-	return ""
+	return true
 }
 
 // drop removes the record of a handle.
