@@ -123,6 +123,7 @@ func honouredSettings() map[string]string {
 		"FelixConfiguration.spec.healthEnabled":                   obeyed,
 		"FelixConfiguration.spec.healthHost":                      obeyed,
 		"FelixConfiguration.spec.healthPort":                      obeyed,
+		"FelixConfiguration.spec.interfacePrefix":                 "internal/workload.TestNamesBeginWithThePrefix",
 		"FelixConfiguration.spec.interfaceRefreshInterval":        obeyed,
 		"FelixConfiguration.spec.ipForwarding":                    obeyed,
 		"FelixConfiguration.spec.ipv4NormalRoutePriority":         obeyed,

@@ -513,3 +513,18 @@ func TestAnEndpointUnderAnotherInterfaceNameIsFound(t *testing.T) {
 	mustRemove(t, m, refOf(req))
 	w.wantEmpty("after the removal")
 }
+
+// TestNamesBeginWithThePrefix: the first interfacePrefix names what we make.
+func TestNamesBeginWithThePrefix(t *testing.T) {
+	for _, ref := range []agentapi.WorkloadRef{
+		{Orchestrator: "cni", Network: "n", ContainerID: "c1", IfName: "eth0"},
+		{Orchestrator: "cni", Network: "n", ContainerID: "c1", IfName: "net1"},
+		{Orchestrator: "k8s", Network: "n", ContainerID: "c1", Namespace: "a", Pod: "b", IfName: "eth0"},
+		{Orchestrator: "lab", Network: "n", ContainerID: "c1", Workload: "w", IfName: "eth0"},
+	} {
+		id, err := identify("n1", "tap", ref)
+		if err != nil || !strings.HasPrefix(id.HostInterface, "tap") || !strings.HasPrefix(id.OtherName, "tap") {
+			t.Errorf("%+v: %+v, %v", ref, id, err)
+		}
+	}
+}
