@@ -223,8 +223,8 @@ func TestVersion(t *testing.T) {
 	for _, c := range []struct {
 		name, in, want string
 	}{
-		{"client", "version --client", "Client Version:    v1.2.3\n"},
-		{"both", "version", "Client Version:    v1.2.3\nCluster Version:   unknown\nCluster Type:      unknown\n"},
+		{"client", "version --client", "Client Version:    v1.2.3\nGit commit:        unknown\n"},
+		{"both", "version", "Client Version:    v1.2.3\nGit commit:        unknown\nCluster Version:   unknown\nCluster Type:      unknown\n"},
 		{"JSON", "version --client -o json", "{\n  \"clientVersion\": \"v1.2.3\"\n}\n"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -236,10 +236,21 @@ func TestVersion(t *testing.T) {
 	}
 	w.fails("output format", line("version -o yaml")...)
 	w.db = broken{}
-	if got := w.run("version"); got.status != 1 || got.stdout != "Client Version:    v1.2.3\n" || !strings.Contains(got.stderr, "connection refused") {
+	if got := w.run("version"); got.status != 1 || got.stdout != "Client Version:    v1.2.3\nGit commit:        unknown\n" || !strings.Contains(got.stderr, "connection refused") {
 		t.Errorf("%+v", got)
 	}
 	if got := w.run("get", "nodes"); got.status != 1 || got.stdout != "" || !strings.Contains(got.stderr, "connection refused") {
 		t.Errorf("%+v", got)
+	}
+}
+
+func TestCommitOf(t *testing.T) {
+	for build, want := range map[string]string{
+		"v1.2.3": "", "dev": "", "dev (go1.26.8)": "", "v1.2.3-4-gabcdef0 (go1.26)": "abcdef0", "v1.2.3-4-gabcdef0-dirty": "abcdef0",
+		"abcdef0123": "abcdef0123", "abcdef0-dirty (go1.26)": "abcdef0", "v1-gx": "", "": "",
+	} {
+		if got := commitOf(build); got != want {
+			t.Errorf("%q: %q, want %q", build, got, want)
+		}
 	}
 }

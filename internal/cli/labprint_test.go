@@ -109,7 +109,7 @@ func TestNoLab(t *testing.T) {
 			t.Errorf("%s: %+v", in, got)
 		}
 	}
-	if got := w.run(line("lab probe w1 w2 --name "+name)...); got.status != 3 || got.stdout != "" || !strings.Contains(got.stderr, name) {
+	if got := w.run(line("lab probe w1 w2 --name " + name)...); got.status != 3 || got.stdout != "" || !strings.Contains(got.stderr, name) {
 		t.Errorf("%+v", got)
 	}
 }

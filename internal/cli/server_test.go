@@ -25,8 +25,8 @@ func shortDir(t *testing.T) string {
 	return dir
 }
 
-// real runs a command that opens a real datastore.
-func real(ctx context.Context, env map[string]string, args ...string) outcome {
+// onServer runs a command that opens a real datastore.
+func onServer(ctx context.Context, env map[string]string, args ...string) outcome {
 	var stdout, stderr bytes.Buffer
 	e := &Env{
 		Stdin: strings.NewReader(env["stdin"]), Stdout: &stdout, Stderr: &stderr, Build: "v1.2.3",
@@ -83,41 +83,41 @@ func TestServer(t *testing.T) {
 		t.Errorf("it printed %v", env)
 	}
 	env["stdin"] = "apiVersion: projectcalico.org/v3\nkind: GlobalNetworkSet\nmetadata: {name: kept}\n"
-	if got := real(ctx, env, "apply", "-f", "-"); got.status != 0 {
+	if got := onServer(ctx, env, "apply", "-f", "-"); got.status != 0 {
 		t.Fatalf("%+v", got)
 	}
-	got := real(ctx, env, "server", "status", "--data-dir", data)
+	got := onServer(ctx, env, "server", "status", "--data-dir", data)
 	if got.status != 0 || !strings.HasPrefix(got.stdout, "Server: fine\n  endpoint  unix://"+data) {
 		t.Errorf("%+v", got)
 	}
-	got = real(ctx, env, "server", "status", "--data-dir", data, "-o", "json")
+	got = onServer(ctx, env, "server", "status", "--data-dir", data, "-o", "json")
 	var st server.Status
 	if err := json.Unmarshal([]byte(got.stdout), &st); err != nil || st.Revision == 0 || st.Problem != "" {
 		t.Errorf("%v: %+v", err, got)
 	}
-	if got := real(ctx, env, "version"); got.status != 0 || !strings.Contains(got.stdout, "Cluster Type: ") {
+	if got := onServer(ctx, env, "version"); got.status != 0 || !strings.Contains(got.stdout, "Cluster Type: ") {
 		t.Errorf("%+v", got)
 	}
-	if got := real(ctx, env, "server", "snapshot", "save", snapshot, "--data-dir", data); got.status != 0 || !strings.HasPrefix(got.stdout, "Successfully saved") {
+	if got := onServer(ctx, env, "server", "snapshot", "save", snapshot, "--data-dir", data); got.status != 0 || !strings.HasPrefix(got.stdout, "Successfully saved") {
 		t.Errorf("%+v", got)
 	}
-	if got := real(ctx, env, "server", "snapshot", "restore", snapshot, "--data-dir", data); got.status != 1 {
+	if got := onServer(ctx, env, "server", "snapshot", "restore", snapshot, "--data-dir", data); got.status != 1 {
 		t.Errorf("restored over a running server: %+v", got)
 	}
 	stop()
-	if got := real(ctx, env, "get", "nodes"); got.status != 1 || !strings.Contains(got.stderr, "there is no socket") {
+	if got := onServer(ctx, env, "get", "nodes"); got.status != 1 || !strings.Contains(got.stderr, "there is no socket") {
 		t.Errorf("%+v", got)
 	}
-	if got := real(ctx, env, "server", "status", "--data-dir", data); got.status != 1 || !strings.Contains(got.stderr, "start one with `brindle server`") {
+	if got := onServer(ctx, env, "server", "status", "--data-dir", data); got.status != 1 || !strings.Contains(got.stderr, "start one with `brindle server`") {
 		t.Errorf("%+v", got)
 	}
 
 	other := filepath.Join(dir, "e")
-	if got := real(ctx, env, "server", "snapshot", "restore", snapshot, "--data-dir", other); got.status != 0 {
+	if got := onServer(ctx, env, "server", "snapshot", "restore", snapshot, "--data-dir", other); got.status != 0 {
 		t.Fatalf("%+v", got)
 	}
 	env, stop = startServer(t, "--data-dir", other, "--socket", filepath.Join(dir, "s"))
-	if got := real(ctx, env, "get", "gns", "-o", "name"); got.stdout != "globalnetworkset.projectcalico.org/kept\n" {
+	if got := onServer(ctx, env, "get", "gns", "-o", "name"); got.stdout != "globalnetworkset.projectcalico.org/kept\n" {
 		t.Errorf("%+v", got)
 	}
 	stop()

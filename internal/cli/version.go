@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -14,6 +15,7 @@ import (
 // versions is what `brindle version -o json` prints.
 type versions struct {
 	Client      string `json:"clientVersion"`
+	Commit      string `json:"gitCommit,omitempty"`
 	Cluster     string `json:"clusterVersion,omitempty"`
 	ClusterType string `json:"clusterType,omitempty"`
 	ClusterGUID string `json:"clusterGUID,omitempty"`
@@ -34,7 +36,7 @@ this host, the version and type of its cluster.`,
 			if output != "" && output != "json" {
 				return fmt.Errorf("output format %q: must be json, or nothing for lines", output)
 			}
-			v := versions{Client: e.Build}
+			v := versions{Client: e.Build, Commit: commitOf(e.Build)}
 			var err error
 			ask := !only && ds.configured(e)
 			if ask {
@@ -46,7 +48,7 @@ this host, the version and type of its cluster.`,
 				}
 				return err
 			}
-			fmt.Fprintf(e.Stdout, "Client Version:    %s\n", v.Client)
+			fmt.Fprintf(e.Stdout, "Client Version:    %s\nGit commit:        %s\n", v.Client, known(v.Commit))
 			if ask && err == nil {
 				fmt.Fprintf(e.Stdout, "Cluster Version:   %s\nCluster Type:      %s\n", known(v.Cluster), known(v.ClusterType))
 			}
@@ -78,6 +80,21 @@ func (v *versions) readCluster(ctx context.Context, e *Env, ds *datastoreFlags) 
 	}
 	v.Cluster, v.ClusterType, v.ClusterGUID = info.Spec.CalicoVersion, info.Spec.ClusterType, info.Spec.ClusterGUID
 	return nil
+}
+
+// commitOf finds the commit in what "git describe" printed: the hash itself, or
+// behind a tag, a count and a g. A build of a tag alone has none.
+func commitOf(build string) string {
+	version, _, _ := strings.Cut(build, " ")
+	version = strings.TrimSuffix(version, "-dirty")
+	if i := strings.LastIndex(version, "-g"); i >= 0 {
+		version = version[i+2:]
+	}
+	isHex := func(r rune) bool { return strings.ContainsRune("0123456789abcdef", r) }
+	if len(version) < 7 || strings.TrimFunc(version, isHex) != "" {
+		return ""
+	}
+	return version
 }
 
 func known(s string) string {
