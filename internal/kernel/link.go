@@ -2,10 +2,8 @@ package kernel
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -37,7 +35,7 @@ func (l *Links) List(context.Context) (map[string]desired.Link, error) {
 	l.mu.Lock()
 	known := maps.Clone(l.known)
 	l.mu.Unlock()
-	have := map[string]desired.Link{}
+	have, seen := map[string]desired.Link{}, map[string]linkInfo{}
 	if len(known) == 0 {
 		return have, nil
 	}
@@ -61,6 +59,7 @@ func (l *Links) List(context.Context) (map[string]desired.Link, error) {
 			if !ok {
 				continue
 			}
+			seen[i.Name] = i
 			have[i.Name] = desired.Link{
 				Up: i.up() && want.Up && (answers[i.Index] || !needsGateway(want)), MTU: i.MTU, Alias: i.Alias,
 			}
@@ -70,34 +69,7 @@ func (l *Links) List(context.Context) (map[string]desired.Link, error) {
 	if err != nil {
 		return nil, err
 	}
-	return have, l.k.inside(func() error { return readSettings(have, known) })
-}
-
-// readSettings fills in the sysctls of each link, and forgets what want does
-// not mention.
-func readSettings(have, known map[string]desired.Link) error {
-	for name, link := range have {
-		want := known[name]
-		if want.MTU == 0 {
-			link.MTU = 0
-		}
-		settings, err := linkSysctls(name, want.Sysctls)
-		if err != nil {
-			return err
-		}
-		link.Sysctls = want.Sysctls
-		for file, value := range settings {
-			got, err := readSysctl(file)
-			if err != nil && !errors.Is(err, os.ErrNotExist) {
-				return err
-			}
-			if got != value {
-				link.Sysctls = "" // something differs: assert all
-			}
-		}
-		have[name] = link
-	}
-	return nil
+	return have, l.k.inside(func() error { return readSettings(have, known, seen) })
 }
 
 // Apply asserts the links that differ: settings first, while the link may
@@ -112,35 +84,21 @@ func (l *Links) Apply(_ context.Context, p reconcile.Plan[string, desired.Link])
 	}
 	l.mu.Unlock()
 	w := newWriter[string](l.k)
-	err := l.k.inside(func() error {
-		for _, e := range p.Set {
-			if err := l.assert(w, e.Key, e.Value); err != nil {
-				w.failed[e.Key] = fmt.Errorf("set up link %s: %w", e.Key, err)
-			}
+	for _, e := range p.Set {
+		if err := l.assert(w, e.Key, e.Value); err != nil {
+			w.failed[e.Key] = fmt.Errorf("set up link %s: %w", e.Key, err)
 		}
-		return nil
-	})
-	if err != nil {
-		for _, e := range p.Set {
-			w.failed[e.Key] = err
-		}
-		return w.failed
 	}
 	return w.send()
 }
 
-// assert writes the settings of one link and adds the rest to the batch. It
-// runs inside the kernel's namespace.
+// assert writes the settings of one link and adds the rest to the batch.
 func (l *Links) assert(w *writer[string], name string, want desired.Link) error {
 	index, err := w.names.indexOf(name)
 	if err != nil {
 		return err
 	}
-	settings, err := linkSysctls(name, want.Sysctls)
-	if err != nil {
-		return err
-	}
-	if err := assertAll(settings); err != nil {
+	if err := l.k.assertLink(name, want.Sysctls); err != nil {
 		return err
 	}
 	w.add(name, "set up link", func(b *rtnl.Batch) error {

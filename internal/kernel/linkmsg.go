@@ -27,6 +27,8 @@ type linkInfo struct {
 
 	Peer   int // number of the link at the other end, 0: none
 	PeerNS int // its namespace by our own count, -1: this one
+
+	Conf linkConf
 }
 
 // up reports whether the link is turned on.
@@ -41,7 +43,7 @@ func parseLink(m rtnl.Message) (linkInfo, error) {
 		Type:  rtnl.Uint16(m.Body[2:4]),
 		Index: int(rtnl.Uint32(m.Body[4:8])), Flags: rtnl.Uint32(m.Body[8:12]), PeerNS: -1,
 	}
-	var inner error
+	var inner, conf error
 	err := rtnl.Attrs(m.Body[unix.SizeofIfInfomsg:], func(kind uint16, v []byte) {
 		switch kind {
 		case unix.IFLA_IFNAME:
@@ -56,6 +58,10 @@ func parseLink(m rtnl.Message) (linkInfo, error) {
 			l.Peer = int(rtnl.Uint32(v))
 		case unix.IFLA_LINK_NETNSID:
 			l.PeerNS = int(int32(rtnl.Uint32(v)))
+		case unix.IFLA_AF_SPEC:
+			if m.Body[0] != unix.AF_BRIDGE { // there it is something else
+				l.Conf, conf = parseConf(v)
+			}
 		case unix.IFLA_LINKINFO:
 			inner = rtnl.Attrs(v, func(kind uint16, v []byte) {
 				if kind == unix.IFLA_INFO_KIND {
@@ -64,7 +70,7 @@ func parseLink(m rtnl.Message) (linkInfo, error) {
 			})
 		}
 	})
-	return l, errors.Join(err, inner)
+	return l, errors.Join(err, inner, conf)
 }
 
 // readLink asks for one link by name. The error wraps ErrNoLink when there is

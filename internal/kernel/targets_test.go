@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/brindle-net/brindle/internal/desired"
+	"github.com/brindle-net/brindle/internal/kernel/rtnl"
 	"github.com/brindle-net/brindle/internal/reconcile"
 	"github.com/brindle-net/brindle/internal/testenv"
 )
@@ -332,4 +333,37 @@ func TestLinks(t *testing.T) {
 			t.Errorf("got %s", out)
 		}
 	})
+}
+
+// What a reading of a link says of its settings is what the files say, by our
+// numbering of the kernel's arrays.
+func TestLinkConfIsWhatTheFilesSay(t *testing.T) {
+	k, ns := open(t)
+	links(t, ns, "a0")
+	told := 0
+	for name := range desired.WorkloadSysctls() {
+		parts := strings.Split(name, "/")
+		if _, ok := confIndex(parts[0], parts[2]); !ok {
+			continue
+		}
+		told++
+		file := "net/" + parts[0] + "/" + parts[1] + "/a0/" + parts[2]
+		for _, value := range []string{"0", "1", "0"} {
+			testenv.Do(t, ns, func() error { return assertSysctl(file, value) })
+			var l linkInfo
+			err := k.with(func(c *rtnl.Conn) (err error) {
+				l, err = readLink(c, "a0")
+				return err
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, ok := l.Conf.setting(file); !ok || got != value {
+				t.Errorf("%s: netlink says %q (%v), the file %s", file, got, ok, value)
+			}
+		}
+	}
+	if told != 12 {
+		t.Errorf("%d settings are told by netlink, not 12", told)
+	}
 }

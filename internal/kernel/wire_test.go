@@ -140,6 +140,9 @@ func TestWireTwiceIsTheSameWire(t *testing.T) {
 			if f.HasV6() && !strings.Contains(show(), "fe80::/64") {
 				return errors.New("no link-local route yet")
 			}
+			if strings.Contains(show(), "tentative") {
+				return errors.New("the link-local address is not usable yet")
+			}
 			return nil
 		})
 		before := show()

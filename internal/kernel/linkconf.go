@@ -1,0 +1,157 @@
+package kernel
+
+import (
+	"errors"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/brindle-net/brindle/internal/desired"
+	"github.com/brindle-net/brindle/internal/kernel/rtnl"
+)
+
+// linkConf are the settings that come with every reading of a link: arrays of
+// 32-bit values in the kernel's own numbering. Asking for them one by one
+// below /proc/sys costs a hundred times more.
+type linkConf struct {
+	v4 []byte // IFLA_INET_CONF: IPV4_DEVCONF_* of linux/ip.h, from 1
+	v6 []byte // IFLA_INET6_CONF: DEVCONF_* of linux/ipv6.h, from 0
+}
+
+// confIndex says where in the arrays a setting is. Those that are not here
+// are read as files.
+func confIndex(family, name string) (index int, ok bool) {
+	switch family + "/" + name {
+	case "ipv4/forwarding":
+		index = 1
+	case "ipv4/proxy_arp":
+		index = 3
+	case "ipv4/accept_redirects":
+		index = 4
+	case "ipv4/send_redirects":
+		index = 6
+	case "ipv4/rp_filter":
+		index = 8
+	case "ipv4/route_localnet":
+		index = 26
+	case "ipv6/forwarding":
+		index = 0
+	case "ipv6/accept_ra":
+		index = 3
+	case "ipv6/accept_redirects":
+		index = 4
+	case "ipv6/proxy_ndp":
+		index = 22
+	case "ipv6/disable_ipv6":
+		index = 26
+	case "ipv6/accept_dad":
+		index = 27
+	default:
+		return 0, false
+	}
+	return index, true
+}
+
+// parseConf reads IFLA_AF_SPEC.
+func parseConf(value []byte) (c linkConf, err error) {
+	var inner error
+	err = rtnl.Attrs(value, func(family uint16, v []byte) {
+		inner = errors.Join(inner, rtnl.Attrs(v, func(kind uint16, v []byte) {
+			switch {
+			case family == unix.AF_INET && kind == unix.IFLA_INET_CONF:
+				c.v4 = append([]byte(nil), v...)
+			case family == unix.AF_INET6 && kind == unix.IFLA_INET6_CONF:
+				c.v6 = append([]byte(nil), v...)
+			}
+		}))
+	})
+	return c, errors.Join(err, inner)
+}
+
+// setting returns the value of a setting by its file ("net/ipv4/conf/LINK/
+// proxy_arp") as the file has it; false when only the file tells.
+func (c linkConf) setting(file string) (string, bool) {
+	parts := strings.Split(file, "/")
+	if len(parts) != 5 || parts[2] != "conf" {
+		return "", false
+	}
+	index, ok := confIndex(parts[1], parts[4])
+	values := c.v6
+	if parts[1] == "ipv4" {
+		values = c.v4
+		index--
+	}
+	if !ok || len(values) < 4*(index+1) {
+		return "", false
+	}
+	return strconv.Itoa(int(int32(rtnl.Uint32(values[4*index : 4*index+4])))), true
+}
+
+// differing returns those of the settings of a link that it has not. It runs
+// inside the kernel's namespace. A setting that does not exist differs.
+func (l linkInfo) differing(settings map[string]string) (map[string]string, error) {
+	out := map[string]string{}
+	for file, want := range settings {
+		have, told := l.Conf.setting(file)
+		if !told {
+			var err error
+			have, err = readSysctl(file)
+			if err != nil && !errors.Is(err, os.ErrNotExist) {
+				return nil, err
+			}
+		}
+		if have != want {
+			out[file] = want
+		}
+	}
+	return out, nil
+}
+
+// assertLink writes the settings that a link has not.
+func (k *Kernel) assertLink(name, lines string) error {
+	settings, err := linkSysctls(name, lines)
+	if err != nil || len(settings) == 0 {
+		return err
+	}
+	var l linkInfo
+	err = k.with(func(c *rtnl.Conn) (err error) {
+		l, err = readLink(c, name)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return k.inside(func() error {
+		settings, err := l.differing(settings)
+		if err != nil {
+			return err
+		}
+		return assertAll(settings)
+	})
+}
+
+// readSettings fills in the sysctls of each link, and forgets what known does
+// not mention.
+func readSettings(have, known map[string]desired.Link, links map[string]linkInfo) error {
+	for name, link := range have {
+		want := known[name]
+		if want.MTU == 0 {
+			link.MTU = 0
+		}
+		settings, err := linkSysctls(name, want.Sysctls)
+		if err != nil {
+			return err
+		}
+		if settings, err = links[name].differing(settings); err != nil {
+			return err
+		}
+		link.Sysctls = want.Sysctls
+		if len(settings) > 0 {
+			link.Sysctls = "" // something differs: assert all
+		}
+		have[name] = link
+	}
+	return nil
+}
