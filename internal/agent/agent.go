@@ -227,7 +227,7 @@ func coreSettings(cfg Config) model.Settings {
 	s := cfg.Settings
 	return model.Settings{
 		Node: cfg.Node, RouterID: s.Startup.Router(cfg.Node), NoIPv6: !s.IPv6, NoForwarding: !s.Forwarding,
-		Priority4: s.Routes.Priority4, Priority6: s.Routes.Priority6,
+		Priority4: s.Routes.Priority4, Priority6: s.Routes.Priority6, Prefixes: s.Interfaces.Prefixes,
 	}
 }
 

@@ -424,3 +424,31 @@ func TestPolicyIsNotPretended(t *testing.T) {
 		}
 	}
 }
+
+// Whoever may write endpoints shall not reroute a host, nor have its own
+// interfaces configured as a workload's.
+func TestInterfacesOfTheHostStayTheHosts(t *testing.T) {
+	tests := []struct {
+		name     string
+		prefixes []string
+		iface    string
+		want     bool
+	}{
+		{"a workload's", nil, "calia", true},
+		{"the uplink", nil, "eth0", false},
+		{"loopback", nil, "lo", false},
+		{"a prefix of two", []string{"tap", "cali"}, "calia", true},
+		{"another prefix", []string{"tap"}, "calia", false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			c := New(model.Settings{Node: "h1", Prefixes: tt.prefixes})
+			e := workloadEvent("h1", "a", "10.65.0.7", "fd00::7")
+			e.Value.(*model.Workload).Interface = tt.iface
+			u := c.Apply([]model.Event{e})
+			if got := len(u.Links.Set) == 1 && len(u.Routes.Set) == 2; got != tt.want {
+				t.Errorf("links %v, routes %v; want them: %v", u.Links.Set, u.Routes.Set, tt.want)
+			}
+		})
+	}
+}

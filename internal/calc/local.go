@@ -11,7 +11,9 @@ import (
 
 // active is the stage that settles who has which interface and address among
 // the workloads of this host: the first by name. A workload without address
-// is not there (documented Calico behaviour).
+// is not there (documented Calico behaviour), and one that names an interface
+// of the host does not get it: whoever may write endpoints shall not reroute
+// the host.
 type active struct {
 	workloads []activeWorkload // by ID
 	addrs     map[netip.Addr]bool
@@ -33,6 +35,10 @@ func (a *active) update(in *inputs, t *touched) {
 	for _, id := range slices.SortedFunc(maps.Keys(in.workloads), model.ID.Compare) {
 		w := in.workloads[id]
 		if len(w.Addrs) == 0 || w.Interface == "" {
+			continue
+		}
+		if !in.set.WorkloadInterface(w.Interface) {
+			a.clashes.ForeignInterface(id.String(), w.Interface)
 			continue
 		}
 		if first, taken := byInterface[w.Interface]; taken {

@@ -110,6 +110,13 @@ func (n Notices) DuplicateInterface(workload, first, iface string) {
 		fmt.Sprintf("its interface %s belongs to %s: nothing is routed to it", iface, first), false)
 }
 
+// ForeignInterface says that a workload is not wired because the interface
+// that it names is none of a workload's.
+func (n Notices) ForeignInterface(workload, iface string) {
+	n.add(ConditionRouting, workload, "ForeignInterface",
+		fmt.Sprintf("its interface %s begins with no prefix of workload interfaces: nothing is routed to it", iface), false)
+}
+
 // DuplicateAddress says that an address of a workload is not routed to it
 // because another local one, first by name, has it.
 func (n Notices) DuplicateAddress(workload, first string, addr netip.Addr) {

@@ -2,6 +2,8 @@ package model
 
 import (
 	"net/netip"
+	"slices"
+	"strings"
 
 	v3 "github.com/brindle-net/brindle/api/v3"
 )
@@ -16,6 +18,16 @@ type Settings struct {
 	NoForwarding bool       // leave the forwarding sysctls alone (ipForwarding: Disabled)
 	Priority4    int        // metric of our IPv4 routes; 0: desired.DefaultPriority
 	Priority6    int        // the same for IPv6
+	Prefixes     []string   // what workloads' interfaces begin with (interfacePrefix); empty: cali
+}
+
+// WorkloadInterface reports whether an interface may be a workload's. Any
+// other is the host's own, whatever an endpoint says of it.
+func (s Settings) WorkloadInterface(name string) bool {
+	if len(s.Prefixes) == 0 {
+		return strings.HasPrefix(name, "cali")
+	}
+	return slices.ContainsFunc(s.Prefixes, func(p string) bool { return strings.HasPrefix(name, p) })
 }
 
 // Node is one host of the cluster.

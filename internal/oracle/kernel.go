@@ -11,7 +11,7 @@ import (
 func (w world) candidates() []*model.Workload {
 	var out []*model.Workload
 	for _, x := range each[*model.Workload](w) {
-		if x.Node == w.set.Node && x.Interface != "" && len(x.Addrs) > 0 {
+		if x.Node == w.set.Node && w.set.WorkloadInterface(x.Interface) && len(x.Addrs) > 0 {
 			out = append(out, x)
 		}
 	}

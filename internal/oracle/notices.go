@@ -81,6 +81,12 @@ func (w world) addressNotices(out desired.Notices) {
 			}
 		}
 	}
+	for _, x := range each[*model.Workload](w) {
+		here := x.Node == w.set.Node && len(x.Addrs) > 0 && x.Interface != ""
+		if here && !w.set.WorkloadInterface(x.Interface) {
+			out.ForeignInterface(x.ID.String(), x.Interface)
+		}
+	}
 	for _, x := range w.candidates() {
 		if k := w.keeper(x.Interface); k != x {
 			out.DuplicateInterface(x.ID.String(), k.ID.String(), x.Interface)

@@ -90,7 +90,7 @@ func (g gen) profiles() []string {
 func (g gen) workload() model.Event {
 	id := model.ID{Kind: model.KindWorkload, Namespace: pick(g, "default", "ns"), Name: pick(g, "w1", "w2", "w3", "w4")}
 	w := &model.Workload{
-		ID: id, Node: pick(g, "me", "me", "me", "h1"), Interface: pick(g, "cali1", "cali2", "cali3", "cali4", ""),
+		ID: id, Node: pick(g, "me", "me", "me", "h1"), Interface: pick(g, "cali1", "cali2", "cali3", "cali4", "eth0", "lo", ""),
 		MAC: pick(g, "", "02:00:00:00:00:01", "02:00:00:00:00:02"), Labels: g.labels(), Profiles: g.profiles(),
 	}
 	for range g.IntN(4) {
