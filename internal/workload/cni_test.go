@@ -491,6 +491,30 @@ func TestTheQueueWaitsForTheAgent(t *testing.T) {
 	})
 }
 
+// TestTheHostCollectsOnceItIsReady: the agent's own collector, with its clock.
+func TestTheHostCollectsOnceItIsReady(t *testing.T) {
+	w := newWorld(t)
+	if _, err := w.start(&faults{at: 9, crash: true}).Add(t.Context(), request("cni", "half", true, true)); err == nil {
+		t.Fatal("the add did not crash")
+	}
+	clear(w.cables.laid) // the namespace is gone
+	before := w.state()
+	synctest.Test(t, func(t *testing.T) {
+		w.ready = errors.New("not registered")
+		m := w.start(nil)
+		go func() { _ = m.Collect(t.Context()) }()
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if after := w.state(); len(before.Addresses) == 0 || !reflect.DeepEqual(after, before) {
+			t.Errorf("while not ready it went from %+v to %+v", before, after)
+		}
+		w.ready = nil
+		time.Sleep(time.Hour)
+		synctest.Wait()
+	})
+	w.wantEmpty("an hour later")
+}
+
 func TestAnEndpointUnderAnotherInterfaceNameIsFound(t *testing.T) {
 	w := newWorld(t)
 	m := w.start(nil)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/brindle-net/brindle/internal/desired"
 	"github.com/brindle-net/brindle/internal/ipam"
@@ -73,6 +74,13 @@ func (m *Manager) wires() (map[string]bool, error) {
 // whole grace period no workload endpoint has had it and this host has had no
 // such attachment.
 func (m *Manager) Collect(ctx context.Context) error {
+	for m.cfg.Ready() != nil {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Second):
+		}
+	}
 	return ipam.NewCollector(m.collectorConfig()).Run(ctx)
 }
 

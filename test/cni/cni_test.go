@@ -388,39 +388,22 @@ func (h *host) agentDown() {
 // again, and nothing is there twice.
 func (h *host) agentKilled() {
 	t := h.t
-	const containers = 12
 	list := h.config("1.0.0", nil)
 	runtime := h.runtime()
 	var rts []*libcni.RuntimeConf
-	for i := range containers {
-		_, rt := h.container(fmt.Sprintf("container-%d", i))
-		rts = append(rts, rt)
-	}
-	agent := h.agent()
-	var wg sync.WaitGroup
-	ended := make(chan error, containers)
-	for _, rt := range rts {
-		wg.Go(func() {
-			_, err := runtime.AddNetworkList(t.Context(), list, rt)
-			ended <- err
-		})
-	}
-	first := <-ended
-	if err := syscall.Kill(agent, syscall.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
-	wg.Wait()
-	close(ended)
-	failed := 0
-	for err := range ended {
-		if err != nil {
-			failed++
+	for round, failed := 0, 0; failed == 0; round++ {
+		if round == 10 {
+			t.Fatal("the agent was never killed in the middle of an add")
 		}
+		var some []*libcni.RuntimeConf
+		for i := range 8 {
+			_, rt := h.container(fmt.Sprintf("container-%d-%d", round, i))
+			some = append(some, rt)
+		}
+		failed = h.killDuring(list, some)
+		h.brindle("lab", "host", "start", "h1")
+		rts = append(rts, some...)
 	}
-	if first != nil || failed == 0 {
-		t.Errorf("the first add ended with %v, %d others failed: the agent was not killed in the middle", first, failed)
-	}
-	h.brindle("lab", "host", "start", "h1")
 	seen := map[netip.Addr]string{}
 	for i, rt := range rts {
 		if i%3 == 2 {
@@ -450,4 +433,38 @@ func (h *host) agentKilled() {
 		}
 	}
 	h.wantClean()
+}
+
+// killDuring adds containers, kills the agent as soon as it is at work, and
+// returns how many adds failed.
+func (h *host) killDuring(list *libcni.NetworkConfigList, rts []*libcni.RuntimeConf) (failed int) {
+	t := h.t
+	agent := h.agent()
+	before, _ := filepath.Glob(filepath.Join(h.state(), "attachments", "*.json"))
+	var wg sync.WaitGroup
+	errs := make(chan error, len(rts))
+	for _, rt := range rts {
+		wg.Go(func() {
+			_, err := h.runtime().AddNetworkList(t.Context(), list, rt)
+			errs <- err
+		})
+	}
+	testenv.Until(t, 10*time.Second, func() error {
+		now, _ := filepath.Glob(filepath.Join(h.state(), "attachments", "*.json"))
+		if len(now) <= len(before) {
+			return errors.New("no add is under way")
+		}
+		return nil
+	})
+	if err := syscall.Kill(agent, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	wg.Wait()
+	close(errs)
+	for err := range errs {
+		if err != nil {
+			failed++
+		}
+	}
+	return failed
 }
