@@ -145,14 +145,16 @@ func (t *tables) all() []named {
 func (t *tables) kernelTables() []named { return t.all()[:7] }
 
 // trouble is what a table fails at and this host must answer for. A workload
-// that died took its interface with it: that its link and routes cannot be
-// programmed says nothing of the host, until the runtime removes it.
+// that died took its interface with it: that its link, routes and neighbours
+// cannot be programmed says nothing of the host, until the runtime removes it.
 func (t *tables) trouble(n named) error {
 	switch n.loop {
 	case t.links:
 		return present(t.links)
 	case t.routes:
 		return present(t.routes)
+	case t.neighbours:
+		return present(t.neighbours)
 	}
 	return n.loop.Err()
 }
