@@ -128,7 +128,7 @@ func (k *Kernel) assertLink(name, lines string) error {
 		if err != nil {
 			return err
 		}
-		return assertAll(settings)
+		return writeAll(settings)
 	})
 }
 

@@ -86,13 +86,18 @@ func (s *Sysctls) Apply(_ context.Context, p reconcile.Plan[string, string]) map
 // changes.
 func assertSysctl(name, value string) error {
 	have, err := readSysctl(name)
-	if err != nil {
+	if err != nil || have == value {
 		return err
 	}
-	if have == value {
-		return nil
+	return writeSysctl(name, value)
+}
+
+// writeSysctl writes a setting of the calling thread's namespace.
+func writeSysctl(name, value string) error {
+	if err := checkSysctl(name); err != nil {
+		return err
 	}
-	if err := os.WriteFile(sysctlRoot+name, []byte(value), 0); err != nil {
+	if err := writeSmall(sysctlRoot+name, value); err != nil {
 		return fmt.Errorf("set sysctl %s to %s: %w", name, value, err)
 	}
 	return nil
@@ -124,6 +129,17 @@ func readSmall(path string) (string, error) {
 		return "", err
 	}
 	return string(bytes.TrimSpace(buf[:n])), nil
+}
+
+// writeSmall writes a file that exists, likewise.
+func writeSmall(path, value string) error {
+	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	_, err = unix.Write(fd, []byte(value))
+	return err
 }
 
 // checkSysctl keeps names inside net/: nothing else belongs to a network
@@ -158,17 +174,23 @@ func linkSysctls(link, lines string) (map[string]string, error) {
 	return out, nil
 }
 
-// hasIPv6 reports whether the kernel has IPv6 at all.
-func hasIPv6() bool {
+// hasIPv6 reports whether the kernel has IPv6 at all. It is asked once: that
+// does not change while it runs.
+var hasIPv6 = sync.OnceValue(func() bool {
 	_, err := os.Stat(sysctlRoot + "net/ipv6")
 	return err == nil
-}
+})
 
 // assertAll asserts settings in the order of their names. All are tried.
-func assertAll(settings map[string]string) error {
+func assertAll(settings map[string]string) error { return eachSetting(settings, assertSysctl) }
+
+// writeAll writes settings that are known to differ.
+func writeAll(settings map[string]string) error { return eachSetting(settings, writeSysctl) }
+
+func eachSetting(settings map[string]string, f func(name, value string) error) error {
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(settings)) {
-		errs = append(errs, assertSysctl(name, settings[name]))
+		errs = append(errs, f(name, settings[name]))
 	}
 	return errors.Join(errs...)
 }
