@@ -98,7 +98,7 @@ func Run(ctx context.Context, cfg Config) error {
 	a.workload = workload.New(workload.Config{
 		Node: cfg.Node, Prefix: cfg.Settings.Interfaces.Prefixes[0], Client: a.client, Wires: k, MTU: func() int { return int(a.mtu.Load()) },
 		IPAM:  ipam.New(ipam.Config{Driver: cfg.Driver, Settings: cache.Settings}),
-		Ready: a.readyForWorkloads, Programmed: a.programmed, Log: cfg.Log,
+		Ready: a.readyForWorkloads, Programmed: a.programmed, NamespaceLabels: namespaceLabels(a.client, cache.Settings), Log: cfg.Log,
 		Queue: cfg.Settings.Paths.StateDir + "/queue", Records: filepath.Dir(cfg.Settings.Paths.Socket) + "/attachments",
 	})
 	a.measureMTU()
