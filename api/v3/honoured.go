@@ -80,6 +80,7 @@ func honouredAddresses() map[string]string {
 		"IPPool.spec.cidr":                  "internal/ipam.TestAssignAndRelease",
 		"IPPool.spec.disableBGPExport":      "internal/calc.TestExport",
 		"IPPool.spec.disabled":              "internal/ipam.TestChoosingPools",
+		"IPPool.spec.namespaceSelector":     "internal/agent.TestPoolsSelectNamespaces",
 		"IPPool.spec.nodeSelector":          "internal/ipam.TestChoosingPools",
 		"IPPool.status.conditions[].reason": "internal/ipam.TestUnusablePools",
 		"IPPool.status.conditions[].status": "internal/ipam.TestUnusablePools",
