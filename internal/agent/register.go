@@ -164,7 +164,7 @@ func (a *agent) registerOnce(ctx context.Context) error {
 		a.log.InfoContext(ctx, "registered", "node", a.cfg.Node, "addresses", r.addresses(), "as", r.as)
 	}
 	if was != nil && old != nil && !was.standsIn(old) {
-		return fmt.Errorf("Node %s was given other addresses than %v, and was put right: %w", a.cfg.Node, was.addresses(), errContested)
+		return fmt.Errorf("the addresses of Node %s were changed from %v, and put right: %w", a.cfg.Node, was.addresses(), errContested)
 	}
 	return nil
 }

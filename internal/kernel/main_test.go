@@ -130,4 +130,3 @@ func agentRoute(hops ...desired.NextHop) desired.Route {
 func set[K comparable, V any](k K, v V) desired.Patch[K, V] {
 	return desired.Patch[K, V]{Set: map[K]V{k: v}}
 }
-

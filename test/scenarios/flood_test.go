@@ -37,7 +37,6 @@ type stream struct {
 	mu       sync.Mutex // guards everything below
 	sent     int
 	answered map[uint16]bool
-	stopped  bool
 }
 
 // flood start NAME FROM TO… pings every address of the members, each 100
