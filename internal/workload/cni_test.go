@@ -191,7 +191,7 @@ func TestCodes(t *testing.T) {
 	if c := code(skewed); c != cni.CodeIncompatible {
 		t.Errorf("protocol skew: %d", c)
 	}
-	w.ready = errors.New("not now")
+	w.setReady(errors.New("not now"))
 	for _, plugin := range []string{"brindle-cni", addressPlugin} {
 		for command, want := range map[string]int{"ADD": cni.CodeTryAgain, "DEL": cni.CodeTryAgain, "STATUS": cni.CodeUnavailable} {
 			req := cniCall(command, "c1", config)
@@ -468,7 +468,7 @@ func TestTheQueueWaitsForTheAgent(t *testing.T) {
 	m := w.start(nil)
 	m.CNI(t.Context(), cniCall("ADD", "c1", fmt.Sprintf(dualConfig, "1.0.0", "")))
 	synctest.Test(t, func(t *testing.T) {
-		w.ready = errors.New("not registered")
+		w.setReady(errors.New("not registered"))
 		w.put("one.json", queued("c1"))
 		done := make(chan error, 1)
 		go func() { done <- m.Run(t.Context()) }()
@@ -477,7 +477,7 @@ func TestTheQueueWaitsForTheAgent(t *testing.T) {
 		if s := w.state(); len(s.Endpoints) != 1 {
 			t.Errorf("removed while not ready: %+v", s)
 		}
-		w.ready = nil
+		w.setReady(nil)
 		time.Sleep(2 * queuePoll)
 		synctest.Wait()
 		w.wantEmpty("once ready")
@@ -500,7 +500,7 @@ func TestTheHostCollectsOnceItIsReady(t *testing.T) {
 	clear(w.cables.laid) // the namespace is gone
 	before := w.state()
 	synctest.Test(t, func(t *testing.T) {
-		w.ready = errors.New("not registered")
+		w.setReady(errors.New("not registered"))
 		m := w.start(nil)
 		go func() { _ = m.Collect(t.Context()) }()
 		time.Sleep(time.Hour)
@@ -508,7 +508,7 @@ func TestTheHostCollectsOnceItIsReady(t *testing.T) {
 		if after := w.state(); len(before.Addresses) == 0 || !reflect.DeepEqual(after, before) {
 			t.Errorf("while not ready it went from %+v to %+v", before, after)
 		}
-		w.ready = nil
+		w.setReady(nil)
 		time.Sleep(time.Hour)
 		synctest.Wait()
 	})

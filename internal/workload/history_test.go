@@ -10,7 +10,7 @@ import (
 	"github.com/brindle-net/brindle/internal/agentapi"
 )
 
-var histories = flag.Int("histories", 60, "how many random histories are played")
+var histories = flag.Int("histories", 40, "how many random histories are played")
 
 // history is a random life of one host, beside what must be true of it.
 type history struct {

@@ -262,7 +262,7 @@ func TestBadRequestsAreRefusedBeforeAnythingIsDone(t *testing.T) {
 func TestNotReadyIsSaid(t *testing.T) {
 	w := newWorld(t)
 	m := w.start(nil)
-	w.ready = errors.New("not in sync")
+	w.setReady(errors.New("not in sync"))
 	req := request("cni", "c1", true, false)
 	_, err := m.Add(t.Context(), req)
 	_, cerr := m.Check(t.Context(), refOf(req))

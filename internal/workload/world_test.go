@@ -175,7 +175,22 @@ type world struct {
 	db     *mem.Store
 	cables *cables
 	dir    string
-	ready  error
+
+	mu    sync.Mutex // guards ready
+	ready error
+}
+
+// setReady says whether agents are ready; nil: they are.
+func (w *world) setReady(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.ready = err
+}
+
+func (w *world) isReady() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.ready
 }
 
 const (
@@ -228,7 +243,7 @@ func (w *world) start(f *faults) *Manager {
 		// Pools come from a cache in the real agent: reading them is no step.
 		IPAM:  ipam.New(ipam.Config{Driver: db, Settings: func(ctx context.Context) (*ipam.Settings, error) { return ipam.ReadSettings(ctx, w.db) }}),
 		Wires: hold{w.cables, f}, MTU: func() int { return 1450 }, Log: slog.New(slog.DiscardHandler),
-		Ready: func() error { return w.ready },
+		Ready: w.isReady,
 		Programmed: func(context.Context, string, []netip.Addr) error {
 			_, err := f.step()
 			return err
