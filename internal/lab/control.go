@@ -28,8 +28,26 @@ type answer struct {
 	Workload *Workload `json:"workload,omitempty"`
 }
 
+// control takes orders until it is closed.
+type control struct {
+	srv    *http.Server
+	cancel context.CancelFunc // of the orders under way
+}
+
+// Close ends the orders under way and waits for their ends: what one of them
+// made after everything was removed would be left for ever.
+func (c *control) Close() error {
+	c.cancel()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*undoTimeout)
+	defer cancel()
+	if err := c.srv.Shutdown(ctx); err != nil {
+		return errors.Join(fmt.Errorf("end the orders under way: %w", err), c.srv.Close())
+	}
+	return nil
+}
+
 // serveControl listens for orders on the lab's control socket.
-func serveControl(s *Supervisor) (*http.Server, error) {
+func serveControl(s *Supervisor) (*control, error) {
 	path := controlSocket(s.topo.Name)
 	l, err := net.Listen("unix", path)
 	if err != nil {
@@ -38,7 +56,9 @@ func serveControl(s *Supervisor) (*http.Server, error) {
 	if err := os.Chmod(path, 0o600); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
-	srv := &http.Server{ReadHeaderTimeout: 10 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithCancel(context.Background())
+	srv := &http.Server{ReadHeaderTimeout: 10 * time.Second, BaseContext: func(net.Listener) context.Context { return ctx }}
+	srv.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var o order
 		var a answer
 		if err := json.NewDecoder(r.Body).Decode(&o); err != nil {
@@ -47,9 +67,9 @@ func serveControl(s *Supervisor) (*http.Server, error) {
 			a.Error = err.Error()
 		}
 		_ = json.NewEncoder(w).Encode(a) // the asker has gone
-	})}
+	})
 	go func() { _ = srv.Serve(l) }() // ends when the supervisor closes it
-	return srv, nil
+	return &control{srv, cancel}, nil
 }
 
 // obey carries out one order.
