@@ -72,3 +72,44 @@ func TestDatastoreThatIsNotReady(t *testing.T) {
 		}
 	}
 }
+
+// TestBGPPeer goes from fields of the object to what is asked of the session.
+func TestBGPPeer(t *testing.T) {
+	base := desired.Peer{Name: "Global_172_30_0_99", AS: 65001, LocalAS: 64512, LocalAddr: ip("172.30.0.11")}
+	with := func(edit func(*desired.Peer)) desired.Peer {
+		p := base
+		edit(&p)
+		return p
+	}
+	tests := []struct {
+		name, spec string
+		want       desired.Peer
+	}{
+		{"nothing", ``, base},
+		{"localASNumber", `,"localASNumber":65020`, with(func(p *desired.Peer) { p.LocalAS = 65020 })},
+		{"numAllowedLocalASNumbers", `,"numAllowedLocalASNumbers":2`, with(func(p *desired.Peer) { p.AllowLocalAS = 2 })},
+		{"keepOriginalNextHop", `,"keepOriginalNextHop":true`, with(func(p *desired.Peer) { p.NextHopMode = "Keep" })},
+		{"nextHopMode wins over it", `,"keepOriginalNextHop":true,"nextHopMode":"Self"`, with(func(p *desired.Peer) { p.NextHopMode = "Self" })},
+		{"sourceAddress", `,"sourceAddress":"None"`, with(func(p *desired.Peer) { p.LocalAddr = netip.Addr{} })},
+		{"maxRestartTime", `,"maxRestartTime":"30s"`, with(func(p *desired.Peer) { p.Restart = 30e9 })},
+		{"keepaliveTime", `,"keepaliveTime":"5s"`, with(func(p *desired.Peer) { p.Keepalive = 5e9 })},
+		{"ttlSecurity", `,"ttlSecurity":3`, with(func(p *desired.Peer) { p.TTLSecurity = 3 })},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			o, err := v3.DecodeStored([]byte(`{"kind":"BGPPeer","metadata":{"name":"p"},"spec":{"peerIP":"172.30.0.99","asNumber":65001` + tt.spec + `}}`))
+			if err != nil {
+				t.Fatal(err)
+			}
+			e, ok, err := model.FromObject(o)
+			if err != nil || !ok {
+				t.Fatal(e, err)
+			}
+			c := New(model.Settings{Node: "h1"})
+			c.Apply([]model.Event{e, nodeEvent(&model.Node{Name: "h1", Addr4: pfx("172.30.0.11/24")})})
+			if got := c.State().Peers[desired.PeerKey{Addr: ip("172.30.0.99"), Port: 179}]; got != tt.want {
+				t.Errorf("\n got %+v\nwant %+v", got, tt.want)
+			}
+		})
+	}
+}
