@@ -2,6 +2,7 @@ package calc
 
 import (
 	"maps"
+	"net/netip"
 	"reflect"
 	"slices"
 	"strings"
@@ -56,6 +57,7 @@ type touched struct {
 	workloads bool // local ones, or what they come to
 	pools     bool
 	blocks    bool // those with a claim of ours
+	nodes     bool
 	sessions  bool // nodes, BGP configuration, peers, filters
 	other     bool // info, invalid objects, host endpoints
 	matches   bool // a policy gained or lost an endpoint here
@@ -91,7 +93,8 @@ func (in *inputs) takeOne(e model.Event, t *touched) {
 	switch id.Kind {
 	case model.KindNode:
 		v, ok := e.Value.(*model.Node)
-		t.sessions = put(in.nodes, id.Name, v, ok) || t.sessions
+		t.nodes = put(in.nodes, id.Name, v, ok) || t.nodes
+		t.sessions = t.sessions || t.nodes
 	case model.KindBGPConfig:
 		v, ok := e.Value.(*model.BGPConfig)
 		t.sessions = put(in.configs, id.Name, v, ok) || t.sessions
@@ -187,6 +190,21 @@ func (in *inputs) sortedNodes() []*model.Node {
 	return slices.SortedFunc(maps.Values(in.nodes), func(a, b *model.Node) int {
 		return strings.Compare(a.Name, b.Name)
 	})
+}
+
+// hostAddrs returns the addresses of all hosts with the first node, by name,
+// that has each.
+func (in *inputs) hostAddrs() map[netip.Addr]string {
+	out := map[netip.Addr]string{}
+	for _, n := range in.nodes {
+		for _, family := range []int{4, 6} {
+			a := n.Addr(family)
+			if first, taken := out[a]; a.IsValid() && (!taken || n.Name < first) {
+				out[a] = n.Name
+			}
+		}
+	}
+	return out
 }
 
 // families returns the address families that this host cares for.

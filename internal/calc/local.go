@@ -12,8 +12,8 @@ import (
 // active is the stage that settles who has which interface and address among
 // the workloads of this host: the first by name. A workload without address
 // is not there (documented Calico behaviour), and one that names an interface
-// of the host does not get it: whoever may write endpoints shall not reroute
-// the host.
+// of the host or an address of any host does not get it: whoever may write
+// endpoints shall not reroute the hosts.
 type active struct {
 	workloads []activeWorkload // by ID
 	addrs     map[netip.Addr]bool
@@ -26,9 +26,11 @@ type activeWorkload struct {
 }
 
 func (a *active) update(in *inputs, t *touched) {
-	if !t.workloads {
+	if !t.workloads && !t.nodes {
 		return
 	}
+	t.workloads = true
+	hosts := in.hostAddrs()
 	*a = active{addrs: map[netip.Addr]bool{}, clashes: desired.Notices{}}
 	byInterface := map[string]model.ID{}
 	byAddr := map[netip.Addr]model.ID{}
@@ -49,6 +51,10 @@ func (a *active) update(in *inputs, t *touched) {
 		won := activeWorkload{Workload: w}
 		for _, addr := range w.Addrs {
 			if in.set.NoIPv6 && addr.Is6() {
+				continue
+			}
+			if host, taken := hosts[addr]; taken {
+				a.clashes.HostAddress(id.String(), host, addr)
 				continue
 			}
 			first, taken := byAddr[addr]

@@ -117,13 +117,22 @@ func (n Notices) ForeignInterface(workload, iface string) {
 		fmt.Sprintf("its interface %s begins with no prefix of workload interfaces: nothing is routed to it", iface), false)
 }
 
+// HostAddress says that an address of a workload is not routed to it because a
+// host has it.
+func (n Notices) HostAddress(workload, node string, addr netip.Addr) {
+	n.clash(workload, "HostAddress", fmt.Sprintf("its address %v is that of host %s: it is not routed to it", addr, node))
+}
+
+// clash adds to what is said of a workload's addresses.
+func (n Notices) clash(workload, reason, message string) {
+	if old, ok := n[NoticeKey{ConditionRouting, workload}]; ok && (old.Reason == "DuplicateAddress" || old.Reason == "HostAddress") {
+		reason, message = old.Reason, old.Message+"; "+message
+	}
+	n.add(ConditionRouting, workload, reason, message, false)
+}
+
 // DuplicateAddress says that an address of a workload is not routed to it
 // because another local one, first by name, has it.
 func (n Notices) DuplicateAddress(workload, first string, addr netip.Addr) {
-	key := NoticeKey{ConditionRouting, workload}
-	message := fmt.Sprintf("its address %v is routed to %s", addr, first)
-	if old, ok := n[key]; ok && old.Reason == "DuplicateAddress" {
-		message = old.Message + "; " + message
-	}
-	n.add(ConditionRouting, workload, "DuplicateAddress", message, false)
+	n.clash(workload, "DuplicateAddress", fmt.Sprintf("its address %v is routed to %s", addr, first))
 }

@@ -32,6 +32,9 @@ func (w world) keeper(iface string) *model.Workload {
 // owner is the workload that an address is routed to: the first that has it
 // among those that have their interface. nil if there is none.
 func (w world) owner(a netip.Addr) *model.Workload {
+	if w.hostOf(a) != "" {
+		return nil
+	}
 	for _, x := range w.candidates() {
 		if w.keeper(x.Interface) != x {
 			continue
@@ -43,6 +46,16 @@ func (w world) owner(a netip.Addr) *model.Workload {
 		}
 	}
 	return nil
+}
+
+// hostOf is the first host that has an address, "" if none has.
+func (w world) hostOf(a netip.Addr) string {
+	for _, n := range each[*model.Node](w) {
+		if n.Addr4.IsValid() && n.Addr4.Addr() == a || n.Addr6.IsValid() && n.Addr6.Addr() == a {
+			return n.Name
+		}
+	}
+	return ""
 }
 
 // routed is every address that is routed to a workload here.

@@ -93,6 +93,9 @@ func (w world) addressNotices(out desired.Notices) {
 			continue
 		}
 		for _, a := range x.Addrs {
+			if h := w.hostOf(a); h != "" && w.wanted(a) {
+				out.HostAddress(x.ID.String(), h, a)
+			}
 			if o := w.owner(a); o != nil && o != x {
 				out.DuplicateAddress(x.ID.String(), o.ID.String(), a)
 			}

@@ -116,7 +116,7 @@ func minimal(t *testing.T, where func() string, before desired.State, u desired.
 // where it matters: each table and each kind of notice is seen.
 func TestHistoriesReachEveryTable(t *testing.T) {
 	seen := map[string]int{}
-	for seed := range uint64(400) {
+	for seed := range uint64(1200) {
 		g := gen{rand.New(rand.NewPCG(seed, 11))}
 		set, snap := g.settings(), oracle.Snapshot{}
 		for range 60 {
@@ -156,7 +156,7 @@ func TestHistoriesReachEveryTable(t *testing.T) {
 		"import single false own true", "import single false own false",
 		"links", "neighbours", "speakers",
 	}
-	for _, reason := range []string{"PolicyNotEnforced", "InvalidPolicy", "InvalidObject",
+	for _, reason := range []string{"PolicyNotEnforced", "HostAddress", "InvalidPolicy", "InvalidObject",
 		"DatastoreNotReady", "NoBGPAddress", "DuplicateNodeAddress", "EncapsulationNotSupported", "NATOutgoingNotSupported",
 		"WorkloadPeeringNotSupported", "FilterNotSupported", "PasswordNotAvailable",
 		"ServicesNotAnnounced", "DuplicateInterface", "DuplicateAddress"} {

@@ -96,6 +96,9 @@ func (g gen) workload() model.Event {
 	for range g.IntN(4) {
 		w.Addrs = append(w.Addrs, g.addr())
 	}
+	if g.chance(15) { // a host's
+		w.Addrs = append(w.Addrs, netip.MustParseAddr(pick(g, "172.16.0.1", "172.16.0.3", "fd01::2")))
+	}
 	return model.Event{ID: id, Value: w}
 }
 
