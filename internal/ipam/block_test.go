@@ -354,3 +354,15 @@ func FuzzDecodeBlock(f *testing.F) {
 		_ = b.problems(start)
 	})
 }
+
+func TestAppendStringIsJSON(t *testing.T) {
+	for _, s := range []string{"", "plain", "a b", `quo"te`, `back\slash`, "<&>", "tab\t", "é", "\u2028", "\xff", "~", "\x7f", "line\n"} {
+		want, err := json.Marshal(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := appendString(nil, s); string(got) != string(want) {
+			t.Errorf("%q: %s, want %s", s, got, want)
+		}
+	}
+}

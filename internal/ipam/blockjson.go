@@ -163,9 +163,16 @@ func appendList[T any](out []byte, list []T, item func([]byte, T) []byte) []byte
 	return append(out, ']')
 }
 
+// appendString writes a string as json.Marshal does, most of them by copying:
+// a block has hundreds, and is written for every address.
 func appendString(out []byte, s string) []byte {
-	quoted, _ := json.Marshal(s) // a string always marshals
-	return append(out, quoted...)
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
+			quoted, _ := json.Marshal(s) // a string always marshals
+			return append(out, quoted...)
+		}
+	}
+	return append(append(append(out, '"'), s...), '"')
 }
 
 func appendTime(out []byte, t time.Time) []byte {
@@ -217,8 +224,15 @@ func (a Attribute) appendTo(out []byte) []byte {
 	stringMap := func(name string, m map[string]string) {
 		if len(m) > 0 {
 			field(name)
-			raw, _ := json.Marshal(m) // strings always marshal
-			out = append(out, raw...)
+			out = append(out, '{')
+			for i, key := range slices.Sorted(maps.Keys(m)) {
+				if i > 0 {
+					out = append(out, ',')
+				}
+				out = append(appendString(out, key), ':')
+				out = appendString(out, m[key])
+			}
+			out = append(out, '}')
 		}
 	}
 	if a.Handle != "" {
