@@ -140,10 +140,10 @@ func TestABadAgentIsAnError(t *testing.T) {
 }
 
 func FuzzConfiguration(f *testing.F) {
-	f.Add(`{"cniVersion":"1.1.0","name":"../../etc","socket":"/nonexistent/s","queue":"/dev/null/q"}`, "ADD", "a/../b")
+	f.Add(`{"cniVersion":"1.1.0","name":"../../etc","type":"brindle-cni"}`, "ADD", "a/../b")
 	f.Fuzz(func(t *testing.T, config, command, id string) {
 		if strings.Contains(config, "ocket") || strings.Contains(config, "ueue") {
-			t.Skip("a path of the fuzzer's choice would be opened")
+			return // a path of the fuzzer's choice would be opened
 		}
 		env := map[string]string{"CNI_COMMAND": command, "CNI_CONTAINERID": id,
 			"BRINDLE_SOCKET": "/nonexistent/s", "BRINDLE_QUEUE": "/dev/null/q"}
