@@ -11,6 +11,10 @@ import (
 	"github.com/brindle-net/brindle/internal/client"
 )
 
+// removals is the lock under which workloads are removed. It is no workload's
+// key: those have a slash.
+const removals = "removals"
+
 // Remove takes one workload interface away. What is not there is no error: a
 // runtime may remove a workload twice, or one that was never added.
 func (m *Manager) Remove(ctx context.Context, ref agentapi.WorkloadRef) error {
@@ -28,6 +32,13 @@ func (m *Manager) Remove(ctx context.Context, ref agentapi.WorkloadRef) error {
 		return err
 	}
 	defer unlock()
+	// One removal at a time: a burst of them must not keep those waiting who
+	// are to start.
+	turn, err := m.lock(ctx, removals)
+	if err != nil {
+		return err
+	}
+	defer turn()
 	if err := m.cfg.Ready(); err != nil {
 		return &Error{"notReady", err}
 	}
