@@ -15,6 +15,9 @@ import (
 	"github.com/brindle-net/brindle/internal/agentapi"
 )
 
+// unfinished is what the name of a record ends with while it is written.
+const unfinished = ".json.new"
+
 // recordVersion is the version of the files that records are kept in.
 const recordVersion = 1
 
@@ -63,8 +66,16 @@ func openRecords(dir string) *records {
 		r.broken = fmt.Errorf("read the records of attachments: %w", err)
 	}
 	for _, f := range files {
+		if strings.HasSuffix(f.Name(), unfinished) {
+			// An agent that was killed while it wrote. Its attachment has no
+			// address yet, or has its record from before.
+			if err := os.Remove(filepath.Join(dir, f.Name())); err != nil && !errors.Is(err, os.ErrNotExist) {
+				r.broken = errors.Join(r.broken, fmt.Errorf("remove the remainder of a record: %w", err))
+			}
+			continue
+		}
 		if !strings.HasSuffix(f.Name(), ".json") {
-			continue // the remainder of a write that was cut short
+			continue // nobody of ours
 		}
 		rec, err := readRecord(filepath.Join(dir, f.Name()))
 		if err != nil {
