@@ -37,15 +37,7 @@ func (m *Manager) Audit(ctx context.Context, agents map[string]Attachments, grac
 	if grace <= 0 {
 		grace = DefaultGrace
 	}
-	s, err := m.settings(ctx)
-	if err != nil {
-		return nil, err
-	}
-	inv, err := m.readAll(ctx)
-	if err != nil {
-		return nil, err
-	}
-	us, err := m.readUsers(ctx)
+	s, inv, us, err := m.survey(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -56,15 +56,7 @@ type ReportHandle struct {
 // Check compares what is stored about addresses with who uses them: blocks,
 // pools, tunnel addresses of nodes, workload endpoints, handles.
 func (m *Manager) Check(ctx context.Context) (*Report, error) {
-	s, err := m.settings(ctx)
-	if err != nil {
-		return nil, err
-	}
-	inv, err := m.readAll(ctx)
-	if err != nil {
-		return nil, err
-	}
-	us, err := m.readUsers(ctx)
+	s, inv, us, err := m.survey(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -111,6 +111,22 @@ type users struct {
 	nodes     map[string]*v3.Node
 }
 
+// survey reads what a report compares: the settings, what is stored about
+// addresses, and who uses them. Users are read last, so that whoever came
+// meanwhile is seen.
+func (m *Manager) survey(ctx context.Context) (*Settings, *inventory, *users, error) {
+	s, err := m.settings(ctx)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	inv, err := m.readAll(ctx)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	us, err := m.readUsers(ctx)
+	return s, inv, us, err
+}
+
 // readUsers reads all workload endpoints and nodes. One that cannot be read is
 // an error: what it uses must not be taken for unused.
 func (m *Manager) readUsers(ctx context.Context) (*users, error) {
