@@ -14,6 +14,7 @@ type State struct {
 	Paths      map[PathKey]Path
 	Imports    map[ImportKey]Import
 	Notices    map[NoticeKey]Notice
+	Policy     Policy
 }
 
 // NewState returns a state with every table made and empty.
@@ -30,6 +31,7 @@ func NewState() State {
 		Paths:      map[PathKey]Path{},
 		Imports:    map[ImportKey]Import{},
 		Notices:    map[NoticeKey]Notice{},
+		Policy:     NewPolicy(),
 	}
 }
 
@@ -46,6 +48,7 @@ type Update struct {
 	Paths      Patch[PathKey, Path]
 	Imports    Patch[ImportKey, Import]
 	Notices    Patch[NoticeKey, Notice]
+	Policy     PolicyPatch
 }
 
 // Play applies every patch of the update to a state in memory.
@@ -61,6 +64,7 @@ func (u Update) Play(s State) {
 	u.Paths.Play(s.Paths)
 	u.Imports.Play(s.Imports)
 	u.Notices.Play(s.Notices)
+	u.Policy.Play(s.Policy)
 }
 
 // NoticeKey names one thing that a person must know about this host's state.

@@ -1,10 +1,6 @@
 package model
 
-import (
-	"net/netip"
-
-	"github.com/brindle-net/brindle/internal/selector"
-)
+import "net/netip"
 
 // Workload is one workload interface.
 type Workload struct {
@@ -16,6 +12,9 @@ type Workload struct {
 	Labels    map[string]string
 	Profiles  []string
 	Ports     []NamedPort
+	// Sources are prefixes that it may send from besides Addrs: those it asks
+	// for, which hold only where spoofing is allowed for all of the host.
+	Sources []netip.Prefix
 }
 
 // NamedPort is a port that rules may refer to by name.
@@ -33,15 +32,7 @@ type HostEndpoint struct {
 	Addrs     []netip.Addr
 	Labels    map[string]string
 	Profiles  []string
-}
-
-// Policy is what the core must know of any kind of policy until it is
-// enforced: whom it selects.
-type Policy struct {
-	ID      ID
-	Title   string // "NetworkPolicy default/allow-web", for messages
-	Staged  bool
-	Selects selector.Selector // composed as documented: namespace, service account
+	Ports     []NamedPort
 }
 
 // DefaultAllow is the profile that always exists and allows everything both
@@ -51,6 +42,8 @@ const DefaultAllow = "projectcalico-default-allow"
 // Profile carries labels for the endpoints that name it. A label of the
 // endpoint itself wins, then that of the first profile in its list.
 type Profile struct {
-	Name   string
-	Labels map[string]string
+	Name    string
+	Labels  map[string]string
+	Ingress []Rule
+	Egress  []Rule
 }

@@ -28,6 +28,7 @@ const (
 	KindBGPFilter
 	KindConfig
 	KindClusterInfo
+	KindService
 )
 
 // String returns the kind as the API names it. Policies have several API
@@ -38,7 +39,7 @@ func (k Kind) String() string {
 		KindPool: "IPPool", KindBlock: "IPAMBlock", KindAffinity: "BlockAffinity",
 		KindProfile: "Profile", KindTier: "Tier", KindPolicy: "Policy", KindNetworkSet: "NetworkSet",
 		KindBGPConfig: "BGPConfiguration", KindBGPPeer: "BGPPeer", KindBGPFilter: "BGPFilter",
-		KindConfig: "FelixConfiguration", KindClusterInfo: "ClusterInformation",
+		KindConfig: "FelixConfiguration", KindClusterInfo: "ClusterInformation", KindService: "Service",
 	}
 	if int(k) < len(names) && names[k] != "" {
 		return names[k]

@@ -82,6 +82,9 @@ func clone(s desired.State) desired.State {
 	out := desired.NewState()
 	in, to := reflect.ValueOf(s), reflect.ValueOf(out)
 	for i := range in.NumField() {
+		if in.Field(i).Kind() != reflect.Map {
+			continue
+		}
 		for _, k := range in.Field(i).MapKeys() {
 			to.Field(i).SetMapIndex(k, in.Field(i).MapIndex(k))
 		}
@@ -96,6 +99,9 @@ func minimal(t *testing.T, where func() string, before desired.State, u desired.
 	b, p := reflect.ValueOf(before), reflect.ValueOf(u)
 	for i := range p.NumField() {
 		name := p.Type().Field(i).Name
+		if b.FieldByName(name).Kind() != reflect.Map {
+			continue
+		}
 		table, set, del := b.FieldByName(name), p.Field(i).Field(0), p.Field(i).Field(1)
 		for _, k := range set.MapKeys() {
 			if old := table.MapIndex(k); old.IsValid() &&

@@ -1,0 +1,185 @@
+package desired
+
+import "net/netip"
+
+// Direction is that of traffic as an endpoint sees it.
+type Direction uint8
+
+// The directions.
+const (
+	Ingress Direction = iota
+	Egress
+)
+
+// String returns "ingress" or "egress".
+func (d Direction) String() string { return [...]string{"ingress", "egress"}[d&1] }
+
+// Action is what a rule does with what it matches.
+type Action uint8
+
+// The actions. Log goes on to the next rule; Pass ends the tier.
+const (
+	Allow Action = iota + 1
+	Deny
+	Pass
+	Log
+)
+
+// Policy is all that the policy back end of this host enforces: three tables.
+// Whatever a rule list or an endpoint refers to is there; a back end that
+// misses something denies.
+type Policy struct {
+	Sets      map[SetID]*Set
+	Rules     map[RulesID]*RuleList
+	Endpoints map[string]*Endpoint // by interface name
+}
+
+// PolicyPatch changes a Policy. Rule lists and endpoints are replaced whole;
+// a set by its members, since it may have many.
+type PolicyPatch struct {
+	Sets      map[SetID]SetPatch
+	Rules     Patch[RulesID, *RuleList]
+	Endpoints Patch[string, *Endpoint]
+}
+
+// SetID names a set by its content, not by who uses it.
+type SetID string
+
+// SetKind tells what the members of a set are.
+type SetKind uint8
+
+// The kinds of set.
+const (
+	AddressSet SetKind = iota // prefixes
+	PortSet                   // one address with a protocol and a port each
+)
+
+// Set is a set of addresses, of both families.
+type Set struct {
+	Kind    SetKind
+	Members map[Member]struct{}
+}
+
+// Member is an element of a set. Protocol and Port are 0 in an AddressSet; in
+// a PortSet the prefix is a single address. Members of an AddressSet may
+// overlap.
+type Member struct {
+	Prefix   netip.Prefix
+	Protocol uint8
+	Port     uint16
+}
+
+// SetPatch changes one set, which it makes if it is not there. Gone removes
+// it, after all that refers to it.
+type SetPatch struct {
+	Kind        SetKind
+	Gone        bool
+	Add, Remove []Member
+}
+
+// RulesID names the rules of a policy or profile for one direction.
+type RulesID struct {
+	Owner     string // "NetworkPolicy default/allow-web", "Profile kns.default"
+	Direction Direction
+}
+
+// RuleList is the rules of one owner and direction, in order. It is never
+// changed once it is in a patch.
+type RuleList struct {
+	Rules []PolicyRule
+}
+
+// PolicyRule matches a packet by all that it states; of a list, one entry suffices.
+type PolicyRule struct {
+	Index       int    // position in the owner's list: with RulesID it names the rule
+	Action      Action //
+	IPv4, IPv6  bool   // the families that it can match
+	Protocol    uint8  // 0: any
+	NotProtocol uint8  // 0: none
+	ICMP        *ICMP
+	NotICMP     *ICMP
+	Source      Side
+	Destination Side
+}
+
+// ICMP matches a type of ICMP message (ICMPv6 where the packet is IPv6) and,
+// unless Code is negative, a code. As NotICMP it matches all packets but those.
+type ICMP struct {
+	Type uint8
+	Code int16
+}
+
+// Side matches one end of a packet.
+type Side struct {
+	Nets    []netip.Prefix // in one of them; empty: any
+	NotNets []netip.Prefix
+	Sets    []SetID // the address is in each of these
+	NotSets []SetID // and in none of these
+	// The port, of TCP, UDP or SCTP, is in one of Ports, or address, protocol
+	// and port are in one of PortSets. Both empty: any.
+	Ports       []PortRange
+	PortSets    []SetID
+	NotPorts    []PortRange
+	NotPortSets []SetID
+}
+
+// PortRange is the ports from Min to Max, both included.
+type PortRange struct{ Min, Max uint16 }
+
+// Endpoint is one workload of this host under policy.
+type Endpoint struct {
+	Name    string       // "WorkloadEndpoint default/h1-k8s-web-eth0"
+	MAC     string       // lower case; "" if it may have any
+	Addrs   []netip.Addr // its own, sorted
+	Sources []netip.Prefix
+	Ingress []Tier
+	Egress  []Tier
+	// Profiles are the owners of its profiles' rules, in order. They decide
+	// when no tier did; after the last comes a denial.
+	Profiles []string
+}
+
+// Tier is the enforced policies of one tier that apply to an endpoint in one
+// direction: at least one. After the last comes a denial unless Pass.
+type Tier struct {
+	Name     string
+	Policies []string // owners, in order
+	Pass     bool
+}
+
+// NewPolicy returns a policy with every table made and empty.
+func NewPolicy() Policy {
+	return Policy{Sets: map[SetID]*Set{}, Rules: map[RulesID]*RuleList{}, Endpoints: map[string]*Endpoint{}}
+}
+
+// Empty reports whether the patch changes nothing.
+func (p PolicyPatch) Empty() bool {
+	return len(p.Sets) == 0 && p.Rules.Empty() && p.Endpoints.Empty()
+}
+
+// Play applies the patch to tables in memory.
+func (p PolicyPatch) Play(to Policy) {
+	for id, s := range p.Sets {
+		s.play(id, to.Sets)
+	}
+	p.Rules.Play(to.Rules)
+	p.Endpoints.Play(to.Endpoints)
+}
+
+func (p SetPatch) play(id SetID, sets map[SetID]*Set) {
+	if p.Gone {
+		delete(sets, id)
+		return
+	}
+	s := sets[id]
+	if s == nil {
+		s = &Set{Kind: p.Kind, Members: make(map[Member]struct{}, len(p.Add))}
+		sets[id] = s
+	}
+	for _, m := range p.Remove {
+		delete(s.Members, m)
+	}
+	for _, m := range p.Add {
+		s.Members[m] = struct{}{}
+	}
+}
