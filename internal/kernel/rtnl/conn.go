@@ -40,10 +40,16 @@ type Conn struct {
 
 // Dial opens a socket in ns, or in the calling thread's namespace when ns is
 // nil.
-func Dial(ns *netns.NS) (*Conn, error) {
+func Dial(ns *netns.NS) (*Conn, error) { return dialProtocol(ns, unix.NETLINK_ROUTE) }
+
+// DialNetfilter opens a socket as Dial does, for netfilter's subsystems
+// (nfnetlink): messages have the same frame.
+func DialNetfilter(ns *netns.NS) (*Conn, error) { return dialProtocol(ns, unix.NETLINK_NETFILTER) }
+
+func dialProtocol(ns *netns.NS, protocol int) (*Conn, error) {
 	c := &Conn{buf: make([]byte, readBytes)}
 	open := func() (err error) {
-		c.fd, c.port, err = socket(0)
+		c.fd, c.port, err = socket(protocol, 0)
 		return err
 	}
 	err := error(nil)
@@ -62,10 +68,10 @@ func Dial(ns *netns.NS) (*Conn, error) {
 	return c, nil
 }
 
-// socket opens a routing socket that listens to the given groups and returns
-// its port.
-func socket(groups uint32) (fd int, port uint32, err error) {
-	fd, err = unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
+// socket opens a socket of a netlink protocol that listens to the given groups
+// and returns its port.
+func socket(protocol int, groups uint32) (fd int, port uint32, err error) {
+	fd, err = unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, protocol)
 	if err != nil {
 		return -1, 0, fmt.Errorf("open netlink: %w", err)
 	}
