@@ -17,8 +17,8 @@ const DefaultSocket = "/run/brindle/agent.sock"
 // a CNIRequest as JSON, named by its content's hash.
 const DefaultQueue = "/var/lib/brindle/queue"
 
-// Paths of the API. All take POST with a JSON body but PathStatus and
-// PathRoutes (GET).
+// Paths of the API. All take POST with a JSON body but PathStatus, PathRoutes,
+// PathPolicyStats and PathPolicyRules (GET).
 const (
 	PathCNI    = "/v1/cni"             // CNIRequest -> CNIResponse
 	PathAdd    = "/v1/workload/add"    // AddRequest -> Workload; returns when programmed and read back
@@ -27,6 +27,9 @@ const (
 	PathGC     = "/v1/workload/gc"     // GCRequest -> GCResponse
 	PathStatus = "/v1/status"          // -> Status
 	PathRoutes = "/v1/bgp/routes"      // -> Routes
+
+	PathPolicyStats = "/v1/policy/stats" // -> PolicyStats
+	PathPolicyRules = "/v1/policy/rules" // ?interface=NAME of a workload on the host side -> PolicyRules
 )
 
 // CNIRequest is one call of the plugin, unparsed: the plugin has no logic.
@@ -190,6 +193,32 @@ type BGPRoute struct {
 	Best    bool     `json:"best,omitempty"`
 	Stale   bool     `json:"stale,omitempty"`
 	Refused string   `json:"refused,omitempty"` // why the import filter refused it
+}
+
+// PolicyStats is how often the rules of policies and profiles decided on this
+// host.
+type PolicyStats struct {
+	Since string     `json:"since"` // RFC 3339: when counting began
+	Rules []RuleStat `json:"rules"` // sorted by owner, direction and index
+}
+
+// RuleStat is what one rule has matched. Of a connection the first packet
+// counts: what follows is not asked for again.
+type RuleStat struct {
+	Owner     string `json:"owner"`     // "NetworkPolicy default/allow-web", "Profile kns.default"
+	Direction string `json:"direction"` // ingress or egress
+	Index     int    `json:"index"`     // of the rule in its list, from 0
+	Packets   uint64 `json:"packets"`
+	Bytes     uint64 `json:"bytes"`
+	LastHit   string `json:"lastHit,omitempty"` // RFC 3339, as exact as the counters are read; "" if never
+}
+
+// PolicyRules is what the kernel of this host was told to do with the packets
+// of one workload.
+type PolicyRules struct {
+	Interface string     `json:"interface"`
+	Text      string     `json:"text"`     // the rules in order, a line each
+	Counters  []RuleStat `json:"counters"` // of the policy rules among them
 }
 
 // Error is the body of every answer that is not 200.

@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"syscall"
 
@@ -64,6 +65,19 @@ func (c *Client) Remove(ctx context.Context, ref agentapi.WorkloadRef) error {
 func (c *Client) Routes(ctx context.Context) (agentapi.Routes, error) {
 	var r agentapi.Routes
 	return r, c.call(ctx, http.MethodGet, agentapi.PathRoutes, nil, &r)
+}
+
+// PolicyStats asks how often each policy rule of the host was hit.
+func (c *Client) PolicyStats(ctx context.Context) (agentapi.PolicyStats, error) {
+	var s agentapi.PolicyStats
+	return s, c.call(ctx, http.MethodGet, agentapi.PathPolicyStats, nil, &s)
+}
+
+// PolicyRules asks for the kernel's rules for a workload, named by its
+// interface on the host side.
+func (c *Client) PolicyRules(ctx context.Context, iface string) (agentapi.PolicyRules, error) {
+	var r agentapi.PolicyRules
+	return r, c.call(ctx, http.MethodGet, agentapi.PathPolicyRules+"?interface="+url.QueryEscape(iface), nil, &r)
 }
 
 func (c *Client) call(ctx context.Context, method, path string, in, out any) error {
