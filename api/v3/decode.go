@@ -102,7 +102,12 @@ func printable(s string) string {
 // whatever it finds; the error is DocumentErrors with all that is wrong, and
 // the documents are those without a fault. Nothing is defaulted or validated.
 func DecodeAll(name string, data []byte) ([]Document, error) {
-	r := &reader{file: name}
+	return decode(&reader{file: name}, data)
+}
+
+// decode reads a file with a reader that has read nothing yet.
+func decode(r *reader, data []byte) ([]Document, error) {
+	name := r.file
 	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
 	first := bytes.TrimLeft(data, " \t\r\n")
 	looksJSON := len(first) > 0 && (first[0] == '{' || first[0] == '[')
@@ -112,7 +117,7 @@ func DecodeAll(name string, data []byte) ([]Document, error) {
 	}
 	trees, lines, err := jsonTrees(data)
 	if err != nil && looksJSON && !strings.HasSuffix(name, ".json") {
-		y := &reader{file: name}
+		y := &reader{file: name, extra: r.extra}
 		if y.readYAML(data); !y.broken {
 			return y.docs, y.errs.Err()
 		}
@@ -131,6 +136,7 @@ func DecodeAll(name string, data []byte) ([]Document, error) {
 // reader gathers the objects of a file and what is wrong with them.
 type reader struct {
 	file   string
+	extra  []ExtraKind
 	index  int
 	docs   []Document
 	errs   DocumentErrors
@@ -281,7 +287,7 @@ func (r *reader) readObject(doc Document, t, written *tree) {
 	if m := t.get("metadata"); m != nil {
 		name = m.nameIn()
 	}
-	info, errs := typeOf(t)
+	info, errs := r.typeOf(t)
 	wrong = append(wrong, errs...)
 	if info.New != nil {
 		kind = info.Kind

@@ -73,9 +73,13 @@ func (w *walker) assignStruct(t *tree, v reflect.Value, path string) {
 		return
 	}
 	known := fieldsOf(v.Type())
+	_, partial := v.Addr().Interface().(Partial)
 	for i, key := range t.keys {
 		at := dotted(path, key)
 		f, ok := find(known, key)
+		if !ok && partial {
+			continue
+		}
 		if !ok {
 			w.errs = append(w.errs, FieldError{Path: at, Rule: "unknown field", Hint: w.hint(known, path, key)})
 			continue
