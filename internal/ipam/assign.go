@@ -284,8 +284,20 @@ func (r *request) countExisting(ctx context.Context) error {
 	return nil
 }
 
-// takeNew is take for a block that the handle does not count yet.
+// takeNew is take for a block that the handle does not count yet. A block that
+// is not known is read first: a full one must not cost two writes of the
+// handle.
 func (r *request) takeNew(ctx context.Context, w *want, cidr netip.Prefix, affinity string) error {
+	c := r.m.enter(cidr) // keeps what is read
+	defer r.m.leave(c)
+	err := r.m.look(ctx, c)
+	if errors.Is(err, store.ErrNotFound) {
+		r.m.disown(store.AffinityID{Owner: r.args.Host, CIDR: cidr})
+		return nil
+	}
+	if err != nil {
+		return err
+	}
 	n := min(w.need, r.m.peek(cidr, r.settings))
 	if n <= 0 {
 		return nil

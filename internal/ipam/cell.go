@@ -180,6 +180,26 @@ func (c *cell) remember(b *Block, rev store.Revision) {
 	c.block, c.rev = b, rev
 }
 
+// look reads a block that is not known.
+func (m *Manager) look(ctx context.Context, c *cell) error {
+	c.mu.Lock()
+	known := c.block != nil || c.busy // whoever writes reads it
+	c.mu.Unlock()
+	if known {
+		return nil
+	}
+	b, rev, err := m.getBlock(ctx, c.cidr)
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.block == nil && !c.busy { // else what is there is newer
+		c.block, c.rev = b, rev
+	}
+	return nil
+}
+
 // forget makes the next change of a block read it first.
 func (m *Manager) forget(cidr netip.Prefix) {
 	m.mu.Lock()

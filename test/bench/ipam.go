@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -35,32 +36,50 @@ func measureIPAM(ctx context.Context, o options) ([]row, error) {
 		}
 	}
 	span := time.Duration(o.pick(1500, 200)) * time.Millisecond
-	var ratios, again, rates, puts []float64
+	var ratios, again, mine, puts []rate
 	for r := range o.pick(6, 1) + 1 {
-		before, err := b.rate(ctx, span, b.put)
-		if err != nil {
-			return nil, err
-		}
-		mine, err := b.rate(ctx, span, b.assign)
-		if err != nil {
-			return nil, err
-		}
-		after, err := b.rate(ctx, span, b.put)
-		if err != nil {
-			return nil, err
+		b.renew(r)
+		var got [3]rate
+		for i, f := range []func(context.Context, int, int) error{b.put, b.assign, b.put} {
+			if got[i], err = b.measure(ctx, w.server, span, f); err != nil {
+				return nil, err
+			}
 		}
 		if r == 0 {
 			continue // warms up
 		}
-		ratios = append(ratios, 2*mine/(before+after))
-		again = append(again, after/before)
-		rates, puts = append(rates, mine), append(puts, before, after)
+		ratios = append(ratios, got[1].over(got[0], got[2]))
+		again = append(again, got[2].over(got[0], got[0]))
+		mine, puts = append(mine, got[1]), append(puts, got[0], got[2])
 	}
+	perSecond := func(r rate) float64 { return r.perSecond }
+	cpu := func(r rate) float64 { return r.cpu }
 	return []row{
-		{what: "IPAM, 8 hosts on one pool: addresses to etcd's puts by 8 clients", value: median(ratios), unit: "×", aim: 0.3, least: true, spread: apart(1, median(again))},
-		{what: "– addresses", value: median(rates), unit: "/s", spread: medianApart(rates)},
-		{what: "– puts", value: median(puts), unit: "/s", spread: medianApart(puts)},
+		{what: "IPAM, 8 hosts on one pool: addresses to etcd's puts by 8 clients", value: median(each(ratios, perSecond)), unit: "×", aim: 0.3, least: true, spread: apart(1, median(each(again, perSecond)))},
+		{what: "– addresses", value: median(each(mine, perSecond)), unit: "/s", spread: medianApart(each(mine, perSecond))},
+		{what: "– puts", value: median(each(puts, perSecond)), unit: "/s", spread: medianApart(each(puts, perSecond))},
+		{what: "– CPU of an address, etcd's included, to that of a put", value: median(each(ratios, cpu)), unit: "×", spread: apart(1, median(each(again, cpu)))},
 	}, nil
+}
+
+// rate is how often something was done, and what it cost etcd and its clients
+// together each time.
+type rate struct {
+	perSecond float64
+	cpu       float64 // in milliseconds
+}
+
+// over is the ratio of r to the mean of two others.
+func (r rate) over(a, b rate) rate {
+	return rate{2 * r.perSecond / (a.perSecond + b.perSecond), 2 * r.cpu / (a.cpu + b.cpu)}
+}
+
+func each(rates []rate, f func(rate) float64) []float64 {
+	var out []float64
+	for _, r := range rates {
+		out = append(out, f(r))
+	}
+	return out
 }
 
 // ipamBench is eight hosts and eight clients, each with a connection of its
@@ -68,7 +87,8 @@ func measureIPAM(ctx context.Context, o options) ([]row, error) {
 type ipamBench struct {
 	settings *ipam.Settings
 	drivers  []*etcd.Driver
-	hosts    []*ipam.Manager
+	round    int
+	hosts    [clients]*ipam.Manager // of this round
 	puts     []*clientv3.Client
 	counts   [clients]int // calls so far: no name is used twice
 }
@@ -80,9 +100,6 @@ func (b *ipamBench) join(w *world, i int) error {
 		return err
 	}
 	b.drivers = append(b.drivers, d)
-	// Like an agent, a host knows the pools and is told when they change.
-	known := func(context.Context) (*ipam.Settings, error) { return b.settings, nil }
-	b.hosts = append(b.hosts, ipam.New(ipam.Config{Driver: d, Settings: known}))
 	c, err := clientv3.New(clientv3.Config{Endpoints: []string{w.endpoint()}, DialTimeout: 5 * time.Second})
 	if err != nil {
 		return fmt.Errorf("client %d: %w", i, err)
@@ -100,6 +117,18 @@ func (b *ipamBench) close() {
 	}
 }
 
+// renew begins a round with eight hosts that have nothing yet. So every round
+// claims its blocks, one for each 64 addresses, and no host has all the blocks
+// that it may have.
+func (b *ipamBench) renew(round int) {
+	b.round = round
+	// Like an agent, a host knows the pools and is told when they change.
+	known := func(context.Context) (*ipam.Settings, error) { return b.settings, nil }
+	for i, d := range b.drivers {
+		b.hosts[i] = ipam.New(ipam.Config{Driver: d, Settings: known})
+	}
+}
+
 // put writes one key of the size of a handle.
 func (b *ipamBench) put(ctx context.Context, i, n int) error {
 	key := fmt.Sprintf("/bench/%d/%d", i, n)
@@ -109,7 +138,7 @@ func (b *ipamBench) put(ctx context.Context, i, n int) error {
 
 // assign takes one address for one handle.
 func (b *ipamBench) assign(ctx context.Context, i, n int) error {
-	host := fmt.Sprintf("h%d", i)
+	host := fmt.Sprintf("h%d-%d", b.round, i)
 	got, err := b.hosts[i].AutoAssign(ctx, ipam.AssignArgs{
 		Host: host, Handle: fmt.Sprintf("bench.%s.%d", host, n), Num4: 1,
 		Attrs: map[string]string{"namespace": "default", "pod": fmt.Sprintf("pod-%s-%d", host, n)},
@@ -120,13 +149,16 @@ func (b *ipamBench) assign(ctx context.Context, i, n int) error {
 	return err
 }
 
-// rate lets all do f again and again for a while, and returns how often it
-// was done each second.
-func (b *ipamBench) rate(ctx context.Context, span time.Duration, f func(ctx context.Context, i, n int) error) (float64, error) {
+// measure lets all do f again and again for a while.
+func (b *ipamBench) measure(ctx context.Context, server *process, span time.Duration, f func(ctx context.Context, i, n int) error) (rate, error) {
 	errs := make([]error, clients)
 	var done [clients]int
 	var wg sync.WaitGroup
-	begin := time.Now()
+	served, err := server.cpu()
+	if err != nil {
+		return rate{}, err
+	}
+	begin, own := time.Now(), ownCPU()
 	for i := range clients {
 		wg.Go(func() {
 			for errs[i] == nil && time.Since(begin) < span {
@@ -138,12 +170,12 @@ func (b *ipamBench) rate(ctx context.Context, span time.Duration, f func(ctx con
 	}
 	wg.Wait()
 	took := time.Since(begin)
+	now, err := server.cpu()
+	errs = append(errs, err)
 	sum := 0
-	for i, err := range errs {
-		if err != nil {
-			return 0, err
-		}
-		sum += done[i]
+	for _, n := range done {
+		sum += n
 	}
-	return float64(sum) / took.Seconds(), nil
+	cpu := now - served + ownCPU() - own
+	return rate{float64(sum) / took.Seconds(), ms(cpu) / float64(sum)}, errors.Join(errs...)
 }
