@@ -23,6 +23,7 @@ type Agent struct {
 	Interfaces Interfaces
 	Routes     Routes
 	Startup    Startup
+	Policy     Policy
 	Paths      Paths
 }
 

@@ -35,7 +35,8 @@ type Policy struct {
 }
 
 // PolicyPatch changes a Policy. Rule lists and endpoints are replaced whole;
-// a set by its members, since it may have many.
+// a set by its members, since it may have many. Merged patches may add members
+// that are there and remove ones that are not.
 type PolicyPatch struct {
 	Sets      map[SetID]SetPatch
 	Rules     Patch[RulesID, *RuleList]
@@ -182,4 +183,79 @@ func (p SetPatch) play(id SetID, sets map[SetID]*Set) {
 	for _, m := range p.Add {
 		s.Members[m] = struct{}{}
 	}
+}
+
+// Merge makes of p what p and then next come to. It reports false where that
+// cannot be said as a patch: a set that was removed and is there again.
+func (p *PolicyPatch) Merge(next PolicyPatch) bool {
+	p.Rules = p.Rules.then(next.Rules)
+	p.Endpoints = p.Endpoints.then(next.Endpoints)
+	if p.Sets == nil && len(next.Sets) > 0 {
+		p.Sets = make(map[SetID]SetPatch, len(next.Sets))
+	}
+	for id, s := range next.Sets {
+		old, ok := p.Sets[id]
+		switch {
+		case !ok || s.Gone:
+			p.Sets[id] = s
+		case old.Gone:
+			return false
+		default:
+			p.Sets[id] = old.then(s)
+		}
+	}
+	return true
+}
+
+// then returns what p and then next come to.
+func (p Patch[K, V]) then(next Patch[K, V]) Patch[K, V] {
+	if p.Empty() {
+		return next
+	}
+	if next.Empty() {
+		return p
+	}
+	set, gone := make(map[K]V, len(p.Set)+len(next.Set)), map[K]bool{}
+	for _, k := range p.Delete {
+		gone[k] = true
+	}
+	for k, v := range p.Set {
+		set[k] = v
+	}
+	for _, k := range next.Delete {
+		delete(set, k)
+		gone[k] = true
+	}
+	for k, v := range next.Set {
+		set[k] = v
+		delete(gone, k)
+	}
+	out := Patch[K, V]{Set: set}
+	for k := range gone {
+		out.Delete = append(out.Delete, k)
+	}
+	return out
+}
+
+// then returns what p and then next come to: for each member, what was said
+// of it last.
+func (p SetPatch) then(next SetPatch) SetPatch {
+	in := make(map[Member]bool, len(p.Add)+len(p.Remove)+len(next.Add)+len(next.Remove))
+	for _, part := range []SetPatch{p, next} {
+		for _, m := range part.Remove {
+			in[m] = false
+		}
+		for _, m := range part.Add {
+			in[m] = true
+		}
+	}
+	out := SetPatch{Kind: next.Kind}
+	for m, there := range in {
+		if there {
+			out.Add = append(out.Add, m)
+		} else {
+			out.Remove = append(out.Remove, m)
+		}
+	}
+	return out
 }
