@@ -5,6 +5,7 @@ type Stats struct {
 	Passes    uint64 // attempts, most of which found nothing to do
 	ReadBacks uint64 // times the world was read
 	ReadFails uint64 // times it could not be
+	Glances   uint64 // times it was glanced at
 	Applies   uint64 // plans carried out
 	Sets      uint64 // keys set and confirmed
 	Deletes   uint64 // keys deleted and confirmed
