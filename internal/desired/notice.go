@@ -21,11 +21,33 @@ func (n Notices) add(condition, object, reason, message string, blocking bool) {
 	n[NoticeKey{condition, object}] = Notice{Reason: reason, Message: message, Blocking: blocking}
 }
 
-// PolicyNotEnforced says that a policy selects endpoints here and is not
-// enforced. Blocking.
+// also is add for what may be said beside something else of the same object:
+// the first reason stays, the messages add up.
+func (n Notices) also(condition, object, reason, message string, blocking bool) {
+	if old, ok := n[NoticeKey{condition, object}]; ok {
+		reason, message, blocking = old.Reason, old.Message+"; "+message, old.Blocking || blocking
+	}
+	n.add(condition, object, reason, message, blocking)
+}
+
+// PolicyNotEnforced says that a policy selects host endpoints here and is not
+// enforced on them. Blocking. It comes after InvalidPolicy of the same policy
+// and adds to it.
 func (n Notices) PolicyNotEnforced(policy string, endpoints int) {
-	n.add(ConditionPolicy, policy, "PolicyNotEnforced",
-		fmt.Sprintf("selects %d endpoint(s) of this host and is not enforced by this version", endpoints), true)
+	n.also(ConditionPolicy, policy, "PolicyNotEnforced",
+		fmt.Sprintf("selects %d host endpoint(s) of this host and is not enforced on them by this version", endpoints), true)
+}
+
+// HTTPNotEnforced says that a rule has HTTP criteria, which nothing looks at.
+// It is said of policies in force here, in a direction that applies, for
+// each such rule in order, ingress first, and adds to what is said already.
+func (n Notices) HTTPNotEnforced(policy string, d Direction, index int, name string) {
+	rule := fmt.Sprintf("%v rule %d", d, index)
+	if name != "" {
+		rule += fmt.Sprintf(" (%q)", name)
+	}
+	n.also(ConditionPolicy, policy, "HTTPNotEnforced",
+		rule+" has HTTP criteria, which nothing here enforces: what it would allow is denied", false)
 }
 
 // HostEndpointNotEnforced says that a host endpoint asks for protection that

@@ -84,8 +84,8 @@ type RulesID struct {
 	Direction Direction
 }
 
-// RuleList is the rules of one owner and direction, in order. It is never
-// changed once it is in a patch.
+// RuleList is the rules of one owner and direction, in order, without those
+// that can match no packet. It is never changed once it is in a patch.
 type RuleList struct {
 	Rules []PolicyRule
 }
