@@ -57,6 +57,22 @@ type StagedKubernetesNetworkPolicySpec struct {
 	PolicyTypes  []PolicyType            `json:"policyTypes,omitempty" default:"by the rules present"`
 }
 
+// Kubernetes returns the spec as that of a Kubernetes NetworkPolicy.
+func (s *StagedKubernetesNetworkPolicySpec) Kubernetes() KubernetesNetworkPolicySpec {
+	return KubernetesNetworkPolicySpec{
+		PodSelector: s.PodSelector, Ingress: s.Ingress, Egress: s.Egress, PolicyTypes: s.PolicyTypes,
+	}
+}
+
+// KubernetesNetworkPolicySpec is the spec of a networking.k8s.io/v1
+// NetworkPolicy.
+type KubernetesNetworkPolicySpec struct {
+	PodSelector LabelSelector           `json:"podSelector,omitzero"`
+	Ingress     []KubernetesIngressRule `json:"ingress,omitempty"`
+	Egress      []KubernetesEgressRule  `json:"egress,omitempty"`
+	PolicyTypes []PolicyType            `json:"policyTypes,omitempty" default:"by the rules present"`
+}
+
 // LabelSelector is a selector in the shape of Kubernetes. Empty, it selects
 // everything.
 type LabelSelector struct {

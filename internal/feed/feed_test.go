@@ -134,13 +134,15 @@ func TestGoldenDatastore(t *testing.T) {
 			"BGPConfiguration default", "BGPFilter only-blocks", "BGPPeer tor-1",
 			"BlockAffinity n1/192.168.40.128/26", "BlockAffinity n1/fd00:10:20:0:5add:9051:4065:cb40/122",
 			"ClusterInformation default", "FelixConfiguration default",
-			"GlobalNetworkPolicy security.block-bad", "HostEndpoint n1-eth0",
+			"GlobalNetworkPolicy security.block-bad", "GlobalNetworkSet bad-ips", "HostEndpoint n1-eth0",
 			"IPAMBlock 192.168.40.128/26", "IPAMBlock fd00:10:20:0:5add:9051:4065:cb40/122",
 			"IPPool ippool-cross-subnet-1", "IPPool pool-v6", "IPPool pool-vxlan",
-			"NetworkPolicy default/allow-web", "Node n1", "Node n2",
+			"NetworkPolicy default/allow-web", "NetworkSet default/office", "Node n1", "Node n2",
 			"Profile allow-all", "Profile k8s-pod-network",
 			"StagedGlobalNetworkPolicy sg", "StagedNetworkPolicy default/staged-deny",
+			"Tier default", "Tier kube-admin", "Tier kube-baseline", "Tier security",
 			"WorkloadEndpoint default/n1-cni-cid--0001-eth0", "WorkloadEndpoint default/n1-cni-cid--0002-eth0",
+			"WorkloadEndpoint default/n2-cni-c7f3-eth0",
 		}
 		if !slices.Equal(got, want) {
 			t.Errorf("inputs:\n got %q\nwant %q", got, want)
@@ -407,7 +409,7 @@ func TestKeysThatAreNoObject(t *testing.T) {
 		"/calico/resources/v3/projectcalico.org/nodes/ns/n",
 		"/calico/resources/v3/projectcalico.org/networkpolicies/n",
 		"/calico/resources/v3/projectcalico.org/np/ns/n",
-		"/calico/resources/v3/projectcalico.org/tiers/n",
+		"/calico/resources/v3/projectcalico.org/ipreservations/n",
 		"/calico/ipam/v2/handle/h",
 		"/calico/ipam/v2/host/other/ipv4/block/10.0.0.0-26",
 		"/calico/ipam/v2/assignment/ipv4/block/10.0.0.1-26",

@@ -1,7 +1,6 @@
 package feed
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -32,6 +31,9 @@ func (p parser) events(ctx context.Context, log *slog.Logger, stored []store.Eve
 		e, ok, err := p.event(s)
 		if err != nil {
 			log.WarnContext(ctx, "stored object is ignored", "key", s.Key, "err", err)
+		}
+		if why := broken(e.Value); why != "" {
+			log.WarnContext(ctx, "stored object is used in part", "object", e.ID.String(), "err", why)
 		}
 		if ok {
 			out = append(out, e)
@@ -78,7 +80,7 @@ func (p parser) resource(s store.Event) (model.Event, bool, error) {
 	if !ok {
 		return model.Event{}, false, nil
 	}
-	if s.Value == nil || p.elsewhere(id, s.Value) {
+	if s.Value == nil {
 		return model.Event{ID: id}, true, nil
 	}
 	o, err := v3.DecodeStored(s.Value)
@@ -93,12 +95,15 @@ func (p parser) resource(s store.Event) (model.Event, bool, error) {
 	return e, true, err
 }
 
-// elsewhere reports, without decoding it, that an endpoint is certainly not of
-// this host: the name of the host stands nowhere in it. For this host it does
-// not exist; in a large cluster that is nearly all of them.
-func (p parser) elsewhere(id model.ID, value []byte) bool {
-	if id.Kind != model.KindWorkload && id.Kind != model.KindHostEndpoint {
-		return false
+// broken says what of a value could not be read.
+func broken(v model.Value) string {
+	switch v := v.(type) {
+	case *model.Policy:
+		return v.Broken
+	case *model.Profile:
+		return v.Broken
+	case *model.NetworkSet:
+		return v.Broken
 	}
-	return !bytes.Contains(value, []byte(`"`+p.node+`"`))
+	return ""
 }

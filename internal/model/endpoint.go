@@ -46,4 +46,5 @@ type Profile struct {
 	Labels  map[string]string
 	Ingress []Rule
 	Egress  []Rule
+	Broken  string // as of Policy
 }

@@ -31,6 +31,10 @@ func ResourceID(apiKind, namespace, name string) (ID, bool) {
 		kind = KindConfig
 	case "ClusterInformation":
 		kind = KindClusterInfo
+	case "Tier":
+		kind = KindTier
+	case "NetworkSet", "GlobalNetworkSet":
+		kind = KindNetworkSet
 	case "NetworkPolicy", "GlobalNetworkPolicy",
 		"StagedNetworkPolicy", "StagedGlobalNetworkPolicy", "StagedKubernetesNetworkPolicy":
 		return PolicyID(apiKind, namespace, name), true
@@ -42,8 +46,9 @@ func ResourceID(apiKind, namespace, name string) (ID, bool) {
 
 // FromObject turns an API object into the event that it exists. An object
 // that breaks a rule gives an event with an Invalid value and the reason as
-// an error, which names the object, the field, the value and the rule. false:
-// no host needs objects of this kind.
+// an error, which names the object, the field, the value and the rule. Of a
+// policy, profile or network set what can be read is kept, and its Broken says
+// what cannot; that is no error. false: no host needs objects of this kind.
 func FromObject(o v3.Object) (Event, bool, error) {
 	m := o.Meta()
 	id, ok := ResourceID(o.Type().Kind, m.Namespace, m.Name)
@@ -73,7 +78,13 @@ func fromObject(id ID, o v3.Object) (Value, error) {
 	case *v3.IPPool:
 		return fromPool(o)
 	case *v3.Profile:
-		return &Profile{Name: o.Name, Labels: o.Spec.LabelsToApply}, nil
+		return fromProfile(o), nil
+	case *v3.Tier:
+		return fromTier(o), nil
+	case *v3.NetworkSet:
+		return fromNetworkSet(id, &o.ObjectMeta, &o.Spec), nil
+	case *v3.GlobalNetworkSet:
+		return fromNetworkSet(id, &o.ObjectMeta, &o.Spec), nil
 	case *v3.BGPConfiguration:
 		return fromBGPConfig(o)
 	case *v3.BGPPeer:

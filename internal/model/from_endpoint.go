@@ -1,13 +1,13 @@
 package model
 
 import (
-	"maps"
 	"net/netip"
 	"regexp"
 	"strconv"
 	"strings"
 
 	v3 "github.com/brindle-net/brindle/api/v3"
+	"github.com/brindle-net/brindle/internal/prefix"
 	"github.com/brindle-net/brindle/internal/selector"
 )
 
@@ -37,6 +37,13 @@ func fromWorkload(id ID, o *v3.WorkloadEndpoint) (Value, error) {
 		}
 		w.MAC = strings.ToLower(strings.ReplaceAll(s, "-", ":"))
 	}
+	for i, s := range o.Spec.AllowSpoofedSourcePrefixes {
+		p, err := prefix.ParseLoose(s)
+		if err != nil {
+			return nil, wrong("spec.allowSpoofedSourcePrefixes["+strconv.Itoa(i)+"]", s, "must be a CIDR or an IP address")
+		}
+		w.Sources = append(w.Sources, p)
+	}
 	for _, port := range o.Spec.Ports {
 		if number, ok := port.Protocol.IP(); ok && port.Name != "" {
 			w.Ports = append(w.Ports, NamedPort{Name: port.Name, Protocol: number, Port: port.Port})
@@ -45,18 +52,9 @@ func fromWorkload(id ID, o *v3.WorkloadEndpoint) (Value, error) {
 	return w, nil
 }
 
-// workloadLabels are those of the object and the implied ones. What looks
-// like the label of a namespace or service account is left out: those come
-// from profiles, and a workload must not make them up.
+// workloadLabels are those of the object and the implied ones.
 func workloadLabels(o *v3.WorkloadEndpoint) map[string]string {
-	labels := maps.Clone(o.Labels)
-	if labels == nil {
-		labels = map[string]string{}
-	}
-	maps.DeleteFunc(labels, func(k, _ string) bool {
-		return strings.HasPrefix(k, selector.NamespacePrefix) ||
-			strings.HasPrefix(k, selector.ServiceAccountPrefix)
-	})
+	labels := ownLabels(o.Labels)
 	labels[selector.NamespaceLabel] = o.Namespace
 	if o.Spec.Orchestrator != "" {
 		labels[selector.OrchestratorLabel] = o.Spec.Orchestrator
@@ -70,8 +68,9 @@ func workloadLabels(o *v3.WorkloadEndpoint) map[string]string {
 func fromHostEndpoint(id ID, o *v3.HostEndpoint) (Value, error) {
 	h := &HostEndpoint{
 		ID: id, Node: o.Spec.Node, Interface: o.Spec.InterfaceName,
-		Labels: o.Labels, Profiles: o.Spec.Profiles,
+		Labels: ownLabels(o.Labels), Profiles: o.Spec.Profiles,
 	}
+	delete(h.Labels, selector.NamespaceLabel) // a host is in no namespace
 	if h.Interface != "" && h.Interface != "*" && !interfaceName.MatchString(h.Interface) {
 		return nil, wrong("spec.interfaceName", h.Interface,
 			"must be * or a name of 1 to 15 letters, digits, _, . or -")
@@ -82,6 +81,11 @@ func fromHostEndpoint(id ID, o *v3.HostEndpoint) (Value, error) {
 			return nil, wrong("spec.expectedIPs["+strconv.Itoa(i)+"]", s, "must be an address")
 		}
 		h.Addrs = append(h.Addrs, a)
+	}
+	for _, port := range o.Spec.Ports {
+		if number, ok := port.Protocol.IP(); ok && port.Name != "" {
+			h.Ports = append(h.Ports, NamedPort{Name: port.Name, Protocol: number, Port: port.Port})
+		}
 	}
 	return h, nil
 }

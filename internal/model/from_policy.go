@@ -2,85 +2,184 @@ package model
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	v3 "github.com/brindle-net/brindle/api/v3"
+	"github.com/brindle-net/brindle/internal/kubepolicy"
 	"github.com/brindle-net/brindle/internal/selector"
 )
 
 // staged reports whether an ID is that of a staged policy.
 func staged(id ID) bool { return id.Kind == KindPolicy && strings.HasPrefix(id.Name, "Staged") }
 
-// fromPolicy holds a policy to every rule of the API, also those about rules
-// that are not read here: who cannot be understood whole may be forbidding
-// something.
+// fromPolicy reads a policy. One that breaks the rules is not ignored, for it
+// may forbid something: what can be read of it holds, and what cannot counts
+// against the flow.
 func fromPolicy(id ID, o v3.Object) (Value, error) {
-	if err := v3.Validate(o).Err(); err != nil {
-		return nil, err
-	}
-	p := &Policy{ID: id, Title: id.String(), Staged: staged(id)}
-	var err error
+	kind, _, _ := strings.Cut(id.Name, "/")
+	m := o.Meta()
+	p := &policyReader{out: &Policy{
+		ID: id, APIKind: kind, Name: m.Name, Namespace: m.Namespace, Title: id.String(),
+		Order: math.Inf(1), Staged: staged(id), LastWriter: lastWriter(m),
+	}}
 	switch o := o.(type) {
 	case *v3.NetworkPolicy:
-		p.Selects, err = namespaced(o.Namespace, &o.Spec)
+		p.namespaced(&o.Spec)
 	case *v3.StagedNetworkPolicy:
-		p.Selects, err = namespaced(o.Namespace, &o.Spec.NetworkPolicySpec)
+		p.namespaced(&o.Spec.NetworkPolicySpec)
+		p.staged(o.Spec.StagedAction)
 	case *v3.GlobalNetworkPolicy:
-		p.Selects, err = global(&o.Spec)
+		p.global(&o.Spec)
 	case *v3.StagedGlobalNetworkPolicy:
-		p.Selects, err = global(&o.Spec.GlobalNetworkPolicySpec)
+		p.global(&o.Spec.GlobalNetworkPolicySpec)
+		p.staged(o.Spec.StagedAction)
 	case *v3.StagedKubernetesNetworkPolicy:
-		p.Selects, err = kubernetes(o.Namespace, &o.Spec.PodSelector)
+		p.kubernetes(&o.Spec)
+		p.staged(o.Spec.StagedAction)
 	default:
-		err = fmt.Errorf("kind %q is no policy", o.Type().Kind)
+		return nil, fmt.Errorf("kind %q is no policy", o.Type().Kind)
 	}
+	p.out.Broken = broken(p.errs)
+	return p.out, nil
+}
+
+// broken tells what is wrong, "" for nothing.
+func broken(errs v3.FieldErrors) string {
+	if len(errs) == 0 {
+		return ""
+	}
+	return errs.Error()
+}
+
+// lastWriter says what the metadata has about who wrote an object, and when.
+func lastWriter(m *v3.ObjectMeta) string {
+	var parts []string
+	if t := m.CreationTimestamp; t != nil && !t.IsZero() {
+		parts = append(parts, "created "+t.UTC().Format(time.RFC3339))
+	}
+	for _, o := range m.OwnerReferences {
+		parts = append(parts, "owned by "+o.Kind+" "+o.Name)
+	}
+	return strings.Join(parts, ", ")
+}
+
+// policyReader reads one policy.
+type policyReader struct {
+	out  *Policy
+	errs v3.FieldErrors
+}
+
+func (p *policyReader) wrong(path, value, rule string) {
+	p.errs = append(p.errs, v3.FieldError{Path: path, Value: value, Rule: rule})
+}
+
+func (p *policyReader) namespaced(s *v3.NetworkPolicySpec) {
+	sel, err := selector.ForNetworkPolicy(p.out.Namespace, s.Selector, s.ServiceAccountSelector)
 	if err != nil {
-		return nil, err
+		p.wrong("spec", "", err.Error())
+		sel, _ = selector.ForNetworkPolicy(p.out.Namespace, "", "")
 	}
-	return p, nil
+	p.placed(s.Tier, s.Order)
+	p.directions("spec.types", s.Types)
+	p.rules(s.Ingress, s.Egress)
+	p.selects(sel, err == nil)
 }
 
-func namespaced(namespace string, s *v3.NetworkPolicySpec) (selector.Selector, error) {
-	sel, err := selector.ForNetworkPolicy(namespace, s.Selector, s.ServiceAccountSelector)
-	return sel, at("spec", s.Selector, err)
-}
-
-func global(s *v3.GlobalNetworkPolicySpec) (selector.Selector, error) {
+func (p *policyReader) global(s *v3.GlobalNetworkPolicySpec) {
 	sel, err := selector.ForGlobalNetworkPolicy(s.Selector, s.NamespaceSelector, s.ServiceAccountSelector)
-	return sel, at("spec", s.Selector, err)
+	if err != nil {
+		p.wrong("spec", "", err.Error())
+		sel, _ = selector.ForGlobalNetworkPolicy("has("+selector.NamespaceLabel+")", "", "")
+	}
+	p.out.DoNotTrack, p.out.PreDNAT, p.out.ApplyOnForward = s.DoNotTrack, s.PreDNAT, s.ApplyOnForward
+	p.placed(s.Tier, s.Order)
+	p.directions("spec.types", s.Types)
+	p.rules(s.Ingress, s.Egress)
+	p.selects(sel, err == nil)
 }
 
-// kubernetes translates the label selector of a Kubernetes policy, which
-// holds for pods only.
-func kubernetes(namespace string, s *v3.LabelSelector) (selector.Selector, error) {
-	terms := []string{selector.OrchestratorLabel + " == 'k8s'"}
-	for k, v := range s.MatchLabels {
-		terms = append(terms, k+" == "+strconv.Quote(v))
-	}
-	for i, e := range s.MatchExpressions {
-		var values []string
-		for _, v := range e.Values {
-			values = append(values, strconv.Quote(v))
-		}
-		set := "{" + strings.Join(values, ", ") + "}"
-		switch e.Operator {
-		case "In":
-			terms = append(terms, e.Key+" in "+set)
-		case "NotIn":
-			terms = append(terms, e.Key+" not in "+set)
-		case "Exists":
-			terms = append(terms, "has("+e.Key+")")
-		case "DoesNotExist":
-			terms = append(terms, "!has("+e.Key+")")
-		default:
-			return selector.Selector{}, wrong("spec.podSelector.matchExpressions["+strconv.Itoa(i)+"].operator",
-				e.Operator, "must be In, NotIn, Exists or DoesNotExist")
+// kubernetes reads a staged Kubernetes policy as the NetworkPolicy that the
+// policy would become.
+func (p *policyReader) kubernetes(s *v3.StagedKubernetesNetworkPolicySpec) {
+	k := s.Kubernetes()
+	if len(k.PolicyTypes) == 0 {
+		k.PolicyTypes = []v3.PolicyType{v3.TypeIngress}
+		if len(k.Egress) > 0 {
+			k.PolicyTypes = []v3.PolicyType{v3.TypeIngress, v3.TypeEgress}
 		}
 	}
-	slices.Sort(terms)
-	text := strings.Join(terms, " && ")
-	sel, err := selector.ForNetworkPolicy(namespace, text, "")
-	return sel, at("spec.podSelector", text, err)
+	spec, errs := kubepolicy.NetworkPolicy(&k)
+	p.errs = append(p.errs, errs...)
+	p.namespaced(&spec)
+}
+
+func (p *policyReader) placed(tier string, order *float64) {
+	if p.out.Tier = tier; tier == "" {
+		p.out.Tier = v3.TierDefault
+	}
+	if order != nil {
+		p.out.Order = *order
+	}
+}
+
+// directions reads a policy's types. None, which only an object has that came
+// past the defaults, is both (documented Calico behaviour); so is what cannot
+// be read.
+func (p *policyReader) directions(path string, types []v3.PolicyType) {
+	in, out := slices.Contains(types, v3.TypeIngress), slices.Contains(types, v3.TypeEgress)
+	for i, t := range types {
+		if t != v3.TypeIngress && t != v3.TypeEgress {
+			p.wrong(path+"["+strconv.Itoa(i)+"]", string(t), "must be one of Ingress, Egress")
+			in, out = true, true
+		}
+	}
+	if len(types) == 0 {
+		in, out = true, true
+	}
+	p.out.Ingress.Applies, p.out.Egress.Applies = in, out
+}
+
+func (p *policyReader) rules(ingress, egress []v3.Rule) {
+	r := ruleReader{namespace: p.out.Namespace}
+	p.out.Ingress.Rules = r.rules("spec.ingress", ingress)
+	p.out.Egress.Rules = r.rules("spec.egress", egress)
+	p.errs = append(p.errs, r.errs...)
+}
+
+// selects says whom the policy is for. If that could not be read, the policy
+// is for everybody it might be for, and allows nothing to anybody.
+func (p *policyReader) selects(s selector.Selector, known bool) {
+	p.out.Selects = s
+	if known {
+		return
+	}
+	for _, rules := range [][]Rule{p.out.Ingress.Rules, p.out.Egress.Rules} {
+		for i := range rules {
+			switch rules[i].Action {
+			case Allow:
+				rules[i].Never = true
+			case Pass:
+				rules[i].Action = Deny
+			}
+		}
+	}
+}
+
+// staged reads what is to become of a staged policy. One that stands for a
+// deletion, or is to be ignored, says nothing about flows.
+func (p *policyReader) staged(a v3.StagedAction) {
+	p.out.StagedAction = string(a)
+	switch a {
+	case "":
+		p.out.StagedAction = string(v3.StagedSet)
+	case v3.StagedDelete, v3.StagedIgnore:
+		p.out.Ingress, p.out.Egress = Direction{}, Direction{}
+	case v3.StagedSet, v3.StagedLearn:
+	default:
+		p.wrong("spec.stagedAction", string(a), "must be one of Set, Delete, Learn, Ignore")
+	}
 }

@@ -83,6 +83,9 @@ func (id ID) Compare(o ID) int {
 // String writes the ID for people: "NetworkPolicy default/allow-web".
 func (id ID) String() string {
 	kind, name := id.Kind.String(), id.Name
+	if id.Kind == KindNetworkSet && id.Namespace == "" {
+		kind = "GlobalNetworkSet"
+	}
 	if id.Kind == KindPolicy {
 		if k, n, ok := strings.Cut(id.Name, "/"); ok {
 			kind, name = k, n

@@ -129,6 +129,7 @@ type NetworkSet struct {
 	Labels   map[string]string
 	Profiles []string
 	Nets     []netip.Prefix // masked, sorted, each once
+	Broken   string         // what of the stored object is left out; "" if sound
 }
 
 // Service is what a Kubernetes service stands for: the ready ends of all its
