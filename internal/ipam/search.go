@@ -65,12 +65,14 @@ func (s *blockSearch) try(ctx context.Context, cidr netip.Prefix, reclaim bool) 
 }
 
 // claimFree claims the first block on the host's way through the pools that
-// does not exist.
+// does not exist. It passes by the host's own without a look: they mostly
+// stand at the beginning of that way.
 func (s *blockSearch) claimFree(ctx context.Context) (netip.Prefix, bool, error) {
+	own := s.r.m.ownBlocks(s.r.args.Host, s.w.family)
 	for _, pool := range s.w.pools {
 		probes := 0
 		for cidr := range s.candidates(pool) {
-			if s.tried[cidr] {
+			if s.tried[cidr] || slices.Contains(own, cidr) {
 				continue
 			}
 			absent, err := s.absent(ctx, cidr, probes)
