@@ -1,0 +1,198 @@
+package flows
+
+import (
+	"errors"
+	"net/netip"
+	"slices"
+	"testing"
+
+	"github.com/brindle-net/brindle/internal/conntrack"
+	"github.com/brindle-net/brindle/internal/desired"
+)
+
+const mark = 0x10000
+
+// table is a table of connections in memory.
+type table struct {
+	entries []conntrack.Entry
+	err     error
+}
+
+func (t *table) List(family int) ([]conntrack.Entry, error) {
+	var out []conntrack.Entry
+	for _, e := range t.entries {
+		if e.Orig.Src.Is4() == (family == 4) {
+			out = append(out, e)
+		}
+	}
+	return out, t.err
+}
+
+func (t *table) SetMark(entries []conntrack.Entry, value, mask uint32) error {
+	for _, e := range entries {
+		i := slices.Index(t.entries, e)
+		t.entries[i].Mark = e.Mark&^mask | value
+	}
+	return nil
+}
+
+func (t *table) Delete(entries []conntrack.Entry) error {
+	t.entries = slices.DeleteFunc(t.entries, func(e conntrack.Entry) bool { return slices.Contains(entries, e) })
+	return nil
+}
+
+func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
+
+// flow is a connection without translation.
+func flow(src, dst string, port uint16) conntrack.Entry {
+	o := conntrack.Tuple{Src: addr(src), Dst: addr(dst), Protocol: 6, SrcPort: 40000, DstPort: port}
+	return conntrack.Entry{Orig: o, Reply: conntrack.Tuple{Src: o.Dst, Dst: o.Src, Protocol: 6, SrcPort: port, DstPort: 40000}}
+}
+
+// host has two workloads: cali1 with policy a and the set s, cali2 with the
+// profile p.
+func host() desired.Policy {
+	w := desired.NewPolicy()
+	w.Endpoints["cali1"] = &desired.Endpoint{Addrs: []netip.Addr{addr("10.0.0.1"), addr("fd00::1")},
+		Ingress: []desired.Tier{{Policies: []string{"a"}}}}
+	w.Endpoints["cali2"] = &desired.Endpoint{Addrs: []netip.Addr{addr("10.0.0.2")}, Profiles: []string{"p"}}
+	return w
+}
+
+func config(t *table, denied ...uint16) Config {
+	return Config{
+		Table: t, Mark: mark,
+		Allows: func(p Packet) bool { return !slices.Contains(denied, p.DstPort) },
+		Host:   func(a netip.Addr) bool { return a == addr("192.0.2.1") },
+	}
+}
+
+func member(s string) desired.Member { return desired.Member{Prefix: netip.MustParsePrefix(s)} }
+
+func TestScope(t *testing.T) {
+	entries := []conntrack.Entry{
+		flow("10.9.0.1", "10.0.0.1", 80), flow("10.9.0.9", "10.0.0.2", 80), flow("10.0.0.1", "10.0.0.2", 80),
+		flow("fd09::1", "fd00::1", 80), flow("10.9.0.1", "10.9.0.2", 80),
+	}
+	patch := func(f func(p *desired.PolicyPatch)) *desired.PolicyPatch {
+		p := &desired.PolicyPatch{Sets: map[desired.SetID]desired.SetPatch{}}
+		f(p)
+		return p
+	}
+	w := host()
+	tests := []struct {
+		name  string
+		patch *desired.PolicyPatch // nil: everything
+		want  []int                // entries that are cut
+	}{
+		{"everything", nil, []int{0, 1, 2, 3}},
+		{"nothing", patch(func(*desired.PolicyPatch) {}), nil},
+		{"endpoint", patch(func(p *desired.PolicyPatch) {
+			p.Endpoints.Set = map[string]*desired.Endpoint{"cali2": w.Endpoints["cali2"]}
+		}), []int{1, 2}},
+		{"policy", patch(func(p *desired.PolicyPatch) {
+			p.Rules.Set = map[desired.RulesID]*desired.RuleList{{Owner: "a"}: {}}
+		}), []int{0, 2, 3}},
+		{"policy, the other direction", patch(func(p *desired.PolicyPatch) {
+			p.Rules.Set = map[desired.RulesID]*desired.RuleList{{Owner: "a", Direction: desired.Egress}: {}}
+		}), nil},
+		{"profile", patch(func(p *desired.PolicyPatch) {
+			p.Rules.Set = map[desired.RulesID]*desired.RuleList{{Owner: "p", Direction: desired.Egress}: {}}
+		}), []int{1, 2}},
+		{"member removed", patch(func(p *desired.PolicyPatch) {
+			p.Sets["s"] = desired.SetPatch{Remove: []desired.Member{member("10.9.0.1/32")}}
+		}), []int{0}},
+		{"network added", patch(func(p *desired.PolicyPatch) {
+			p.Sets["s"] = desired.SetPatch{Add: []desired.Member{member("fd09::/64"), member("10.9.0.8/29")}}
+		}), []int{1, 3}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			tab := &table{entries: slices.Clone(entries)}
+			s := Everything(&w)
+			if tt.patch != nil {
+				s = Changed(&w, tt.patch)
+			}
+			if s == nil {
+				if tt.want != nil {
+					t.Fatalf("no scope, want %v", tt.want)
+				}
+				return
+			}
+			r, err := s.Bring(config(tab, 80))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []int
+			for i, e := range tab.entries {
+				if e.Mark == mark {
+					got = append(got, i)
+				}
+			}
+			if !slices.Equal(got, tt.want) || r.Cut != len(tt.want) {
+				t.Errorf("cut %v (%+v), want %v", got, r, tt.want)
+			}
+			// Allowed again: all of it heals, whatever other marks say.
+			for i := range tab.entries {
+				tab.entries[i].Mark |= 1
+			}
+			if r, _ := Join(nil, s).Bring(config(tab)); r.Healed != len(tt.want) {
+				t.Errorf("healed %+v", r)
+			}
+			for _, e := range tab.entries {
+				if e.Mark != 1 {
+					t.Errorf("mark %#x", e.Mark)
+				}
+			}
+		})
+	}
+}
+
+// TestTranslatedFlows: policy sees the backend of a service, and the source
+// before it is masqueraded.
+func TestTranslatedFlows(t *testing.T) {
+	w := host()
+	dnat := conntrack.Entry{
+		Orig:  conntrack.Tuple{Src: addr("10.0.0.1"), Dst: addr("10.96.0.1"), Protocol: 6, SrcPort: 1, DstPort: 443},
+		Reply: conntrack.Tuple{Src: addr("10.0.0.2"), Dst: addr("10.0.0.1"), Protocol: 6, SrcPort: 8443, DstPort: 1},
+	}
+	snat := conntrack.Entry{
+		Orig:  conntrack.Tuple{Src: addr("10.0.0.1"), Dst: addr("203.0.113.5"), Protocol: 17, SrcPort: 5, DstPort: 53},
+		Reply: conntrack.Tuple{Src: addr("203.0.113.5"), Dst: addr("192.0.2.1"), Protocol: 17, SrcPort: 53, DstPort: 61000},
+	}
+	toHost, fromHost := flow("10.0.0.1", "192.0.2.1", 22), flow("192.0.2.1", "10.0.0.2", 80)
+	want := []Packet{
+		{From: "cali1", To: "cali2", Src: addr("10.0.0.1"), Dst: addr("10.0.0.2"), Protocol: 6, SrcPort: 1, DstPort: 8443},
+		{From: "cali1", Src: addr("10.0.0.1"), Dst: addr("203.0.113.5"), Protocol: 17, SrcPort: 5, DstPort: 53},
+		{From: "cali1", ToHost: true, Src: addr("10.0.0.1"), Dst: addr("192.0.2.1"), Protocol: 6, SrcPort: 40000, DstPort: 22},
+		{To: "cali2", FromHost: true, Src: addr("192.0.2.1"), Dst: addr("10.0.0.2"), Protocol: 6, SrcPort: 40000, DstPort: 80},
+	}
+	var got []Packet
+	cfg := config(&table{entries: []conntrack.Entry{dnat, snat, toHost, fromHost}})
+	cfg.Allows = func(p Packet) bool { got = append(got, p); return true }
+	if _, err := Everything(&w).Bring(cfg); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("\n got %+v\nwant %+v", got, want)
+	}
+}
+
+func TestForget(t *testing.T) {
+	tab := &table{entries: []conntrack.Entry{
+		flow("10.9.0.1", "10.0.0.1", 80), flow("10.0.0.1", "10.0.0.2", 80), flow("10.9.0.1", "10.0.0.2", 80), flow("fd00::1", "fd09::1", 1),
+	}}
+	left := tab.entries[2]
+	n, err := Forget(tab, map[netip.Addr]bool{addr("10.0.0.1"): true, addr("fd00::1"): true})
+	if n != 3 || err != nil || !slices.Equal(tab.entries, []conntrack.Entry{left}) {
+		t.Errorf("%d forgotten, %v, left %v", n, err, tab.entries)
+	}
+	tab.err = errors.New("no memory")
+	if _, err := Forget(tab, map[netip.Addr]bool{addr("10.0.0.1"): true}); !errors.Is(err, tab.err) {
+		t.Errorf("error %v", err)
+	}
+	w := host()
+	if _, err := Everything(&w).Bring(config(tab)); !errors.Is(err, tab.err) {
+		t.Errorf("error %v", err)
+	}
+}
