@@ -119,9 +119,8 @@ func BenchmarkUnwire(b *testing.B) {
 	}
 }
 
-// BenchmarkReadLinks reads back the links of 100 workloads, as each look at
-// drift does.
-func BenchmarkReadLinks(b *testing.B) {
+// hundred wires 100 workloads and returns the table that asserts their links.
+func hundred(b *testing.B) *Links {
 	k, _ := open(b)
 	l := k.Links()
 	var p reconcile.Plan[string, desired.Link]
@@ -135,9 +134,27 @@ func BenchmarkReadLinks(b *testing.B) {
 	if failed := l.Apply(b.Context(), p); len(failed) > 0 {
 		b.Fatal(failed)
 	}
+	return l
+}
+
+// BenchmarkReadLinks reads back the links of 100 workloads, as each look at
+// drift does.
+func BenchmarkReadLinks(b *testing.B) {
+	l := hundred(b)
 	for b.Loop() {
-		if have, err := l.List(b.Context()); err != nil || len(have) != len(p.Set) {
+		if have, err := l.List(b.Context()); err != nil || len(have) != 100 {
 			b.Fatal(len(have), err)
+		}
+	}
+}
+
+// BenchmarkGlanceAtLinks glances at the links of 100 workloads, as the loop
+// does all the time.
+func BenchmarkGlanceAtLinks(b *testing.B) {
+	l := hundred(b)
+	for b.Loop() {
+		if differ, err := l.Glance(b.Context()); err != nil || len(differ) > 0 {
+			b.Fatal(differ, err)
 		}
 	}
 }

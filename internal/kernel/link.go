@@ -48,6 +48,10 @@ func (l *Links) List(context.Context) (map[string]desired.Link, error) {
 		if err != nil {
 			return err
 		}
+		delays, err := readDelays(c)
+		if err != nil {
+			return err
+		}
 		answers := map[int]bool{} // links on which the host is the next hop
 		for _, a := range addresses {
 			if a.Prefix == gatewayPrefix() {
@@ -59,6 +63,7 @@ func (l *Links) List(context.Context) (map[string]desired.Link, error) {
 			if !ok {
 				continue
 			}
+			i.Conf.delays = delays[i.Index]
 			seen[i.Name] = i
 			have[i.Name] = desired.Link{
 				Up: i.up() && want.Up && (answers[i.Index] || !needsGateway(want)), MTU: i.MTU, Alias: i.Alias,

@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"strconv"
@@ -18,6 +19,8 @@ import (
 type linkConf struct {
 	v4 []byte // IFLA_INET_CONF: IPV4_DEVCONF_* of linux/ip.h, from 1
 	v6 []byte // IFLA_INET6_CONF: DEVCONF_* of linux/ipv6.h, from 0
+
+	delays delays // of the neighbour tables, where they were read too
 }
 
 // confIndex says where in the arrays a setting is. Those that are not here
@@ -54,27 +57,37 @@ func confIndex(family, name string) (index int, ok bool) {
 	return index, true
 }
 
-// parseConf reads IFLA_AF_SPEC.
+// parseConf reads IFLA_AF_SPEC. What it returns lies in value.
 func parseConf(value []byte) (c linkConf, err error) {
 	var inner error
 	err = rtnl.Attrs(value, func(family uint16, v []byte) {
 		inner = errors.Join(inner, rtnl.Attrs(v, func(kind uint16, v []byte) {
 			switch {
 			case family == unix.AF_INET && kind == unix.IFLA_INET_CONF:
-				c.v4 = append([]byte(nil), v...)
+				c.v4 = v
 			case family == unix.AF_INET6 && kind == unix.IFLA_INET6_CONF:
-				c.v6 = append([]byte(nil), v...)
+				c.v6 = v
 			}
 		}))
 	})
 	return c, errors.Join(err, inner)
 }
 
+// clone returns a copy that outlives what it was read from.
+func (c linkConf) clone() linkConf { return linkConf{v4: bytes.Clone(c.v4), v6: bytes.Clone(c.v6)} }
+
 // setting returns the value of a setting by its file ("net/ipv4/conf/LINK/
 // proxy_arp") as the file has it; false when only the file tells.
 func (c linkConf) setting(file string) (string, bool) {
 	parts := strings.Split(file, "/")
-	if len(parts) != 5 || parts[2] != "conf" {
+	switch {
+	case len(parts) != 5:
+		return "", false
+	case isDelay(parts) && parts[1] == "ipv4":
+		return c.delays.v4.text()
+	case isDelay(parts):
+		return c.delays.v6.text()
+	case parts[2] != "conf":
 		return "", false
 	}
 	index, ok := confIndex(parts[1], parts[4])
@@ -89,13 +102,19 @@ func (c linkConf) setting(file string) (string, bool) {
 	return strconv.Itoa(int(int32(rtnl.Uint32(values[4*index : 4*index+4])))), true
 }
 
+// isDelay reports whether the parts of a file's name are those of a delay.
+func isDelay(parts []string) bool {
+	return len(parts) == 5 && parts[2] == "neigh" && parts[4] == "proxy_delay"
+}
+
 // differing returns those of the settings of a link that it has not. It runs
-// inside the kernel's namespace. A setting that does not exist differs.
+// inside the kernel's namespace. A setting that does not exist differs, and so
+// does a delay that was not read: its file does not tell.
 func (l linkInfo) differing(settings map[string]string) (map[string]string, error) {
 	out := map[string]string{}
 	for file, want := range settings {
 		have, told := l.Conf.setting(file)
-		if !told {
+		if !told && !isDelay(strings.Split(file, "/")) {
 			var err error
 			have, err = readSysctl(file)
 			if err != nil && !errors.Is(err, os.ErrNotExist) {

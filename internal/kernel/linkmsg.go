@@ -61,6 +61,7 @@ func parseLink(m rtnl.Message) (linkInfo, error) {
 		case unix.IFLA_AF_SPEC:
 			if m.Body[0] != unix.AF_BRIDGE { // there it is something else
 				l.Conf, conf = parseConf(v)
+				l.Conf = l.Conf.clone()
 			}
 		case unix.IFLA_LINKINFO:
 			inner = rtnl.Attrs(v, func(kind uint16, v []byte) {

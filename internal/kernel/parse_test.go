@@ -21,6 +21,7 @@ func FuzzParse(f *testing.F) {
 		_, _ = parseRule(m, 4)
 		_, _ = parseNeigh(m)
 		_, _ = parseAddress(m)
+		_, _, _ = parseDelay(body)
 		_ = parseHops(body)
 		_ = w.judge(m)
 	})

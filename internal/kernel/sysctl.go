@@ -24,12 +24,12 @@ const sysctlRoot = "/proc/sys/"
 type Sysctls struct {
 	k *Kernel
 
-	mu    sync.Mutex // guards everything below
-	known map[string]bool
+	mu    sync.Mutex        // guards everything below
+	known map[string]string // what was last asked for
 }
 
 // Sysctls returns the table of global settings.
-func (k *Kernel) Sysctls() *Sysctls { return &Sysctls{k: k, known: map[string]bool{}} }
+func (k *Kernel) Sysctls() *Sysctls { return &Sysctls{k: k, known: map[string]string{}} }
 
 // List reads the settings that were ever applied; others are not ours.
 func (s *Sysctls) List(context.Context) (map[string]string, error) {
@@ -58,7 +58,7 @@ func (s *Sysctls) List(context.Context) (map[string]string, error) {
 func (s *Sysctls) Apply(_ context.Context, p reconcile.Plan[string, string]) map[string]error {
 	s.mu.Lock()
 	for _, e := range p.Set {
-		s.known[e.Key] = true
+		s.known[e.Key] = e.Value
 	}
 	for _, name := range p.Delete {
 		delete(s.known, name)
