@@ -83,3 +83,51 @@ type Driver interface {
 	// Delete removes a key that must exist, with the same rule.
 	Delete(ctx context.Context, key string, rev Revision) error
 }
+
+// MaxWrites is how many keys one transaction may write.
+const MaxWrites = 100
+
+// Write is one key of a transaction.
+type Write struct {
+	Key      string
+	Value    []byte   // nil deletes the key
+	Revision Revision // the key's current one; "": the key must not exist
+}
+
+// Transactor is a Driver that can write several keys in one moment. Not every
+// datastore can, so whoever uses it has another way.
+type Transactor interface {
+	// Transact makes all of these writes, or none. There are 1 to MaxWrites, of
+	// different keys. All get the returned revision. If any is refused, the
+	// error has a *Refusal of the first of them.
+	Transact(ctx context.Context, writes []Write) (Revision, error)
+}
+
+// Refusal is why a transaction was not made.
+type Refusal struct {
+	Key string // of the first write that was refused
+	Err error  // ErrExists, ErrNotFound or ErrConflict
+}
+
+func (r *Refusal) Error() string { return "write " + r.Key + ": " + r.Err.Error() }
+
+func (r *Refusal) Unwrap() error { return r.Err }
+
+// Check says whether a key may be written, given whether it exists and at which
+// revision; the error is a *Refusal. It is for drivers.
+func (w Write) Check(exists bool, now Revision) error {
+	var err error
+	switch {
+	case w.Revision == "" && exists:
+		err = ErrExists
+	case w.Revision == "":
+		return nil
+	case !exists:
+		err = ErrNotFound
+	case w.Revision != now:
+		err = ErrConflict
+	default:
+		return nil
+	}
+	return &Refusal{Key: w.Key, Err: err}
+}

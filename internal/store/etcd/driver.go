@@ -29,7 +29,10 @@ type Driver struct {
 	closed bool
 }
 
-var _ store.Driver = (*Driver)(nil)
+var (
+	_ store.Driver     = (*Driver)(nil)
+	_ store.Transactor = (*Driver)(nil)
+)
 
 // errClosed is what calls after Close get.
 var errClosed = errors.New("the connection to etcd was closed by this program")
@@ -244,6 +247,51 @@ func (d *Driver) swap(ctx context.Context, what string, at store.KV, op clientv3
 			return store.ErrNotFound
 		}
 		return store.ErrConflict
+	})
+	return rev, err
+}
+
+// Transact implements store.Transactor.
+func (d *Driver) Transact(ctx context.Context, writes []store.Write) (store.Revision, error) {
+	var rev store.Revision
+	err := d.call(ctx, "transaction on", writes[0].Key, func(ctx context.Context, c *clientv3.Client) error {
+		var conds []clientv3.Cmp
+		var ops, looks []clientv3.Op
+		for _, w := range writes {
+			full := d.cfg.Prefix + w.Key
+			n, err := int64(0), error(nil) // etcd's number of a key that is not there
+			if w.Revision != "" {
+				if n, _, err = parse(w.Revision); err != nil {
+					return &store.Refusal{Key: w.Key, Err: err}
+				}
+			}
+			conds = append(conds, clientv3.Compare(clientv3.ModRevision(full), "=", n))
+			if w.Value == nil {
+				ops = append(ops, clientv3.OpDelete(full))
+			} else {
+				ops = append(ops, clientv3.OpPut(full, string(w.Value)))
+			}
+			looks = append(looks, clientv3.OpGet(full, clientv3.WithKeysOnly()))
+		}
+		resp, err := c.Txn(ctx).If(conds...).Then(ops...).Else(looks...).Commit()
+		if err != nil {
+			return err
+		}
+		if resp.Succeeded {
+			rev = format(resp.Header.Revision)
+			return nil
+		}
+		for i, r := range resp.Responses {
+			found := r.GetResponseRange().Kvs
+			now := store.Revision("")
+			if len(found) > 0 {
+				now = format(found[0].ModRevision)
+			}
+			if err := writes[i].Check(len(found) > 0, now); err != nil {
+				return err
+			}
+		}
+		return store.ErrConflict // etcd refused what it finds in order
 	})
 	return rev, err
 }

@@ -31,7 +31,10 @@ type change struct {
 	event store.Event
 }
 
-var _ store.Driver = (*Store)(nil)
+var (
+	_ store.Driver     = (*Store)(nil)
+	_ store.Transactor = (*Store)(nil)
+)
 
 // New returns an empty datastore.
 func New() *Store {
@@ -108,6 +111,34 @@ func (s *Store) Delete(ctx context.Context, key string, rev store.Revision) erro
 	delete(s.data, key)
 	s.append(store.Event{Key: key})
 	return nil
+}
+
+// Transact implements store.Transactor.
+func (s *Store) Transact(ctx context.Context, writes []store.Write) (store.Revision, error) {
+	if err := ctx.Err(); err != nil {
+		return "", fmt.Errorf("transaction: %w", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, w := range writes {
+		kv, ok := s.data[w.Key]
+		if err := w.Check(ok, kv.Revision); err != nil {
+			return "", fmt.Errorf("transaction: %w", err)
+		}
+	}
+	s.rev++
+	for _, w := range writes {
+		e := store.Event{Key: w.Key, Revision: format(s.rev)}
+		if w.Value == nil {
+			delete(s.data, w.Key)
+		} else {
+			e.Value = append([]byte{}, w.Value...)
+			s.data[w.Key] = store.KV{Key: w.Key, Value: e.Value, Revision: e.Revision}
+		}
+		s.log = append(s.log, change{rev: s.rev, event: e})
+	}
+	s.wake()
+	return format(s.rev), nil
 }
 
 // Compact forgets all history, as real datastores do from time to time: a

@@ -48,6 +48,8 @@ func Run(t *testing.T, start func(t *testing.T) Fixture) {
 		{"cancelled watch", cancelledWatch},
 		{"writers in parallel", parallelWriters},
 		{"random history", randomHistory},
+		{"several keys in one moment", transactions},
+		{"refused transactions", refusedTransactions},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
