@@ -27,7 +27,7 @@ type Listener struct {
 func Listen(ns *netns.NS, groups uint32) (*Listener, error) {
 	l := &Listener{buf: make([]byte, readBytes)}
 	open := func() (err error) {
-		l.fd, _, err = socket(groups)
+		l.fd, _, err = socket(unix.NETLINK_ROUTE, groups)
 		return err
 	}
 	err := error(nil)
