@@ -139,11 +139,12 @@ type Service struct {
 	Backends        []Backend // sorted, each once
 }
 
-// Backend is one address and port behind a service.
+// Backend is one address and port behind a service. One without protocol and
+// port is an address that no port is open at: it matches as an address alone.
 type Backend struct {
 	Addr     netip.Addr
 	Protocol uint8
-	Port     uint16 // 0: all ports of the address
+	Port     uint16 // 0: all ports of the protocol, unless Protocol is 0
 }
 
 func (*Tier) isModel()       {}
