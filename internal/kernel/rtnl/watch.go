@@ -25,11 +25,33 @@ type Listener struct {
 // changes in the given multicast groups, a mask of RTMGRP_ bits. From when it
 // returns no change is missed without ErrLost.
 func Listen(ns *netns.NS, groups uint32) (*Listener, error) {
-	l := &Listener{buf: make([]byte, readBytes)}
-	open := func() (err error) {
+	return listen(ns, func(l *Listener) (err error) {
 		l.fd, _, err = socket(unix.NETLINK_ROUTE, groups)
 		return err
-	}
+	})
+}
+
+// ListenNetfilter opens a socket for netfilter's subsystems in ns (nil: the
+// calling thread's) and carries out setup over it: what the kernel sends to
+// that socket from then on is heard.
+func ListenNetfilter(ns *netns.NS, setup *Batch) (*Listener, error) {
+	return listen(ns, func(l *Listener) error {
+		c := Conn{buf: l.buf}
+		var err error
+		if c.fd, c.port, err = socket(unix.NETLINK_NETFILTER, 0); err != nil {
+			return err
+		}
+		l.fd = c.fd
+		if err := c.Do(setup); err != nil {
+			return errors.Join(err, c.Close())
+		}
+		return nil
+	})
+}
+
+func listen(ns *netns.NS, socket func(*Listener) error) (*Listener, error) {
+	l := &Listener{buf: make([]byte, readBytes)}
+	open := func() error { return socket(l) }
 	err := error(nil)
 	if ns == nil {
 		err = open()
