@@ -37,6 +37,7 @@ type Chain struct {
 	Name  string
 	Table Table
 	Hook  *Hook
+	Note  string // for people, as a rule's
 	Rules []Rule
 }
 

@@ -97,6 +97,9 @@ func (c *Chain) String() string {
 	if c.Hook != nil {
 		fmt.Fprintf(&b, " at %v %d", c.Hook.Point, c.Hook.Priority)
 	}
+	if c.Note != "" {
+		b.WriteString(" # " + c.Note)
+	}
 	b.WriteByte('\n')
 	for _, r := range c.Rules {
 		b.WriteString("  " + r.String() + "\n")

@@ -1,0 +1,208 @@
+package rules
+
+import (
+	"strings"
+
+	"github.com/brindle-net/brindle/internal/desired"
+)
+
+// Builder holds the program of one policy and brings it up to date.
+type Builder struct {
+	cfg  Config
+	prog *Program
+	was  *journal
+
+	sets      map[desired.SetID]*setState
+	lists     map[desired.RulesID]*listState
+	users     map[desired.SetID]map[desired.RulesID]struct{} // lists that refer to a set
+	tiers     map[string]*tierState                          // by chain
+	groups    map[string]*groupState                         // by chain
+	tiersOf   map[desired.RulesID]map[string]struct{}        // tiers that refer to a policy
+	groupsOf  map[desired.RulesID]map[string]struct{}        // groups that refer to a profile
+	tierEnds  map[string]int                                 // tiers that refer to a counter
+	endpoints map[string]*endpointState
+
+	// What has to be written anew before the change is over.
+	dirtyLists  map[desired.RulesID]struct{}
+	dirtyTiers  map[string]struct{}
+	dirtyGroups map[string]struct{}
+	names       map[tierKey]string // within one change: lists that many endpoints share
+}
+
+// listState is what others have to know of a list of rules.
+type listState struct {
+	sets     []desired.SetID
+	counters map[string]struct{}
+	passes   bool
+}
+
+// New returns a builder with the program of a policy.
+func New(cfg Config, want *desired.Policy) *Builder {
+	b := &Builder{
+		cfg: cfg, prog: &Program{map[string]*Chain{}, map[string]*Set{}, map[string]Counter{}}, was: newJournal(),
+		sets: map[desired.SetID]*setState{}, lists: map[desired.RulesID]*listState{},
+		users: map[desired.SetID]map[desired.RulesID]struct{}{},
+		tiers: map[string]*tierState{}, groups: map[string]*groupState{},
+		tiersOf: map[desired.RulesID]map[string]struct{}{}, groupsOf: map[desired.RulesID]map[string]struct{}{},
+		tierEnds: map[string]int{}, endpoints: map[string]*endpointState{},
+		dirtyLists: map[desired.RulesID]struct{}{}, dirtyTiers: map[string]struct{}{}, dirtyGroups: map[string]struct{}{},
+	}
+	b.skeleton()
+	all := desired.PolicyPatch{Sets: make(map[desired.SetID]desired.SetPatch, len(want.Sets))}
+	for id, s := range want.Sets {
+		all.Sets[id] = desired.SetPatch{Kind: s.Kind}
+	}
+	all.Rules.Set, all.Endpoints.Set = want.Rules, want.Endpoints
+	b.Update(want, &all)
+	return b
+}
+
+// Render returns the program of a policy.
+func Render(cfg Config, want *desired.Policy) *Program { return New(cfg, want).Program() }
+
+// Program returns the present program. The next Update changes it.
+func (b *Builder) Program() *Program { return b.prog }
+
+// Update brings the program to want and returns what changes in it. patch is
+// what want differs in from the policy before. The work is in proportion to
+// the patch and to what refers to it.
+func (b *Builder) Update(want *desired.Policy, patch *desired.PolicyPatch) Delta {
+	b.names = map[tierKey]string{}
+	for id, p := range patch.Sets {
+		if b.patchSet(id, want.Sets[id], p) {
+			for user := range b.users[id] {
+				b.dirtyLists[user] = struct{}{}
+			}
+		}
+	}
+	for id := range patch.Rules.Set {
+		b.dirtyLists[id] = struct{}{}
+	}
+	for _, id := range patch.Rules.Delete {
+		b.dirtyLists[id] = struct{}{}
+	}
+	b.patchEndpoints(want, patch)
+	for id := range b.dirtyLists {
+		b.writeList(id, want.Rules[id])
+	}
+	for name := range b.dirtyTiers {
+		if t := b.tiers[name]; t != nil {
+			b.putChain(name, b.tierChain(name, t))
+		}
+	}
+	for name := range b.dirtyGroups {
+		if g := b.groups[name]; g != nil {
+			b.putChain(name, b.groupChain(name, g))
+		}
+	}
+	clear(b.dirtyLists)
+	clear(b.dirtyTiers)
+	clear(b.dirtyGroups)
+	b.names = nil
+	d := b.delta()
+	b.was = newJournal()
+	return d
+}
+
+// writeList writes the chain and counters of one list; nil: it is gone.
+func (b *Builder) writeList(id desired.RulesID, list *desired.RuleList) {
+	old, chain := b.lists[id], rulesChain(id)
+	if old != nil {
+		for _, s := range old.sets {
+			dropUser(b.users, s, id)
+		}
+	}
+	if list == nil {
+		if old != nil {
+			for c := range old.counters {
+				b.dropCounter(c)
+			}
+			delete(b.lists, id)
+			b.putChain(chain, nil)
+			b.listChanged(id)
+		}
+		return
+	}
+	st := stateOf(id, list)
+	b.lists[id] = st
+	for _, s := range st.sets {
+		addUser(b.users, s, id)
+	}
+	if old != nil {
+		for c := range old.counters {
+			if _, ok := st.counters[c]; !ok {
+				b.dropCounter(c)
+			}
+		}
+	}
+	for _, r := range list.Rules {
+		b.putCounter(Counter{Name: RuleCounter(id, r.Index), Rule: id, Index: r.Index})
+	}
+	w := &listWriter{cfg: &b.cfg, id: id, tier: b.tierOf(id), set: b.setNamed}
+	b.putChain(chain, w.chain(list))
+	if old == nil || old.passes != st.passes {
+		b.listChanged(id)
+	}
+}
+
+func stateOf(id desired.RulesID, list *desired.RuleList) *listState {
+	st := &listState{counters: make(map[string]struct{}, len(list.Rules))}
+	for i := range list.Rules {
+		r := &list.Rules[i]
+		st.counters[RuleCounter(id, r.Index)] = struct{}{}
+		st.passes = st.passes || r.Action == desired.Pass
+		for _, s := range []*desired.Side{&r.Source, &r.Destination} {
+			for _, ids := range [][]desired.SetID{s.Sets, s.NotSets, s.PortSets, s.NotPortSets} {
+				st.sets = append(st.sets, ids...)
+			}
+		}
+	}
+	return st
+}
+
+// listChanged has everything written anew that refers to the list.
+func (b *Builder) listChanged(id desired.RulesID) {
+	for t := range b.tiersOf[id] {
+		b.dirtyTiers[t] = struct{}{}
+	}
+	for g := range b.groupsOf[id] {
+		b.dirtyGroups[g] = struct{}{}
+	}
+}
+
+// tierOf returns the tier of a policy, if log lines name it.
+func (b *Builder) tierOf(id desired.RulesID) string {
+	least := ""
+	if strings.Contains(b.cfg.LogPrefix, "%t") {
+		for name := range b.tiersOf[id] {
+			if t := b.tiers[name].tier.Name; least == "" || t < least {
+				least = t
+			}
+		}
+	}
+	return least
+}
+
+func (b *Builder) setNamed(id desired.SetID, f family, kind desired.SetKind) (string, bool) {
+	st := b.sets[id]
+	if st == nil || st.kind != kind {
+		return "", false
+	}
+	if f == 6 {
+		return st.parts[1].name, true
+	}
+	return st.parts[0].name, true
+}
+
+func addUser[K, U comparable](users map[K]map[U]struct{}, of K, user U) {
+	if users[of] == nil {
+		users[of] = map[U]struct{}{}
+	}
+	users[of][user] = struct{}{}
+}
+
+func dropUser[K, U comparable](users map[K]map[U]struct{}, of K, user U) {
+	if delete(users[of], user); len(users[of]) == 0 {
+		delete(users, of)
+	}
+}

@@ -1,0 +1,101 @@
+package rules
+
+import (
+	"math/bits"
+	"strings"
+)
+
+// Config is what of the host's settings shapes the program.
+type Config struct {
+	// Prefixes of the names of workload interfaces. What comes from or goes to
+	// such an interface, and is of no known endpoint, is dropped.
+	Prefixes []string
+	// MarkMask has the bits of the packet's mark that are ours: at least two.
+	// All others stay as they are, ours are clear where our chains end.
+	MarkMask uint32
+	// CutMark is the bit of the connection's mark that says that policy cut
+	// the connection. 0: nothing is ever cut.
+	CutMark uint32
+	// Reject answers packets that policy denies, instead of only dropping them.
+	Reject bool
+	// ToHost is what becomes of a packet from a workload to this host that the
+	// workload's policy allows.
+	ToHost Fate
+	// AllowInvalid judges packets of workloads that belong to no connection by
+	// policy. Otherwise they are dropped.
+	AllowInvalid bool
+	// Spoofing lets workloads send from the prefixes of their endpoint's Sources.
+	Spoofing bool
+	// Encapsulations are those that no workload may send.
+	Encapsulations []Encapsulation
+	// LogPrefix begins the lines of the Log action. In it %k, %n, %p and %t
+	// stand for the kind, name, namespace and name, and tier of the policy.
+	LogPrefix string
+	// LogGroup: the group that log lines go to; 0 is the kernel's log.
+	LogGroup uint16
+	// LogLimit limits each Log rule. The zero Limit doesn't.
+	LogLimit Limit
+}
+
+// Fate is what becomes of a packet.
+type Fate uint8
+
+// The fates.
+const (
+	FateDrop Fate = iota
+	FateReject
+	FateAccept
+)
+
+// Encapsulation is a protocol that carries packets in packets: with a port of
+// UDP, or a protocol number of its own and port 0.
+type Encapsulation struct {
+	Protocol uint8
+	Port     uint16
+}
+
+// Protocol numbers (IANA).
+const (
+	protoICMP   = 1
+	protoTCP    = 6
+	protoUDP    = 17
+	protoICMPv6 = 58
+	protoSCTP   = 132
+)
+
+// maxLogPrefix is the kernel's limit (NF_LOG_PREFIXLEN, with a zero).
+const maxLogPrefix = 127
+
+// passBit is the second lowest bit of ours; the lowest is the one that
+// Calico's agent accepts with, which we have no need of.
+func (c Config) passBit() uint32 {
+	rest := c.MarkMask & (c.MarkMask - 1)
+	return 1 << bits.TrailingZeros32(rest) & rest
+}
+
+// deny ends the packet as the configuration says.
+func (c Config) deny() Statement {
+	if c.Reject {
+		return Reject{}
+	}
+	return Drop{}
+}
+
+// logPrefix is the configured one for a policy or profile.
+func (c Config) logPrefix(owner, tier string) string {
+	kind, path, _ := strings.Cut(owner, " ")
+	name := path[strings.LastIndexByte(path, '/')+1:]
+	p := strings.NewReplacer("%k", kind, "%n", name, "%p", path, "%t", tier).Replace(c.LogPrefix)
+	p = p[:min(len(p), maxLogPrefix-2)]
+	return printable(p) + ": "
+}
+
+// printable replaces what is not printable ASCII.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' || r == '"' || r == '\\' {
+			return '?'
+		}
+		return r
+	}, s)
+}

@@ -1,0 +1,280 @@
+package rules
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/brindle-net/brindle/internal/desired"
+)
+
+// families are those that everything with addresses is made for.
+var families = [...]family{4, 6}
+
+// family is 4 or 6; 0 where both are meant.
+type family uint8
+
+func (f family) digit() string { return string('0' + rune(f)) }
+
+func (f family) addrType() Type {
+	if f == 4 {
+		return Addr4Type
+	}
+	return Addr6Type
+}
+
+func familyOf(a netip.Addr) family {
+	if a.Is4() {
+		return 4
+	}
+	return 6
+}
+
+// setState is one set of desired.Policy.
+type setState struct {
+	kind  desired.SetKind
+	parts [2]setPart // by family, as in families
+}
+
+// setPart is the members of one family, a set of its own in the program.
+type setPart struct {
+	name     string // of the set in the program
+	interval bool
+	nets     netSet // the members, while the set has intervals
+}
+
+// setName names the set of the program that has a set's members of a family:
+// "a4-…" single addresses, "n4-…" ranges of addresses, "p4-…" addresses with
+// ports. The kind is in the name since nothing can change it in place.
+func setName(id desired.SetID, f family, kind desired.SetKind, interval bool) string {
+	stem := "a"
+	switch {
+	case kind == desired.PortSet:
+		stem = "p"
+	case interval:
+		stem = "n"
+	}
+	return stem + f.digit() + "-" + hash(string(id))
+}
+
+// patchSet brings one set to want, and reports whether rules that refer to it
+// have to be written anew.
+func (b *Builder) patchSet(id desired.SetID, want *desired.Set, patch desired.SetPatch) bool {
+	st := b.sets[id]
+	switch {
+	case want == nil && st == nil:
+		return false
+	case want == nil:
+		for i := range st.parts {
+			b.dropSet(st.parts[i].name)
+		}
+		delete(b.sets, id)
+		return true
+	case st == nil || st.kind != want.Kind || patch.Gone:
+		b.makeSet(id, want)
+		return true
+	}
+	flipped := false
+	for i, f := range families {
+		add, remove := membersOf(patch.Add, f), membersOf(patch.Remove, f)
+		if len(add)+len(remove) > 0 && b.patchPart(id, st, i, setChange{want, add, remove}) {
+			flipped = true
+		}
+	}
+	return flipped
+}
+
+// setChange is the members of one family that came and went.
+type setChange struct {
+	want        *desired.Set
+	add, remove []desired.Member
+}
+
+func (b *Builder) makeSet(id desired.SetID, want *desired.Set) {
+	if old := b.sets[id]; old != nil {
+		for i := range old.parts {
+			b.dropSet(old.parts[i].name)
+		}
+	}
+	st := &setState{kind: want.Kind}
+	b.sets[id] = st
+	var members [2][]desired.Member
+	for m := range want.Members {
+		m.Prefix = canonical(m.Prefix)
+		i := 0
+		if m.Prefix.Addr().Is6() {
+			i = 1
+		}
+		members[i] = append(members[i], m)
+	}
+	for i := range families {
+		b.makePart(id, st, i, members[i])
+	}
+}
+
+func (b *Builder) makePart(id desired.SetID, st *setState, i int, members []desired.Member) {
+	f, part := families[i], &st.parts[i]
+	*part = setPart{}
+	if st.kind == desired.AddressSet {
+		part.interval = slices.ContainsFunc(members, func(m desired.Member) bool { return !m.Prefix.IsSingleIP() })
+	}
+	part.name = setName(id, f, st.kind, part.interval)
+	key := []Type{f.addrType()}
+	if st.kind == desired.PortSet {
+		key = append(key, ProtocolType, PortType)
+	}
+	b.addSet(Set{Name: part.name, Key: key, Interval: part.interval})
+	if !part.interval {
+		for _, m := range members {
+			b.putElement(part.name, memberElement(st.kind, m))
+		}
+		return
+	}
+	part.nets = newNetSet()
+	for _, m := range members {
+		part.nets.add(m.Prefix)
+	}
+	for _, p := range part.nets.outermost() {
+		b.putElement(part.name, rangeElement("", p))
+	}
+}
+
+// patchPart brings the set of one family to want. It reports whether the set
+// is another one afterwards.
+func (b *Builder) patchPart(id desired.SetID, st *setState, i int, c setChange) bool {
+	part := &st.parts[i]
+	if st.kind == desired.AddressSet && part.interval != c.interval(part) {
+		b.dropSet(part.name)
+		var members []desired.Member
+		for m := range c.want.Members {
+			m.Prefix = canonical(m.Prefix)
+			if familyOf(m.Prefix.Addr()) == families[i] {
+				members = append(members, m)
+			}
+		}
+		b.makePart(id, st, i, members)
+		return true
+	}
+	if part.interval {
+		b.patchNets(part, c)
+		return false
+	}
+	for _, m := range c.remove {
+		if e := memberElement(st.kind, m); b.has(part.name, e.Lo) {
+			b.dropElement(part.name, e.Lo)
+		}
+	}
+	for _, m := range c.add {
+		if e := memberElement(st.kind, m); !b.has(part.name, e.Lo) {
+			b.putElement(part.name, e)
+		}
+	}
+	return false
+}
+
+func (b *Builder) has(set, lo string) bool {
+	_, ok := b.prog.Sets[set].Elements[lo]
+	return ok
+}
+
+// interval reports whether the set has a member that is no single address,
+// after the change.
+func (c setChange) interval(part *setPart) bool {
+	net := func(m desired.Member) bool { return !m.Prefix.IsSingleIP() }
+	if slices.ContainsFunc(c.add, net) {
+		return true
+	}
+	if !part.interval {
+		return false
+	}
+	left := part.nets.wide
+	for _, m := range c.remove {
+		if net(m) && part.nets.has(m.Prefix) {
+			left--
+		}
+	}
+	return left > 0
+}
+
+// fewNets is up to how many prefixes that are no single addresses are put in
+// one by one: each is compared with all members.
+const fewNets = 8
+
+func (b *Builder) patchNets(part *setPart, c setChange) {
+	wide := 0
+	for _, list := range [][]desired.Member{c.add, c.remove} {
+		for _, m := range list {
+			if !m.Prefix.IsSingleIP() {
+				wide++
+			}
+		}
+	}
+	if wide > fewNets {
+		b.replaceNets(part, c)
+		return
+	}
+	for _, m := range c.remove {
+		if !part.nets.remove(m.Prefix) || part.nets.covered(m.Prefix) {
+			continue
+		}
+		b.dropElement(part.name, addrBytes(m.Prefix.Addr()))
+		for _, p := range part.nets.outermostIn(m.Prefix) {
+			b.putElement(part.name, rangeElement("", p))
+		}
+	}
+	for _, m := range c.add {
+		if !part.nets.add(m.Prefix) || part.nets.covered(m.Prefix) {
+			continue
+		}
+		for _, p := range part.nets.outermostIn(m.Prefix) { // that were elements up to now
+			b.dropElement(part.name, addrBytes(p.Addr()))
+		}
+		b.putElement(part.name, rangeElement("", m.Prefix))
+	}
+}
+
+func (b *Builder) replaceNets(part *setPart, c setChange) {
+	for _, m := range c.remove {
+		part.nets.remove(m.Prefix)
+	}
+	for _, m := range c.add {
+		part.nets.add(m.Prefix)
+	}
+	now := map[string]Element{}
+	for _, p := range part.nets.outermost() {
+		e := rangeElement("", p)
+		now[e.Lo] = e
+	}
+	change, _ := differ(b.prog.Sets[part.name].Elements, now)
+	for _, e := range change.Remove {
+		b.dropElement(part.name, e.Lo)
+	}
+	for _, e := range change.Add {
+		b.putElement(part.name, e)
+	}
+}
+
+// membersOf returns the members of a family, in canonical form.
+func membersOf(list []desired.Member, f family) []desired.Member {
+	var out []desired.Member
+	for _, m := range list {
+		m.Prefix = canonical(m.Prefix)
+		if familyOf(m.Prefix.Addr()) == f {
+			out = append(out, m)
+		}
+	}
+	return out
+}
+
+func memberElement(kind desired.SetKind, m desired.Member) Element {
+	lo := addrBytes(m.Prefix.Addr())
+	if kind == desired.PortSet {
+		lo += string([]byte{m.Protocol}) + portBytes(m.Port)
+	}
+	return Element{Lo: lo}
+}
+
+// rangeElement is the addresses of a prefix, after the bytes of stem.
+func rangeElement(stem string, p netip.Prefix) Element {
+	r := prefixRange(p)
+	return Element{Lo: stem + r.Lo, Hi: stem + r.Hi}
+}

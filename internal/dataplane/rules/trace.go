@@ -1,0 +1,380 @@
+package rules
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// Way is how a packet comes through the host.
+type Way uint8
+
+// The ways.
+const (
+	Forwarded Way = iota // in by one interface, out by another
+	ToHost
+	FromHost
+	ARPIn
+	ARPOut
+)
+
+// Packet is all that a program can see of a packet. Addresses are unset in
+// ARP, ARP's fields in all others.
+type Packet struct {
+	Way                  Way
+	In, Out              string // names of interfaces, where the way has them
+	EthSource            string // 6 bytes; "": not Ethernet
+	Source, Dest         netip.Addr
+	Protocol             uint8
+	SourcePort, DestPort uint16
+	ICMPType, ICMPCode   uint8
+	NDTarget             netip.Addr
+	State                ConnState
+	ConnMark, Mark       uint32
+	ARP                  ARPMessage
+}
+
+// ARPMessage is what is looked at in one.
+type ARPMessage struct {
+	Op     uint16
+	MAC    string // 6 bytes
+	Source netip.Addr
+}
+
+// Trace is a packet's way through a program.
+type Trace struct {
+	Accepted bool
+	Rejected bool // and its sender was told
+	Mark     uint32
+	Steps    []Step // rules that matched, in order
+}
+
+// Step is a rule that did something with the packet.
+type Step struct {
+	Chain   string
+	Rule    int // index in the chain
+	Counter string
+	Log     string // prefix of the line; "" if it wrote none
+	Do      string // "accept", "jump p-…"
+}
+
+// String writes the verdict and one line for each step.
+func (t Trace) String() string {
+	var b strings.Builder
+	switch {
+	case t.Accepted:
+		b.WriteString("accepted\n")
+	case t.Rejected:
+		b.WriteString("rejected\n")
+	default:
+		b.WriteString("dropped\n")
+	}
+	for _, s := range t.Steps {
+		fmt.Fprintf(&b, "  %s[%d] %s\n", s.Chain, s.Rule, s.Do)
+	}
+	return b.String()
+}
+
+// maxDepth is how far chains may jump, as in the kernel.
+const maxDepth = 16
+
+// Trace sends a packet through the program. An error says that the program is
+// unsound: what it refers to is not there, or goes in circles.
+func (p *Program) Trace(pkt Packet) (Trace, error) {
+	w := &walk{program: p, pkt: pkt}
+	w.trace.Mark = pkt.Mark
+	table, points := IP, [][]Point{{Prerouting, Forward}, {Prerouting, Input}, {Output}, {Input}, {Output}}[pkt.Way%5]
+	if pkt.Way >= ARPIn {
+		table = ARP
+	}
+	for _, point := range points {
+		for _, c := range p.bases(table, point) {
+			w.in, w.out = pkt.In, pkt.Out
+			if point == Prerouting {
+				w.out = "" // not known yet
+			}
+			end, err := w.chain(c, 0)
+			if err != nil || end == dropped {
+				return w.trace, err
+			}
+		}
+	}
+	w.trace.Accepted = true
+	return w.trace, nil
+}
+
+func (p *Program) bases(table Table, point Point) []*Chain {
+	var list []*Chain
+	for _, name := range slices.Sorted(maps.Keys(p.Chains)) {
+		if c := p.Chains[name]; c.Hook != nil && c.Table == table && c.Hook.Point == point {
+			list = append(list, c)
+		}
+	}
+	slices.SortStableFunc(list, func(a, b *Chain) int { return cmp.Compare(a.Hook.Priority, b.Hook.Priority) })
+	return list
+}
+
+// outcome is how the way through a chain ends.
+type outcome uint8
+
+const (
+	returned outcome = iota // at its end, or by Return
+	accepted
+	dropped
+	next // of a rule: go on to the next
+)
+
+type walk struct {
+	program *Program
+	pkt     Packet
+	in, out string
+	trace   Trace
+}
+
+func (w *walk) chain(c *Chain, depth int) (outcome, error) {
+	if depth > maxDepth {
+		return dropped, fmt.Errorf("trace: chain %s: jumps go deeper than %d", c.Name, maxDepth)
+	}
+	for i := range c.Rules {
+		end, err := w.rule(c, i, depth)
+		if err != nil {
+			return dropped, fmt.Errorf("trace: chain %s, rule %d: %w", c.Name, i, err)
+		}
+		if end != next {
+			return end, nil
+		}
+	}
+	return returned, nil
+}
+
+func (w *walk) rule(c *Chain, i, depth int) (outcome, error) {
+	r := &c.Rules[i]
+	for _, m := range r.Matches {
+		if ok, err := w.match(m); err != nil || !ok {
+			return next, err
+		}
+	}
+	step := Step{Chain: c.Name, Rule: i}
+	var words []string
+	for _, s := range r.Do {
+		words = append(words, s.String())
+		step.Do = strings.Join(words, " ")
+		end, ended, err := w.plain(s, &step)
+		if err != nil {
+			return dropped, err
+		}
+		if ended {
+			w.trace.Steps = append(w.trace.Steps, step)
+			return end, nil
+		}
+		if to, ok, err := w.target(s); err != nil {
+			return dropped, err
+		} else if ok {
+			w.trace.Steps = append(w.trace.Steps, step)
+			end, err := w.chain(to, depth+1)
+			if _, jump := s.(Jump); jump && end == returned {
+				end = next
+			}
+			return end, err
+		}
+	}
+	w.trace.Steps = append(w.trace.Steps, step)
+	return next, nil
+}
+
+// plain does a statement that goes to no other chain. ended: so does the rule.
+func (w *walk) plain(s Statement, step *Step) (end outcome, ended bool, err error) {
+	switch s := s.(type) {
+	case Count:
+		if _, ok := w.program.Counters[s.Counter]; !ok {
+			return dropped, true, fmt.Errorf("no counter %s", s.Counter)
+		}
+		step.Counter = s.Counter
+	case Log:
+		step.Log = s.Prefix
+	case SetMark:
+		w.trace.Mark = w.trace.Mark&^s.Mask | s.Value&s.Mask
+	case MarkBy:
+		e, _, err := w.lookUp(s.Fields, s.Map)
+		if err != nil || e == nil {
+			return next, true, err
+		}
+		w.trace.Mark = e.Number
+	case CountBy:
+		e, _, err := w.lookUp(s.Fields, s.Map)
+		if err != nil || e == nil {
+			return next, true, err
+		}
+		step.Counter = e.Name
+	case Return:
+		return returned, true, nil
+	case Accept:
+		return accepted, true, nil
+	case Drop:
+		return dropped, true, nil
+	case Reject:
+		w.trace.Rejected = true
+		return dropped, true, nil
+	case Dispatch:
+		e, _, err := w.lookUp(s.Fields, s.Map)
+		return next, e == nil, err
+	}
+	return next, false, nil
+}
+
+// target returns the chain that a statement goes to.
+func (w *walk) target(s Statement) (*Chain, bool, error) {
+	name := ""
+	switch s := s.(type) {
+	case Jump:
+		name = s.Chain
+	case Goto:
+		name = s.Chain
+	case Dispatch:
+		e, _, _ := w.lookUp(s.Fields, s.Map)
+		name = e.Name
+	default:
+		return nil, false, nil
+	}
+	c := w.program.Chains[name]
+	if c == nil {
+		return nil, false, fmt.Errorf("no chain %q", name)
+	}
+	return c, true, nil
+}
+
+func (w *walk) match(m Match) (bool, error) {
+	if len(m.Fields) == 1 && m.Fields[0] == State {
+		return (uint32(w.pkt.State)&m.Mask != 0) != m.Not, nil
+	}
+	if m.Set != "" {
+		e, ok, err := w.lookUp(m.Fields, m.Set)
+		return ok && (e != nil) != m.Not, err
+	}
+	v, ok := w.value(m.Fields[0])
+	if !ok {
+		return false, nil // the kernel ends a rule whose field is not there
+	}
+	if m.Mask != 0 {
+		v = masked(v, m.Mask)
+	}
+	in := slices.ContainsFunc(m.In, func(r Range) bool { return r.Lo <= v && v <= r.Hi })
+	return in != m.Not, nil
+}
+
+func masked(v string, mask uint32) string {
+	k := markBytes(mask)
+	out := []byte(v)
+	for i := range out {
+		out[i] &= k[i]
+	}
+	return string(out)
+}
+
+// lookUp returns the element that the packet is in, nil if there is none. ok is
+// false for a packet that doesn't have one of the fields.
+func (w *walk) lookUp(fields []Field, set string) (e *Element, ok bool, err error) {
+	s := w.program.Sets[set]
+	if s == nil {
+		return nil, false, fmt.Errorf("no set %s", set)
+	}
+	if len(fields) != len(s.Key) {
+		return nil, false, fmt.Errorf("set %s is asked for %d fields, not %d", set, len(fields), len(s.Key))
+	}
+	key := ""
+	for i, f := range fields {
+		if f.Type() != s.Key[i] {
+			return nil, false, fmt.Errorf("set %s is asked for %v, which is no %v", set, f, s.Key[i])
+		}
+		v, ok := w.value(f)
+		if !ok {
+			return nil, false, nil
+		}
+		key += v
+	}
+	return s.find(key), true, nil
+}
+
+func (s *Set) find(key string) *Element {
+	if !s.Interval {
+		if e, ok := s.Elements[key]; ok {
+			return &e
+		}
+		return nil
+	}
+	for _, e := range s.Elements {
+		if within(key, e, s.Key) {
+			return &e
+		}
+	}
+	return nil
+}
+
+// within compares field by field: a range of several fields is a box.
+func within(key string, e Element, types []Type) bool {
+	at := 0
+	for _, t := range types {
+		end := at + t.Size()
+		if key[at:end] < e.Lo[at:end] || key[at:end] > e.Hi[at:end] {
+			return false
+		}
+		at = end
+	}
+	return true
+}
+
+// value returns what the packet has in a field. ok is false if it has none.
+func (w *walk) value(f Field) (v string, ok bool) {
+	p := &w.pkt
+	ip := p.Way < ARPIn
+	switch f {
+	case InInterface:
+		return interfaceBytes(w.in), true
+	case OutInterface:
+		return interfaceBytes(w.out), true
+	case EthSource:
+		return p.EthSource, p.EthSource != ""
+	case ConnMark:
+		return markBytes(p.ConnMark), ip && p.State&(StateInvalid|StateUntracked) == 0
+	case Mark:
+		return markBytes(w.trace.Mark), true
+	case ARPOp:
+		return portBytes(p.ARP.Op), !ip
+	case ARPMAC:
+		return p.ARP.MAC, !ip
+	case ARPSource:
+		return addrBytes(p.ARP.Source), !ip
+	}
+	if !ip {
+		return "", false
+	}
+	icmp := p.Protocol == protoICMP && p.Source.Is4() || p.Protocol == protoICMPv6 && p.Source.Is6()
+	switch f {
+	case Family:
+		return string([]byte{byte(familyOf(p.Source))}), true
+	case Protocol:
+		return string([]byte{p.Protocol}), true
+	case Source4:
+		return addrBytes(p.Source), p.Source.Is4()
+	case Destination4:
+		return addrBytes(p.Dest), p.Dest.Is4()
+	case Source6:
+		return addrBytes(p.Source), p.Source.Is6()
+	case Destination6:
+		return addrBytes(p.Dest), p.Dest.Is6()
+	case SourcePort:
+		return portBytes(p.SourcePort), hasPorts(p.Protocol)
+	case DestinationPort:
+		return portBytes(p.DestPort), hasPorts(p.Protocol)
+	case ICMPType:
+		return string([]byte{p.ICMPType}), icmp
+	case ICMPCode:
+		return string([]byte{p.ICMPCode}), icmp
+	case NDTarget:
+		return addrBytes(p.NDTarget), icmp && p.NDTarget.Is6()
+	}
+	return "", false
+}
