@@ -1,0 +1,246 @@
+package nft
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/brindle-net/brindle/internal/dataplane"
+	"github.com/brindle-net/brindle/internal/dataplane/rules"
+	"github.com/brindle-net/brindle/internal/desired"
+	"github.com/brindle-net/brindle/internal/netns"
+)
+
+// Config is what a Driver works with.
+type Config struct {
+	NS    *netns.NS // nil: the namespace of the thread that calls Open
+	Rules rules.Config
+	Log   *slog.Logger
+}
+
+// Driver enforces policy in one network namespace. Sync is for one goroutine;
+// the other methods may be called from anywhere.
+type Driver struct {
+	ns   *netns.NS
+	log  *slog.Logger
+	conn *conn // for Sync
+	look *conn // for what only reads, which need not wait for Sync
+
+	mu      sync.Mutex // guards what follows
+	cfg     rules.Config
+	builder *rules.Builder // nil until the kernel is known to hold its program
+	held    *held
+}
+
+var _ dataplane.Driver = (*Driver)(nil)
+
+// staleTries is how often a full read-back is begun anew because somebody
+// changed nftables meanwhile, before it is written without that guard: another
+// program that never rests must not keep policy from being enforced.
+const staleTries = 8
+
+// Open opens the driver and finds out whether this kernel has nftables. It
+// changes nothing.
+func Open(cfg Config) (*Driver, error) {
+	d := &Driver{ns: cfg.NS, log: cfg.Log, cfg: cfg.Rules}
+	err := error(nil)
+	if d.conn, err = dial(cfg.NS); err != nil {
+		return nil, fmt.Errorf("open nftables: %w", err)
+	}
+	if d.look, err = dial(cfg.NS); err != nil {
+		return nil, errors.Join(fmt.Errorf("open nftables: %w", err), d.conn.close())
+	}
+	if _, err := d.look.generation(); err != nil {
+		return nil, errors.Join(fmt.Errorf("open nftables: the kernel does not answer: %w", err), d.Close())
+	}
+	return d, nil
+}
+
+// Close lets go of the sockets. What is enforced stays.
+func (d *Driver) Close() error { return errors.Join(d.conn.close(), d.look.close()) }
+
+// Configure changes the settings. The next Sync puts them in force, by a full
+// read-back.
+func (d *Driver) Configure(cfg rules.Config) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.cfg, d.builder = cfg, nil
+}
+
+// Sync makes the kernel enforce want in one transaction: see dataplane.Driver.
+// After an error the next call reads everything back, whatever it is told.
+func (d *Driver) Sync(ctx context.Context, want *desired.Policy, changed *desired.PolicyPatch) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if changed == nil || d.builder == nil {
+		return d.whole(want)
+	}
+	// From here on the builder is ahead of the kernel: on an error it is of no
+	// more use.
+	builder := d.builder
+	d.builder = nil
+	delta := builder.Update(want, changed)
+	edits, held, err := d.held.change(delta)
+	if err == nil {
+		err = d.commit(edits, 0)
+	}
+	if err != nil {
+		return fmt.Errorf("change nftables: %w", err)
+	}
+	held.settle(d.held)
+	d.builder = builder
+	return nil
+}
+
+// whole reads back our tables and makes them what they should be.
+func (d *Driver) whole(want *desired.Policy) error {
+	d.builder = nil
+	builder := rules.New(d.cfg, want)
+	image, held, err := lowerProgram(builder.Program())
+	if err != nil {
+		return fmt.Errorf("translate policy: %w", err)
+	}
+	for try := range staleTries + 1 {
+		have, generation, err := d.conn.readImage()
+		if err != nil {
+			return fmt.Errorf("read nftables: %w", err)
+		}
+		if try == staleTries {
+			generation = 0
+		}
+		edits := []*edit{
+			difference(inet, have.tables[inet], image.tables[inet]), difference(arp, have.tables[arp], image.tables[arp]),
+		}
+		err = d.commit(edits, generation)
+		if errors.Is(err, ErrStale) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("mend nftables: %w", err)
+		}
+		d.tellMended(edits)
+		d.builder, d.held = builder, held
+		return nil
+	}
+	return ErrStale
+}
+
+// tellMended says what of tables that were there had to be changed.
+func (d *Driver) tellMended(edits []*edit) {
+	for _, e := range edits {
+		if e.table || e.empty() {
+			continue
+		}
+		d.log.Info("nftables mended", "table", e.id.String(), "chains", len(e.rules)+len(e.dropChains),
+			"sets", len(e.sets)+len(e.dropSets), "elements", countElems(e.elems)+countElems(e.dropElems),
+			"counters", len(e.counters)+len(e.dropCounter))
+	}
+}
+
+func countElems(m map[string]map[elemID]elem) (n int) {
+	for _, elems := range m {
+		n += len(elems)
+	}
+	return n
+}
+
+func (d *Driver) commit(edits []*edit, generation uint32) error {
+	var b batch
+	for _, e := range edits {
+		e.write(&b)
+	}
+	return d.conn.commit(&b, generation)
+}
+
+// Count is what a counter has counted since it was made.
+type Count struct{ Packets, Bytes uint64 }
+
+// Counters returns what each counter of ours has counted, by name: those of
+// policy rules have the names of rules.RuleCounter.
+func (d *Driver) Counters(ctx context.Context) (map[string]Count, error) {
+	found := map[string]Count{}
+	for _, id := range []tableID{inet, arp} {
+		for try := 0; ; try++ {
+			if err := ctx.Err(); err != nil {
+				return nil, err
+			}
+			im := newImage()
+			im.tables[id] = newTable()
+			err := d.look.dump(im, unix.NFT_MSG_GETOBJ, id, unix.NFTA_OBJ_TABLE)
+			if errors.Is(err, ErrInterrupted) && try < dumpTries {
+				continue
+			}
+			if err != nil && !errors.Is(err, unix.ENOENT) {
+				return nil, fmt.Errorf("read counters: %w", err)
+			}
+			for name, o := range im.tables[id].counters {
+				found[name] = Count{o.packets, o.bytes}
+			}
+			break
+		}
+	}
+	return found, nil
+}
+
+// Rules returns the program that is in force as text, "" before the first Sync
+// that succeeded and after one that failed.
+func (d *Driver) Rules() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.builder == nil {
+		return ""
+	}
+	return d.builder.Program().String()
+}
+
+// Remove takes away both tables of ours from a namespace, or from that of the
+// calling thread if ns is nil. Nothing is enforced afterwards.
+func Remove(ns *netns.NS) error {
+	c, err := dial(ns)
+	if err != nil {
+		return fmt.Errorf("remove nftables: %w", err)
+	}
+	defer c.close()
+	for range staleTries {
+		if err = c.removeTables(); !errors.Is(err, ErrStale) && !errors.Is(err, ErrInterrupted) {
+			break
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("remove nftables: %w", err)
+	}
+	return nil
+}
+
+func (c *conn) removeTables() error {
+	generation, err := c.generation()
+	if err != nil {
+		return err
+	}
+	im := newImage()
+	if err := c.dump(im, unix.NFT_MSG_GETTABLE, tableID{}, 0); err != nil {
+		return err
+	}
+	var b batch
+	for _, id := range []tableID{inet, arp} {
+		if im.tables[id] != nil {
+			b.deleteTable(id)
+		}
+	}
+	return c.commit(&b, generation)
+}
+
+// String returns "inet brindle" or "arp brindle".
+func (id tableID) String() string {
+	if id.family == unix.NFPROTO_ARP {
+		return "arp " + id.name
+	}
+	return "inet " + id.name
+}

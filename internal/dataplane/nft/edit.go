@@ -1,0 +1,187 @@
+package nft
+
+import (
+	"maps"
+	"slices"
+)
+
+// An edit is a change of one table, from which a batch is written in the one
+// order that always works: first everything is let go of, then taken away,
+// then made.
+type edit struct {
+	id    tableID
+	table bool // the table has to be made, or its flags put right
+
+	flush                             map[string]bool // chains whose rules go
+	dropChains, dropSets, dropCounter map[string]bool
+	dropElems                         map[string]map[elemID]elem
+
+	counters map[string]string // name to note
+	chains   map[string]*base  // to make
+	sets     map[string]*set   // to make; elements are in elems
+	elems    map[string]map[elemID]elem
+	rules    map[string][]rule // to add to chains that are new or flushed
+}
+
+func newEdit(id tableID) *edit {
+	return &edit{
+		id: id, flush: map[string]bool{}, dropChains: map[string]bool{}, dropSets: map[string]bool{},
+		dropCounter: map[string]bool{}, dropElems: map[string]map[elemID]elem{},
+		counters: map[string]string{}, chains: map[string]*base{}, sets: map[string]*set{},
+		elems: map[string]map[elemID]elem{}, rules: map[string][]rule{},
+	}
+}
+
+// write adds the edit's messages to a batch.
+func (e *edit) write(b *batch) {
+	if e.table {
+		b.addTable(e.id)
+	}
+	for _, name := range sorted(e.flush) {
+		b.flushChain(e.id, name)
+	}
+	for _, name := range sorted(e.dropElems) {
+		if !e.dropSets[name] {
+			b.deleteElems(e.id, name, e.dropElems[name])
+		}
+	}
+	for _, name := range sorted(e.dropSets) {
+		b.deleteSet(e.id, name)
+	}
+	for _, name := range sorted(e.dropChains) {
+		b.deleteChain(e.id, name)
+	}
+	for _, name := range sorted(e.dropCounter) {
+		b.deleteCounter(e.id, name)
+	}
+	for _, name := range sorted(e.counters) {
+		b.addCounter(e.id, name, e.counters[name])
+	}
+	for _, name := range sorted(e.chains) {
+		b.addChain(e.id, name, e.chains[name])
+	}
+	for _, name := range sorted(e.sets) {
+		b.addSet(e.id, name, e.sets[name])
+	}
+	for _, name := range sorted(e.elems) {
+		b.addElems(e.id, name, e.elems[name])
+	}
+	for _, name := range sorted(e.rules) {
+		b.addRules(e.id, name, e.rules[name])
+	}
+}
+
+func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+
+// addChain makes a chain with its rules.
+func (e *edit) addChain(name string, c *chain) {
+	e.chains[name] = c.base
+	e.rules[name] = c.rules
+}
+
+// addSet makes a set with its elements.
+func (e *edit) addSet(name string, s *set) {
+	e.sets[name] = s
+	if len(s.elems) > 0 {
+		e.elems[name] = s.elems
+	}
+}
+
+// difference is the edit that makes have, as the kernel has it, into want.
+// have is nil if there is no such table.
+func difference(id tableID, have, want *table) *edit {
+	e := newEdit(id)
+	if have == nil {
+		have, e.table = newTable(), true
+	}
+	e.table = e.table || have.flags != want.flags
+	remade := e.diffSets(have, want)
+	e.diffChains(have, want, remade)
+	for name := range have.counters {
+		if _, ok := want.counters[name]; !ok {
+			e.dropCounter[name] = true
+		}
+	}
+	for name, o := range want.counters {
+		if _, ok := have.counters[name]; !ok {
+			e.counters[name] = o.note
+		}
+	}
+	return e
+}
+
+// diffSets reports whether a set of the same name is to be made anew, for
+// which all rules that may refer to it have to let go of it.
+func (e *edit) diffSets(have, want *table) (remade bool) {
+	for name := range have.sets {
+		if want.sets[name] == nil {
+			e.dropSets[name] = true
+		}
+	}
+	for name, s := range want.sets {
+		old := have.sets[name]
+		switch {
+		case old == nil:
+			e.addSet(name, s)
+		case old.shape != s.shape:
+			e.dropSets[name], remade = true, true
+			e.addSet(name, s)
+		default:
+			e.diffElems(name, old.elems, s.elems)
+		}
+	}
+	return remade
+}
+
+func (e *edit) diffElems(set string, have, want map[elemID]elem) {
+	gone, made := map[elemID]elem{}, map[elemID]elem{}
+	for id, old := range have {
+		if now, ok := want[id]; !ok || !old.same(now) {
+			gone[id] = old
+		}
+	}
+	for id, now := range want {
+		if old, ok := have[id]; !ok || !old.same(now) {
+			made[id] = now
+		}
+	}
+	if len(gone) > 0 {
+		e.dropElems[set] = gone
+	}
+	if len(made) > 0 {
+		e.elems[set] = made
+	}
+}
+
+func (e *edit) diffChains(have, want *table, all bool) {
+	for name := range have.chains {
+		if want.chains[name] == nil {
+			e.flush[name], e.dropChains[name] = true, true
+		}
+	}
+	for name, c := range want.chains {
+		old := have.chains[name]
+		switch {
+		case old == nil:
+			e.addChain(name, c)
+		case !sameBase(old.base, c.base):
+			e.flush[name], e.dropChains[name] = true, true
+			e.addChain(name, c)
+			// Whatever jumps to a chain that is made anew has to let go of it.
+			// A chain at a hook is jumped to by none, but it may become one.
+			all = all || old.base == nil
+		}
+	}
+	for name, c := range want.chains {
+		if old := have.chains[name]; old != nil && !e.dropChains[name] && (all || !sameChain(old, c)) {
+			e.flush[name] = true
+			e.rules[name] = c.rules
+		}
+	}
+}
+
+// empty reports whether the edit changes nothing.
+func (e *edit) empty() bool {
+	return !e.table && len(e.flush)+len(e.dropChains)+len(e.dropSets)+len(e.dropCounter)+len(e.dropElems)+
+		len(e.counters)+len(e.chains)+len(e.sets)+len(e.elems)+len(e.rules) == 0
+}
