@@ -15,6 +15,7 @@ type Core struct {
 	active   active
 	owned    owned
 	sessions sessions
+	members  members
 	policies policies
 	asked    desired.State
 }
@@ -25,6 +26,7 @@ type Core struct {
 func New(s model.Settings) *Core {
 	return &Core{
 		in:       newInputs(s),
+		members:  newMembers(),
 		policies: newPolicies(),
 		asked:    desired.NewState(),
 	}
@@ -35,15 +37,17 @@ func New(s model.Settings) *Core {
 // function, read from top to bottom. A stage that nothing it reads has
 // changed for is skipped, and so is its part of the comparison.
 func (c *Core) Apply(batch []model.Event) desired.Update {
-	t := c.in.take(batch)       // 1 what the datastore says; t: what was touched
-	c.active.update(&c.in, t)   // 2 local workloads, each address with one owner
-	c.owned.update(&c.in, t)    // 3 blocks of addresses that are this host's
-	c.sessions.update(&c.in, t) // 4 the BGP speaker and its sessions
-	c.policies.update(&c.in, t) // 5 which policies select whom here
-	var u desired.Update        //
-	c.kernel(t, &u)             // 6 links, routes, neighbours, sysctls
-	c.announce(t, &u)           // 7 what is told to peers and believed of them
-	c.notices(t, &u)            // 8 what a person must know
+	t := c.in.take(batch)          // 1 what the datastore says; t: what was touched
+	c.active.update(&c.in, t)      // 2 local workloads, each address with one owner
+	c.owned.update(&c.in, t)       // 3 blocks of addresses that are this host's
+	c.sessions.update(&c.in, t)    // 4 the BGP speaker and its sessions
+	c.members.take(batch, t)       // 5 labels and addresses of the cluster, and the sets of them in use
+	c.policies.update(c, batch, t) // 6 which policies select whom here, in which order
+	var u desired.Update           //
+	c.kernel(t, &u)                // 7 links, routes, neighbours, sysctls
+	c.announce(t, &u)              // 8 what is told to peers and believed of them
+	c.endpoints(t, &u)             // 9 workloads under policy, its rules and their sets
+	c.notices(t, &u)               // 10 what a person must know
 	if t.sessions {
 		u.Speakers = diff(c.asked.Speakers, c.sessions.speaker, desired.Speaker.Equal)
 		u.Peers = diff(c.asked.Peers, c.sessions.peers, same)

@@ -392,34 +392,48 @@ func TestBorrowedAddressIsLearned(t *testing.T) {
 	}
 }
 
+// TestPolicyIsNotPretended: policies are not enforced on host endpoints, and
+// those that select one here say so.
 func TestPolicyIsNotPretended(t *testing.T) {
 	id := model.PolicyID("NetworkPolicy", "default", "allow-web")
 	policy := func(staged bool, text string) model.Event {
 		return model.Event{ID: id, Value: &model.Policy{ID: id, Title: id.String(), Staged: staged, Selects: *sel(t, text)}}
 	}
+	broken := policy(false, "app == 'db'")
+	broken.Value.(*model.Policy).Broken = "spec.x is wrong"
+	host := func(node, name string) model.Event {
+		id := model.ID{Kind: model.KindHostEndpoint, Name: name}
+		return model.Event{ID: id, Value: &model.HostEndpoint{
+			ID: id, Node: node, Interface: "eth0", Labels: map[string]string{"app": "web"}, Profiles: []string{"p", model.DefaultAllow},
+		}}
+	}
 	c := New(model.Settings{Node: "h1"})
 	w := workloadEvent("h1", "a", "10.65.0.7", "fd00::7")
-	w.Value.(*model.Workload).Labels = map[string]string{"app": "web"}
-	w.Value.(*model.Workload).Profiles = []string{"p"}
-	c.Apply([]model.Event{w, workloadEvent("h2", "b", "10.65.1.7", "fd00::1:7")})
+	w.Value.(*model.Workload).Labels = map[string]string{"app": "db"}
+	c.Apply([]model.Event{host("h1", "e1"), host("h2", "e2"), w})
 	key := desired.NoticeKey{Condition: "Policy", Object: "NetworkPolicy default/allow-web"}
+	const selects = "selects 1 host endpoint(s) of this host and is not enforced on them by this version"
 	steps := []struct {
 		name string
 		in   model.Event
-		want bool
+		want string
 	}{
-		{"selects nobody", policy(false, "app == 'db'"), false},
-		{"selects a workload here", policy(false, "app == 'web'"), true},
-		{"staged", policy(true, "app == 'web'"), false},
-		{"by a profile that is not there", policy(false, "team == 'x'"), false},
+		{"selects nobody", policy(false, "app == 'x'"), ""},
+		{"selects a workload", policy(false, "app == 'db'"), ""},
+		{"selects a host endpoint here", policy(false, "app == 'web'"), selects},
+		{"staged", policy(true, "app == 'web'"), ""},
+		{"by a profile that is not there", policy(false, "team == 'x'"), ""},
 		{"by a profile", model.Event{ID: model.ID{Kind: model.KindProfile, Name: "p"},
-			Value: &model.Profile{Name: "p", Labels: map[string]string{"team": "x"}}}, true},
-		{"cannot be read", model.Event{ID: id, Value: &model.Invalid{Message: "m"}}, true},
-		{"deleted", model.Event{ID: id}, false},
+			Value: &model.Profile{Name: "p", Labels: map[string]string{"team": "x"}}}, selects},
+		{"partly unreadable", broken, "spec.x is wrong"},
+		{"cannot be read", model.Event{ID: id, Value: &model.Invalid{Message: "m"}}, "m"},
+		{"deleted", model.Event{ID: id}, ""},
+		{"selects both", policy(false, "has(app)"), selects},
+		{"the host endpoint goes", model.Event{ID: host("h1", "e1").ID}, ""},
 	}
 	for _, s := range steps {
 		c.Apply([]model.Event{s.in})
-		if n, ok := c.State().Notices[key]; ok != s.want || ok && !n.Blocking {
+		if n, ok := c.State().Notices[key]; n.Message != s.want || ok != n.Blocking {
 			t.Errorf("%s: %+v", s.name, c.State().Notices)
 		}
 	}

@@ -10,9 +10,10 @@ import (
 	"github.com/brindle-net/brindle/internal/model"
 )
 
-// inputs is what the datastore says now, as far as this host needs it: of
-// workloads, host endpoints and affinities only its own are kept, so that the
-// cost of a change elsewhere does not grow with the cluster.
+// inputs is what the datastore says now, as far as this host needs it whole:
+// of workloads, host endpoints and affinities only its own are kept, so that
+// the cost of a change elsewhere does not grow with the cluster. What policy
+// must know of the others is in members.
 type inputs struct {
 	set       model.Settings
 	fresh     bool // nothing was calculated yet
@@ -22,12 +23,11 @@ type inputs struct {
 	pools     map[string]*model.Pool
 	blocks    map[model.ID]*model.Block    // all; addresses only of those not elsewhere
 	claims    map[model.ID]*model.Affinity // of this host
-	profiles  map[string]*model.Profile
-	policies  map[model.ID]*model.Policy
 	configs   map[string]*model.BGPConfig
 	peers     map[string]*model.BGPPeer
 	filters   map[string]*model.BGPFilter
 	info      map[string]*model.ClusterInfo
+	tiers     map[string]*model.Tier
 	invalid   map[model.ID]*model.Invalid
 }
 
@@ -40,12 +40,11 @@ func newInputs(s model.Settings) inputs {
 		pools:     map[string]*model.Pool{},
 		blocks:    map[model.ID]*model.Block{},
 		claims:    map[model.ID]*model.Affinity{},
-		profiles:  map[string]*model.Profile{},
-		policies:  map[model.ID]*model.Policy{},
 		configs:   map[string]*model.BGPConfig{},
 		peers:     map[string]*model.BGPPeer{},
 		filters:   map[string]*model.BGPFilter{},
 		info:      map[string]*model.ClusterInfo{},
+		tiers:     map[string]*model.Tier{},
 		invalid:   map[model.ID]*model.Invalid{},
 	}
 }
@@ -60,20 +59,17 @@ type touched struct {
 	nodes     bool
 	sessions  bool // nodes, BGP configuration, peers, filters
 	other     bool // info, invalid objects, host endpoints
-	matches   bool // a policy gained or lost an endpoint here
-
-	endpoints map[model.ID]bool // local workloads and host endpoints
-	policies  map[model.ID]bool
-	profiles  map[string]bool
+	hosts     bool // local host endpoints
+	tiers     bool
+	policies  bool     // any
+	matches   bool     // what is to be said of policies
+	profiles  []string // by name
 }
 
 // take stores a batch. An object that is stored with the value that it has
 // already touches nothing.
 func (in *inputs) take(batch []model.Event) *touched {
-	t := &touched{
-		first:     in.fresh,
-		endpoints: map[model.ID]bool{}, policies: map[model.ID]bool{}, profiles: map[string]bool{},
-	}
+	t := &touched{first: in.fresh}
 	in.fresh = false
 	if t.first {
 		t.workloads, t.pools, t.blocks, t.sessions, t.other, t.matches = true, true, true, true, true, true
@@ -143,30 +139,23 @@ func (in *inputs) elsewhere(b *model.Block) bool {
 	return b.Virtual || b.Host != "" && b.Host != in.set.Node
 }
 
-// takePolicy stores what policies select and whom: local endpoints only.
+// takePolicy stores the local endpoints and the tiers.
 func (in *inputs) takePolicy(e model.Event, t *touched) {
 	id := e.ID
 	switch id.Kind {
 	case model.KindWorkload:
 		v, ok := e.Value.(*model.Workload)
-		if put(in.workloads, id, v, ok && v.Node == in.set.Node) {
-			t.workloads, t.endpoints[id] = true, true
-		}
+		t.workloads = put(in.workloads, id, v, ok && v.Node == in.set.Node) || t.workloads
 	case model.KindHostEndpoint:
 		v, ok := e.Value.(*model.HostEndpoint)
 		if put(in.hosts, id, v, ok && v.Node == in.set.Node) {
-			t.other, t.endpoints[id] = true, true
+			t.other, t.hosts = true, true
 		}
-	case model.KindProfile:
-		v, ok := e.Value.(*model.Profile)
-		if put(in.profiles, id.Name, v, ok) {
-			t.profiles[id.Name] = true
-		}
+	case model.KindTier:
+		v, ok := e.Value.(*model.Tier)
+		t.tiers = put(in.tiers, id.Name, v, ok) || t.tiers
 	case model.KindPolicy:
-		v, ok := e.Value.(*model.Policy)
-		if put(in.policies, id, v, ok) {
-			t.policies[id] = true
-		}
+		t.policies = true
 	}
 }
 

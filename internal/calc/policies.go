@@ -1,142 +1,411 @@
 package calc
 
 import (
+	"hash/maphash"
+	"reflect"
 	"slices"
 
-	"github.com/brindle-net/brindle/internal/desired"
 	"github.com/brindle-net/brindle/internal/model"
-	"github.com/brindle-net/brindle/internal/selector"
+)
+
+type (
+	policyID uint32
+	slotID   uint32
 )
 
 // policies is the stage that knows which policies select which endpoints of
-// this host. Its work is one policy times the local endpoints, or one local
-// endpoint times the policies; the rest of the cluster is not in it.
+// this host. Endpoints of one class stand in one slot. A change costs what it
+// touches: a policy is tried on the slots with a label that it asks for, an
+// endpoint's class on the policies that ask for a label of it.
 type policies struct {
-	selected map[model.ID]map[model.ID]bool // policy -> endpoints; never empty
+	all      slab[policyID, policy]
+	byID     map[model.ID]policyID
+	slots    slab[slotID, slot]
+	slotOf   map[slotKey]slotID
+	byPair   map[pairID][]slotID
+	byKey    map[*labelKey][]slotID
+	tiers    map[string]*tier
+	order    []policyID // those that select a workload here, first to last
+	hosts    map[policyID]bool
+	broken   map[model.ID]*model.Policy
+	lists    map[uint64][]*tierLists
+	changes  changes
+	http     map[policyID]bool       // those in force with HTTP rules
+	profiles map[string]*[2]enforced // those that workloads here name
+	seed     maphash.Seed
+	scratch  []uint32
+	owners   []string
+}
+
+// changes is what a batch came to so far.
+type changes struct {
+	enforce map[policyID]bool // began or ceased to select a workload, or has other rules
+	sort    bool              // the order of policies may be another
+	dirty   map[slotID]bool   // has other policies, or their order may be another
+	gained  map[slotID][]policyID
+	dead    []policyID // deleted, and perhaps there again
+	told    bool       // what is to be said of policies may be something else
+}
+
+type policy struct {
+	id    model.ID
+	model *model.Policy
+	under registration
+	on    *selection // nil: selects nothing here
+}
+
+// selection is what is kept of a policy that selects endpoints here.
+type selection struct {
+	slots     bits
+	workloads int // slots of workloads among them
+	hosts     int // the others
+	rank      int
+	key       string // decides ties of order
+	tier      *tier
+	listed    bool // it is in the order
+	lists     [2]enforced
+}
+
+// slotKey tells host endpoints from workloads: not every policy is for both.
+type slotKey struct {
+	class classID
+	host  bool
+}
+
+type slot struct {
+	key      slotKey
+	count    int
+	pairs    []pairID // under which it is found
+	keys     []*labelKey
+	policies []policyID // that select it, in order
+	lists    *tierLists // nil: no policy
+}
+
+// bits is a set of small numbers.
+type bits []uint64
+
+func (b bits) has(i slotID) bool { return int(i/64) < len(b) && b[i/64]&(1<<(i%64)) != 0 }
+
+func (b *bits) set(i slotID) {
+	for int(i/64) >= len(*b) {
+		*b = append(*b, 0)
+	}
+	(*b)[i/64] |= 1 << (i % 64)
+}
+
+func (b bits) clear(i slotID) { b[i/64] &^= 1 << (i % 64) }
+
+// each visits the numbers in the set; visit may clear the one it is given.
+func (b bits) each(visit func(slotID)) {
+	for w, word := range b {
+		for i := slotID(0); word != 0; i, word = i+1, word>>1 {
+			if word&1 != 0 {
+				visit(slotID(w*64) + i)
+			}
+		}
+	}
 }
 
 func newPolicies() policies {
-	return policies{selected: map[model.ID]map[model.ID]bool{}}
+	return policies{
+		byID: map[model.ID]policyID{}, slotOf: map[slotKey]slotID{},
+		byPair: map[pairID][]slotID{}, byKey: map[*labelKey][]slotID{},
+		tiers: map[string]*tier{}, hosts: map[policyID]bool{},
+		broken: map[model.ID]*model.Policy{}, lists: map[uint64][]*tierLists{},
+		http: map[policyID]bool{}, profiles: map[string]*[2]enforced{}, seed: maphash.MakeSeed(),
+	}
 }
 
-func (p *policies) update(in *inputs, t *touched) {
-	for name := range t.profiles {
-		for id, w := range in.workloads {
-			if slices.Contains(w.Profiles, name) {
-				t.endpoints[id] = true
+func (p *policies) update(c *Core, batch []model.Event, t *touched) {
+	p.changes = changes{enforce: map[policyID]bool{}, dirty: map[slotID]bool{}, gained: map[slotID][]policyID{}}
+	m := &c.members
+	fresh := p.reslot(c, t)
+	for _, cls := range m.changed {
+		for _, host := range []bool{false, true} {
+			if s, ok := p.slotOf[slotKey{cls, host}]; ok && !slices.Contains(fresh, s) {
+				p.find(m, s)
+				p.reselect(m, s)
 			}
 		}
-		for id, h := range in.hosts {
-			if slices.Contains(h.Profiles, name) {
-				t.endpoints[id] = true
+	}
+	for _, s := range fresh {
+		p.reselect(m, s)
+	}
+	if t.policies {
+		for _, e := range batch {
+			if e.ID.Kind == model.KindPolicy {
+				v, _ := e.Value.(*model.Policy)
+				p.put(m, e.ID, v, t)
 			}
 		}
 	}
-	for id := range t.endpoints {
-		labels, here := in.labels(id)
-		for policy, rules := range in.policies {
-			p.set(t, policy, id, here && !rules.Staged && rules.Selects.Matches(labels))
+	p.arrange(&c.in, t)
+}
+
+// reslot counts the endpoints of this host by class. It returns the new
+// slots, of which no policy knows.
+func (p *policies) reslot(c *Core, t *touched) []slotID {
+	if !t.workloads && !t.hosts {
+		return nil
+	}
+	var fresh []slotID
+	for _, s := range p.slotOf {
+		p.slots.at(s).count = 0
+	}
+	one := func(id model.ID, host bool) {
+		key := slotKey{c.members.classOf(id), host}
+		s, ok := p.slotOf[key]
+		if !ok {
+			s = p.slots.add(slot{key: key})
+			p.slotOf[key] = s
+			p.find(&c.members, s)
+			fresh = append(fresh, s)
+			c.members.watched[key.class] = true
+		}
+		p.slots.at(s).count++
+	}
+	for _, w := range c.active.workloads {
+		one(w.ID, false)
+	}
+	for id := range c.in.hosts {
+		one(id, true)
+		t.matches = true
+	}
+	for key, s := range p.slotOf {
+		if p.slots.at(s).count == 0 {
+			p.dropSlot(&c.members, key, s)
 		}
 	}
-	for policy := range t.policies {
-		rules := in.policies[policy]
-		t.matches = t.matches || p.selected[policy] != nil // its title may be another
-		if rules == nil {
-			delete(p.selected, policy)
-			continue
+	return fresh
+}
+
+func (p *policies) dropSlot(m *members, key slotKey, s slotID) {
+	at := p.slots.at(s)
+	for _, id := range at.policies {
+		p.clear(id, s)
+	}
+	p.lose(s)
+	p.release(at.lists)
+	delete(p.slotOf, key)
+	delete(p.changes.dirty, s)
+	delete(p.changes.gained, s)
+	if _, other := p.slotOf[slotKey{key.class, !key.host}]; !other {
+		delete(m.watched, key.class)
+	}
+	p.slots.drop(s)
+}
+
+// find makes a slot known under its labels as they are now.
+func (p *policies) find(m *members, s slotID) {
+	p.lose(s)
+	at := p.slots.at(s)
+	m.labels.eachPair(at.key.class, func(id pairID) {
+		if key := m.labels.pairs.at(id).key; !slices.Contains(at.pairs, id) {
+			at.pairs = append(at.pairs, id)
+			p.byPair[id] = append(p.byPair[id], s)
+			if !slices.Contains(at.keys, key) {
+				at.keys = append(at.keys, key)
+				p.byKey[key] = append(p.byKey[key], s)
+			}
 		}
-		one := func(id model.ID) {
-			labels, here := in.labels(id)
-			p.set(t, policy, id, here && !rules.Staged && rules.Selects.Matches(labels))
+	})
+}
+
+// lose is the opposite of find.
+func (p *policies) lose(s slotID) {
+	at := p.slots.at(s)
+	for _, id := range at.pairs {
+		if p.byPair[id] = remove(p.byPair[id], s); len(p.byPair[id]) == 0 {
+			delete(p.byPair, id)
 		}
-		for id := range in.workloads {
-			one(id)
+	}
+	for _, key := range at.keys {
+		if p.byKey[key] = remove(p.byKey[key], s); len(p.byKey[key]) == 0 {
+			delete(p.byKey, key)
 		}
-		for id := range in.hosts {
-			one(id)
+	}
+	at.pairs, at.keys = nil, nil
+}
+
+// reselect tries the policies on a slot that is new or has other labels.
+func (p *policies) reselect(m *members, s slotID) {
+	at := p.slots.at(s)
+	v := view{&m.labels, at.key.class}
+	for _, id := range at.policies {
+		if !p.applies(id, at) || !p.all.at(id).model.Selects.Matches(&v) {
+			p.clear(id, s)
+		}
+	}
+	p.scratch = m.labels.usersFor(byPolicies, at.key.class, p.scratch[:0])
+	for _, u := range p.scratch {
+		id := policyID(u)
+		if p.applies(id, at) && p.all.at(id).model.Selects.Matches(&v) {
+			p.set(id, s)
 		}
 	}
 }
 
-// set notes whether a policy selects an endpoint.
-func (p *policies) set(t *touched, policy, endpoint model.ID, selects bool) {
-	if p.selected[policy][endpoint] == selects {
+// applies reports whether a policy is for the kind of endpoint in a slot.
+func (p *policies) applies(id policyID, at *slot) bool {
+	v := p.all.at(id).model
+	return at.key.host || !v.DoNotTrack && !v.PreDNAT
+}
+
+// put stores a policy and tries it on the slots that it may select. Staged
+// policies are not looked at: they have no effect.
+func (p *policies) put(m *members, id model.ID, v *model.Policy, t *touched) {
+	k := p.byID[id]
+	var old *model.Policy
+	if k != 0 {
+		old = p.all.at(k).model
+	}
+	if reflect.DeepEqual(old, v) {
 		return
 	}
-	t.matches = true
-	if selects {
-		if p.selected[policy] == nil {
-			p.selected[policy] = map[model.ID]bool{}
+	if v != nil && v.Broken != "" || p.broken[id] != nil {
+		t.matches = true
+		delete(p.broken, id)
+		if v != nil && v.Broken != "" {
+			p.broken[id] = v
 		}
-		p.selected[policy][endpoint] = true
-		return
 	}
-	delete(p.selected[policy], endpoint)
-	if len(p.selected[policy]) == 0 {
-		delete(p.selected, policy)
+	if k == 0 {
+		k = p.all.add(policy{id: id})
+		p.byID[id] = k
+	}
+	at := p.all.at(k)
+	was, is := old != nil && !old.Staged, v != nil && !v.Staged
+	switch {
+	case was && is:
+		p.change(m, k, v)
+	case was:
+		p.retract(m, k)
+	case is:
+		p.enter(m, k, v)
+	}
+	if at.model = v; v == nil {
+		p.changes.dead = append(p.changes.dead, k)
 	}
 }
 
-// labels returns the labels of a local endpoint with those of its profiles,
-// and whether there is such an endpoint.
-func (in *inputs) labels(id model.ID) (selector.Labels, bool) {
-	var own map[string]string
-	var profiles []string
-	if w := in.workloads[id]; w != nil && len(w.Addrs) > 0 {
-		own, profiles = w.Labels, w.Profiles
-	} else if h := in.hosts[id]; h != nil {
-		own, profiles = h.Labels, h.Profiles
+// enter makes a policy known under its labels and tries it on the slots.
+func (p *policies) enter(m *members, k policyID, v *model.Policy) {
+	at := p.all.at(k)
+	at.model, at.under = v, m.labels.register(byPolicies, uint32(k), v.Selects)
+	if at.on != nil { // it was here a moment ago, perhaps at another place
+		at.on.tier, p.changes.sort = nil, true
+	}
+	seen := view{l: &m.labels}
+	p.candidates(k, func(s slotID) {
+		to := p.slots.at(s)
+		if seen.of = to.key.class; p.applies(k, to) && v.Selects.Matches(&seen) {
+			p.set(k, s)
+		}
+	})
+}
+
+// retract takes a policy from all that it selects.
+func (p *policies) retract(m *members, k policyID) {
+	at := p.all.at(k)
+	m.labels.unregister(byPolicies, uint32(k), at.under)
+	at.under = registration{}
+	if at.on != nil {
+		at.on.slots.each(func(s slotID) { p.clear(k, s) })
+	}
+}
+
+// change makes a policy another one of the same name.
+func (p *policies) change(m *members, k policyID, v *model.Policy) {
+	at := p.all.at(k)
+	old := at.model
+	if !old.Selects.Equal(v.Selects) || old.DoNotTrack != v.DoNotTrack || old.PreDNAT != v.PreDNAT {
+		p.retract(m, k)
+		p.enter(m, k, v)
+	}
+	if at.on == nil {
+		return
+	}
+	p.changes.enforce[k] = true
+	p.changes.told = p.changes.told || at.on.hosts > 0
+	if old.Tier != v.Tier || old.Order != v.Order || old.Title != v.Title ||
+		old.Ingress.Applies != v.Ingress.Applies || old.Egress.Applies != v.Egress.Applies {
+		p.changes.sort = true
+		at.on.tier = nil
+		at.on.slots.each(func(s slotID) { p.changes.dirty[s] = true })
+	}
+}
+
+// candidates visits the slots that have the rarest label that a policy asks
+// for, some of them more than once.
+func (p *policies) candidates(k policyID, visit func(slotID)) {
+	under := p.all.at(k).under
+	switch {
+	case under.scan:
+		for _, s := range p.slotOf {
+			visit(s)
+		}
+	case under.key != nil:
+		for _, s := range p.byKey[under.key] {
+			visit(s)
+		}
+	}
+	for _, id := range under.pairs {
+		for _, s := range p.byPair[id] {
+			visit(s)
+		}
+	}
+}
+
+// set notes that a policy selects a slot.
+func (p *policies) set(k policyID, s slotID) {
+	at := p.all.at(k)
+	if at.on == nil {
+		at.on = &selection{}
+	}
+	if at.on.slots.has(s) {
+		return
+	}
+	at.on.slots.set(s)
+	if p.slots.at(s).key.host {
+		at.on.hosts++
+		p.hosts[k], p.changes.told = true, true
 	} else {
-		return nil, false
+		at.on.workloads++
 	}
-	layers := selector.Layers{selector.Map(own)}
-	for _, name := range profiles {
-		if profile := in.profiles[name]; profile != nil {
-			layers = append(layers, selector.Map(profile.Labels))
-		}
-	}
-	return layers, true
+	p.changes.gained[s] = append(p.changes.gained[s], k)
+	p.note(k, s)
 }
 
-// notices is the stage that tells people.
-func (c *Core) notices(t *touched, u *desired.Update) {
-	if !(t.workloads || t.pools || t.sessions || t.other || t.matches) {
+// clear notes that it does so no longer.
+func (p *policies) clear(k policyID, s slotID) {
+	at := p.all.at(k)
+	if at.on == nil || !at.on.slots.has(s) {
 		return
 	}
-	next := desired.Notices{}
-	for _, from := range []desired.Notices{c.active.clashes, c.sessions.troubles} {
-		for key, notice := range from {
-			next[key] = notice
+	at.on.slots.clear(s)
+	if p.slots.at(s).key.host {
+		p.changes.told = true
+		if at.on.hosts--; at.on.hosts == 0 {
+			delete(p.hosts, k)
 		}
+	} else {
+		at.on.workloads--
 	}
-	for policy, endpoints := range c.policies.selected {
-		next.PolicyNotEnforced(c.in.policies[policy].Title, len(endpoints))
-	}
-	for id, h := range c.in.hosts {
-		if !slices.Contains(h.Profiles, model.DefaultAllow) {
-			next.HostEndpointNotEnforced(id.String())
+	p.note(k, s)
+}
+
+func (p *policies) note(k policyID, s slotID) {
+	p.changes.dirty[s] = true
+	p.changes.enforce[k] = true
+}
+
+// selectsHosts counts the host endpoints that a policy selects.
+func (p *policies) selectsHosts(k policyID) int {
+	n := 0
+	p.all.at(k).on.slots.each(func(s slotID) {
+		if at := p.slots.at(s); at.key.host {
+			n += at.count
 		}
-	}
-	for name, pool := range c.in.pools {
-		id := model.ID{Kind: model.KindPool, Name: name}.String()
-		if pool.Encap != model.NoEncap {
-			next.EncapsulationNotSupported(id, pool.Encap.String())
-		}
-		if pool.NATOutgoing {
-			next.NATNotSupported(id)
-		}
-	}
-	for id, bad := range c.in.invalid {
-		if id.Kind == model.KindPolicy && !bad.Staged {
-			next.InvalidPolicy(id.String(), bad.Message)
-		} else {
-			next.InvalidObject(id.String(), bad.Message)
-		}
-	}
-	for name, info := range c.in.info {
-		if !info.Ready {
-			next.DatastoreNotReady(model.ID{Kind: model.KindClusterInfo, Name: name}.String())
-		}
-	}
-	u.Notices = diff(c.asked.Notices, next, same)
+	})
+	return n
 }

@@ -21,6 +21,22 @@ func (s Selector) Requires() []Requirement {
 	return requires(s.root, false)
 }
 
+// EachRequirement visits requirements as Requires has them, without joining
+// those of one key: what matches meets every one of them.
+func (s Selector) EachRequirement(visit func(Requirement)) { eachRequirement(s.root, visit) }
+
+func eachRequirement(n node, visit func(Requirement)) {
+	if g, ok := n.(group); ok && !g.or {
+		for _, o := range g.of {
+			eachRequirement(o, visit)
+		}
+		return
+	}
+	for _, r := range requires(n, false) {
+		visit(r)
+	}
+}
+
 // requires works out the requirements of n, or of its opposite.
 func requires(n node, negated bool) []Requirement {
 	switch n := n.(type) {

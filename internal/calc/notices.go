@@ -1,0 +1,75 @@
+package calc
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+
+	"github.com/brindle-net/brindle/internal/desired"
+	"github.com/brindle-net/brindle/internal/model"
+)
+
+// notices is the stage that tells people.
+func (c *Core) notices(t *touched, u *desired.Update) {
+	if !(t.workloads || t.pools || t.sessions || t.other || t.matches) {
+		return
+	}
+	next := desired.Notices{}
+	for _, from := range []desired.Notices{c.active.clashes, c.sessions.troubles} {
+		maps.Copy(next, from)
+	}
+	for id, h := range c.in.hosts {
+		if !slices.Contains(h.Profiles, model.DefaultAllow) {
+			next.HostEndpointNotEnforced(id.String())
+		}
+	}
+	for name, pool := range c.in.pools {
+		id := model.ID{Kind: model.KindPool, Name: name}.String()
+		if pool.Encap != model.NoEncap {
+			next.EncapsulationNotSupported(id, pool.Encap.String())
+		}
+		if pool.NATOutgoing {
+			next.NATNotSupported(id)
+		}
+	}
+	for id, bad := range c.in.invalid {
+		if id.Kind == model.KindPolicy && !bad.Staged {
+			next.InvalidPolicy(id.String(), bad.Message)
+		} else {
+			next.InvalidObject(id.String(), bad.Message)
+		}
+	}
+	for name, info := range c.in.info {
+		if !info.Ready {
+			next.DatastoreNotReady(model.ID{Kind: model.KindClusterInfo, Name: name}.String())
+		}
+	}
+	c.policies.notices(next)
+	u.Notices = diff(c.asked.Notices, next, same)
+}
+
+// notices tells what of policies is not as it was asked for. What is said of
+// one policy adds up in this order.
+func (p *policies) notices(to desired.Notices) {
+	for _, v := range p.broken {
+		if v.Staged {
+			to.InvalidObject(v.Title, v.Broken)
+		} else {
+			to.InvalidPolicy(v.Title, v.Broken)
+		}
+	}
+	for id := range p.hosts {
+		to.PolicyNotEnforced(p.all.at(id).model.Title, p.selectsHosts(id))
+	}
+	http := slices.SortedFunc(maps.Keys(p.http), func(a, b policyID) int { return cmp.Compare(a, b) })
+	for _, id := range http {
+		v := p.all.at(id).model
+		for d, rules := range [...]model.Direction{v.Ingress, v.Egress} {
+			for i, r := range rules.Rules {
+				if rules.Applies && r.HTTP {
+					to.HTTPNotEnforced(v.Title, desired.Direction(d), i, r.Name)
+				}
+			}
+		}
+	}
+}

@@ -1,0 +1,220 @@
+package calc
+
+import (
+	"reflect"
+	"slices"
+
+	"github.com/brindle-net/brindle/internal/desired"
+	"github.com/brindle-net/brindle/internal/model"
+	"github.com/brindle-net/brindle/internal/selector"
+)
+
+// enforced is a rule list that is asked for, with the sets that it refers to.
+type enforced struct {
+	id   desired.RulesID
+	list *desired.RuleList // nil: not asked for
+	sets []memberSetID
+}
+
+// resolver turns the rules of one list into those of a back end. The sets
+// that it finds it holds.
+type resolver struct {
+	m    *members
+	sets []memberSetID
+}
+
+// enforce makes a list of rules asked for, or what is asked for of it no more
+// where rules is nil.
+func (c *Core) enforce(e *enforced, id desired.RulesID, rules []model.Rule, u *desired.Update) {
+	r := resolver{m: &c.members}
+	list := &desired.RuleList{}
+	for i := range rules {
+		if !rules[i].Never {
+			list.Rules = append(list.Rules, r.rule(i, &rules[i]))
+		}
+	}
+	old := *e
+	*e = enforced{id, list, r.sets}
+	if old.list != nil && old.id == id && reflect.DeepEqual(old.list, list) {
+		e.list = old.list
+	} else {
+		if u.Policy.Rules.Set == nil {
+			u.Policy.Rules.Set = map[desired.RulesID]*desired.RuleList{}
+		}
+		u.Policy.Rules.Set[id], c.asked.Policy.Rules[id] = list, list
+	}
+	for _, s := range old.sets {
+		c.members.release(s)
+	}
+}
+
+// waive takes back what enforce did.
+func (c *Core) waive(e *enforced, u *desired.Update) {
+	if e.list == nil {
+		return
+	}
+	u.Policy.Rules.Delete = append(u.Policy.Rules.Delete, e.id)
+	delete(c.asked.Policy.Rules, e.id)
+	for _, s := range e.sets {
+		c.members.release(s)
+	}
+	*e = enforced{}
+}
+
+func (r *resolver) rule(index int, in *model.Rule) desired.PolicyRule {
+	out := desired.PolicyRule{
+		Index: index, Action: action(in.Action),
+		IPv4: in.Families&model.IPv4 != 0, IPv6: in.Families&model.IPv6 != 0,
+		Protocol: in.Protocol, NotProtocol: in.NotProtocol,
+		Source: r.side(&in.Source), Destination: r.side(&in.Destination),
+	}
+	if in.ICMP != nil {
+		out.ICMP = &desired.ICMP{Type: in.ICMP.Type, Code: in.ICMP.Code}
+	}
+	if in.NotICMP != nil {
+		out.NotICMP = &desired.ICMP{Type: in.NotICMP.Type, Code: in.NotICMP.Code}
+	}
+	return out
+}
+
+// action translates; what is not known denies.
+func action(a model.Action) desired.Action {
+	switch a {
+	case model.Allow:
+		return desired.Allow
+	case model.Pass:
+		return desired.Pass
+	case model.Log:
+		return desired.Log
+	}
+	return desired.Deny
+}
+
+func (r *resolver) side(in *model.Entity) desired.Side {
+	out := desired.Side{Nets: in.Nets, NotNets: in.NotNets}
+	if in.Peers.Restricted {
+		out.Sets = append(out.Sets, r.set(setKey{selected, in.Peers.Selector.String(), ""}, in))
+	}
+	if in.Peers.Excluding {
+		s := in.Peers.Not
+		id := r.m.hold(setKey{selected, s.String(), ""}, s)
+		r.sets = append(r.sets, id)
+		out.NotSets = append(out.NotSets, r.m.sets.all.at(id).id)
+	}
+	out.Ports, out.PortSets = r.ports(in.Ports, in)
+	out.NotPorts, out.NotPortSets = r.ports(in.NotPorts, in)
+	if s := in.Service; s != nil {
+		if in.ServicePorts {
+			out.PortSets = append(out.PortSets, r.set(setKey{servicePorts, s.Namespace, s.Name}, in))
+		} else {
+			out.Sets = append(out.Sets, r.set(setKey{serviceAddrs, s.Namespace, s.Name}, in))
+		}
+	}
+	return out
+}
+
+// set holds a set that is found by the entity's own selector.
+func (r *resolver) set(key setKey, in *model.Entity) desired.SetID {
+	var s selector.Selector
+	if in.Peers.Restricted {
+		s = in.Peers.Selector
+	}
+	id := r.m.hold(key, s)
+	r.sets = append(r.sets, id)
+	return r.m.sets.all.at(id).id
+}
+
+// ports are ranges, and sets for what has a name: the ports of that name of
+// the endpoints that the entity's selector matches, all if it has none.
+func (r *resolver) ports(in []model.PortMatch, of *model.Entity) ([]desired.PortRange, []desired.SetID) {
+	var ranges []desired.PortRange
+	var sets []desired.SetID
+	all := selector.Selector{}.String()
+	for _, p := range in {
+		if p.Name == "" {
+			ranges = append(ranges, desired.PortRange{Min: p.Min, Max: p.Max})
+			continue
+		}
+		from := all
+		if of.Peers.Restricted {
+			from = of.Peers.Selector.String()
+		}
+		sets = append(sets, r.set(setKey{namedPort, from, p.Name}, of))
+	}
+	return ranges, sets
+}
+
+// everything is a rule that matches all packets.
+func everything(a model.Action) []model.Rule {
+	return []model.Rule{{Action: a, Families: model.IPv4 | model.IPv6}}
+}
+
+// enforcePolicies makes the rules of policies that select a workload here
+// asked for, and no others.
+func (c *Core) enforcePolicies(u *desired.Update) {
+	p := &c.policies
+	want := func(id policyID, d desired.Direction) (desired.RulesID, []model.Rule, bool) {
+		at := p.all.at(id)
+		if at.on == nil || at.on.workloads == 0 {
+			return desired.RulesID{}, nil, false
+		}
+		v := &at.model.Ingress
+		if d == desired.Egress {
+			v = &at.model.Egress
+		}
+		return desired.RulesID{Owner: at.model.Title, Direction: d}, v.Rules, v.Applies
+	}
+	both := []desired.Direction{desired.Ingress, desired.Egress}
+	for id := range p.changes.enforce { // what goes comes first: names are free then
+		if on := p.all.at(id).on; on != nil {
+			for _, d := range both {
+				if name, _, ok := want(id, d); !ok || name != on.lists[d].id {
+					c.waive(&on.lists[d], u)
+				}
+			}
+		}
+	}
+	for id := range p.changes.enforce {
+		for _, d := range both {
+			if name, rules, ok := want(id, d); ok {
+				c.enforce(&p.all.at(id).on.lists[d], name, rules, u)
+			}
+		}
+		p.noteHTTP(id)
+		if at := p.all.at(id); at.on != nil && at.on.workloads+at.on.hosts == 0 {
+			at.on = nil
+		}
+	}
+	p.bury()
+}
+
+// noteHTTP keeps who has rules with HTTP criteria in force.
+func (p *policies) noteHTTP(id policyID) {
+	at := p.all.at(id)
+	has := false
+	if at.on != nil && at.on.workloads > 0 {
+		for _, d := range []model.Direction{at.model.Ingress, at.model.Egress} {
+			has = has || d.Applies && slices.ContainsFunc(d.Rules, func(r model.Rule) bool { return r.HTTP })
+		}
+	}
+	if has || p.http[id] {
+		p.changes.told = true
+		delete(p.http, id)
+		if has {
+			p.http[id] = true
+		}
+	}
+}
+
+// bury forgets the deleted policies.
+func (p *policies) bury() {
+	for _, id := range p.changes.dead {
+		if at := p.all.at(id); at.model == nil && at.id != (model.ID{}) {
+			delete(p.byID, at.id)
+			p.all.drop(id)
+		}
+	}
+	p.tidyTiers()
+	p.slots.settle()
+	p.all.settle()
+}

@@ -1,0 +1,244 @@
+package calc
+
+import (
+	"cmp"
+	"hash/maphash"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/brindle-net/brindle/internal/desired"
+)
+
+// tier is a tier that some policy here is in.
+type tier struct {
+	name    string
+	missing bool // it does not exist: its policies come after all others
+	order   float64
+	pass    bool
+}
+
+// tierLists is what policy says for a slot, shared by all that have the same.
+type tierLists struct {
+	hash            uint64
+	refs            int
+	ingress, egress []desired.Tier
+}
+
+// arrange puts the policies in order and works out the tiers of the slots
+// that have others now.
+func (p *policies) arrange(in *inputs, t *touched) {
+	if t.tiers {
+		p.changes.sort = true
+		for name := range p.tiers {
+			p.tiers[name].read(in)
+		}
+		for _, s := range p.slotOf {
+			p.changes.dirty[s] = true
+		}
+	}
+	p.sort(in)
+	for s := range p.changes.dirty {
+		at := p.slots.at(s)
+		at.policies = append(at.policies, p.changes.gained[s]...)
+		at.policies = slices.DeleteFunc(at.policies, func(id policyID) bool {
+			on := p.all.at(id).on
+			return on == nil || !on.slots.has(s)
+		})
+		if at.key.host {
+			slices.Sort(at.policies)
+			at.policies = slices.Compact(at.policies)
+			continue
+		}
+		byRank := func(a, b policyID) int { return p.all.at(a).on.rank - p.all.at(b).on.rank }
+		if !slices.IsSortedFunc(at.policies, byRank) {
+			slices.SortFunc(at.policies, byRank)
+		}
+		at.policies = slices.Compact(at.policies)
+		p.assemble(at)
+	}
+}
+
+// read takes over what the datastore says of a tier.
+func (t *tier) read(in *inputs) {
+	v := in.tiers[t.name]
+	*t = tier{name: t.name, missing: v == nil, order: math.Inf(1)}
+	if v != nil {
+		t.order, t.pass = v.Order, v.DefaultPass
+	}
+}
+
+// sort keeps the order of all policies that select a workload here.
+func (p *policies) sort(in *inputs) {
+	var fresh []policyID
+	left := false
+	for id := range p.changes.enforce {
+		on := p.all.at(id).on
+		if on == nil {
+			continue
+		}
+		if on.workloads > 0 {
+			p.place(in, id)
+		}
+		switch {
+		case on.workloads > 0 && !on.listed:
+			fresh = append(fresh, id)
+			on.listed = true
+		case on.workloads == 0 && on.listed:
+			on.listed, left = false, true
+		}
+	}
+	if left {
+		p.order = slices.DeleteFunc(p.order, func(id policyID) bool { return !p.all.at(id).on.listed })
+	}
+	switch {
+	case p.changes.sort || len(fresh) > 8:
+		p.order = append(p.order, fresh...)
+		slices.SortFunc(p.order, p.compare)
+	default:
+		for _, id := range fresh {
+			at, _ := slices.BinarySearchFunc(p.order, id, p.compare)
+			p.order = slices.Insert(p.order, at, id)
+		}
+	}
+	if left || p.changes.sort || len(fresh) > 0 {
+		for i, id := range p.order {
+			p.all.at(id).on.rank = i
+		}
+	}
+}
+
+// place notes by what a policy is sorted.
+func (p *policies) place(in *inputs, id policyID) {
+	at := p.all.at(id)
+	if at.on.tier != nil {
+		return
+	}
+	name := at.model.Tier
+	if p.tiers[name] == nil {
+		p.tiers[name] = &tier{name: name}
+		p.tiers[name].read(in)
+	}
+	at.on.tier = p.tiers[name]
+	at.on.key = at.model.Name + "/" + at.model.Namespace + "/" + at.model.APIKind
+}
+
+// compare orders policies by tier, order and name (documented Calico
+// behaviour). A tier that does not exist comes after all that do.
+func (p *policies) compare(a, b policyID) int {
+	x, y := p.all.at(a), p.all.at(b)
+	if s, t := x.on.tier, y.on.tier; s != t {
+		if s.missing != t.missing {
+			if s.missing {
+				return 1
+			}
+			return -1
+		}
+		return cmp.Or(cmp.Compare(s.order, t.order), strings.Compare(s.name, t.name))
+	}
+	return cmp.Or(cmp.Compare(x.model.Order, y.model.Order), strings.Compare(x.on.key, y.on.key))
+}
+
+// assemble gives a slot the lists of its tiers.
+func (p *policies) assemble(at *slot) {
+	var next tierLists
+	next.ingress, next.egress = p.tiersOf(at, desired.Ingress), p.tiersOf(at, desired.Egress)
+	old := at.lists
+	at.lists = p.share(next)
+	p.release(old)
+}
+
+// tiersOf lists the tiers of one direction. A tier without a policy for the
+// direction is not there, so it denies nothing.
+func (p *policies) tiersOf(at *slot, d desired.Direction) []desired.Tier {
+	var out []desired.Tier
+	var last *tier
+	p.owners = p.owners[:0]
+	flush := func() {
+		if len(p.owners) > 0 {
+			out = append(out, desired.Tier{Name: last.name, Policies: slices.Clone(p.owners), Pass: last.pass})
+			p.owners = p.owners[:0]
+		}
+	}
+	for _, id := range at.policies {
+		v := p.all.at(id)
+		applies := v.model.Ingress.Applies
+		if d == desired.Egress {
+			applies = v.model.Egress.Applies
+		}
+		if !applies {
+			continue
+		}
+		if v.on.tier != last {
+			flush()
+			last = v.on.tier
+		}
+		p.owners = append(p.owners, v.model.Title)
+	}
+	flush()
+	return out
+}
+
+// share returns lists that are equal, if some slot has them, and counts a
+// reference.
+func (p *policies) share(l tierLists) *tierLists {
+	if len(l.ingress)+len(l.egress) == 0 {
+		return nil
+	}
+	var h maphash.Hash
+	h.SetSeed(p.seed)
+	for _, tiers := range [][]desired.Tier{l.ingress, l.egress} {
+		for _, t := range tiers {
+			h.WriteString(t.Name)
+			for _, owner := range t.Policies {
+				h.WriteByte(0)
+				h.WriteString(owner)
+			}
+		}
+		h.WriteByte(1)
+	}
+	l.hash = h.Sum64()
+	for _, o := range p.lists[l.hash] {
+		if sameTiers(o.ingress, l.ingress) && sameTiers(o.egress, l.egress) {
+			o.refs++
+			return o
+		}
+	}
+	l.refs = 1
+	p.lists[l.hash] = append(p.lists[l.hash], &l)
+	return &l
+}
+
+func (p *policies) release(l *tierLists) {
+	if l == nil {
+		return
+	}
+	if l.refs--; l.refs > 0 {
+		return
+	}
+	if p.lists[l.hash] = remove(p.lists[l.hash], l); len(p.lists[l.hash]) == 0 {
+		delete(p.lists, l.hash)
+	}
+}
+
+func sameTiers(a, b []desired.Tier) bool {
+	if len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0]) {
+		return true
+	}
+	return slices.EqualFunc(a, b, func(x, y desired.Tier) bool {
+		return x.Name == y.Name && x.Pass == y.Pass && slices.Equal(x.Policies, y.Policies)
+	})
+}
+
+// tidyTiers forgets tiers that no policy is in.
+func (p *policies) tidyTiers() {
+	if len(p.tiers) <= 2*len(p.order)+16 {
+		return
+	}
+	used := map[string]bool{}
+	for _, id := range p.order {
+		used[p.all.at(id).on.tier.name] = true
+	}
+	maps.DeleteFunc(p.tiers, func(name string, _ *tier) bool { return !used[name] })
+}

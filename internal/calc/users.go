@@ -1,0 +1,148 @@
+package calc
+
+import (
+	"slices"
+
+	"github.com/brindle-net/brindle/internal/selector"
+)
+
+// Who registers selectors.
+const (
+	byPolicies = iota // which local endpoints does a policy select
+	bySets            // which endpoints of the cluster are members of a set
+	userKinds
+)
+
+// registration says under which labels a selector is found. Whatever it
+// matches has one of them; with all empty it matches nothing.
+type registration struct {
+	key   *labelKey
+	pairs []pairID
+	scan  bool // it is looked at for everything
+}
+
+// register notes a selector under the label that fewest others are under.
+func (l *labels) register(kind int, user uint32, s selector.Selector) registration {
+	var best selector.Requirement
+	cost := -1
+	s.EachRequirement(func(r selector.Requirement) {
+		if n := l.crowd(kind, r); cost < 0 || n < cost {
+			best, cost = r, n
+		}
+	})
+	switch {
+	case cost < 0:
+		l.scan[kind] = append(l.scan[kind], user)
+		return registration{scan: true}
+	case best.AnyValue:
+		k := l.key(best.Key)
+		k.users[kind] = append(k.users[kind], user)
+		return registration{key: k}
+	}
+	var out registration
+	for _, v := range best.Values {
+		id := l.pair(best.Key, v)
+		p := l.pairs.at(id)
+		p.users[kind] = append(p.users[kind], user)
+		out.pairs = append(out.pairs, id)
+	}
+	return out
+}
+
+// crowd is how much is registered under the labels of a requirement. A label
+// with a value is worth more than one with any.
+func (l *labels) crowd(kind int, r selector.Requirement) int {
+	k := l.keys[r.Key]
+	switch {
+	case r.AnyValue && k == nil:
+		return 16
+	case r.AnyValue:
+		return 16 + len(k.users[kind])
+	case k == nil:
+		return len(r.Values)
+	}
+	n := len(r.Values)
+	for _, v := range r.Values {
+		if id, ok := k.values[v]; ok {
+			n += len(l.pairs.at(id).users[kind])
+		}
+	}
+	return n
+}
+
+func (l *labels) unregister(kind int, user uint32, r registration) {
+	if r.scan {
+		l.scan[kind] = remove(l.scan[kind], user)
+	}
+	if r.key != nil {
+		r.key.users[kind] = remove(r.key.users[kind], user)
+		l.tidyKey(r.key)
+	}
+	for _, id := range r.pairs {
+		p := l.pairs.at(id)
+		p.users[kind] = remove(p.users[kind], user)
+		l.tidy(id)
+	}
+}
+
+// usersFor appends all that may match a class, sorted, each once.
+func (l *labels) usersFor(kind int, id classID, to []uint32) []uint32 {
+	to = append(to, l.scan[kind]...)
+	l.eachPair(id, func(id pairID) {
+		p := l.pairs.at(id)
+		to = append(append(to, p.users[kind]...), p.key.users[kind]...)
+	})
+	slices.Sort(to)
+	return slices.Compact(to)
+}
+
+// candidates visits the classes that may match a selector, some of them more
+// than once: those with the rarest label that it asks for.
+func (l *labels) candidates(s selector.Selector, visit func(classID)) {
+	var best selector.Requirement
+	cost := -1
+	s.EachRequirement(func(r selector.Requirement) {
+		if n := l.spread(r); cost < 0 || n < cost {
+			best, cost = r, n
+		}
+	})
+	if cost < 0 {
+		l.eachClass(visit)
+		return
+	}
+	k := l.keys[best.Key]
+	switch {
+	case k == nil:
+	case best.AnyValue:
+		for _, p := range k.values {
+			l.eachWith(p, visit)
+		}
+	default:
+		for _, v := range best.Values {
+			if p, ok := k.values[v]; ok {
+				l.eachWith(p, visit)
+			}
+		}
+	}
+}
+
+// spread is about how many sets of labels meet a requirement.
+func (l *labels) spread(r selector.Requirement) int {
+	k := l.keys[r.Key]
+	if k == nil {
+		return 0
+	}
+	n := 0
+	if r.AnyValue {
+		for _, p := range k.values {
+			n += len(l.pairs.at(p).sets)
+		}
+		return n
+	}
+	for _, v := range r.Values {
+		if p, ok := k.values[v]; ok {
+			n += len(l.pairs.at(p).sets)
+		}
+	}
+	return n
+}
