@@ -107,11 +107,11 @@ func (b *builder) add(d v3.Document, o v3.Object) {
 	}
 }
 
-// takePod notes the endpoint of a pod. One that runs on no host yet is called
-// as the pod is.
+// takePod notes the endpoint of a pod, unless it has none, or none any more.
+// One that runs on no host yet is called as the pod is.
 func (b *builder) takePod(d v3.Document, p *kubepolicy.Pod) {
 	w, ok := p.Endpoint()
-	if !ok {
+	if !ok || p.Status.Phase == "Failed" || p.Status.Phase == "Succeeded" {
 		return
 	}
 	if p.Spec.NodeName == "" {
