@@ -124,6 +124,36 @@ func TestTwoWiredWorkloadsReachEachOther(t *testing.T) {
 	})
 }
 
+// A guest that does not take the neighbour from us asks who has the next hop.
+// A host with a default route answers on the guest's link, and on no other.
+// IPv4 only: the IPv6 next hop is an address of the link.
+func TestHostAnswersForTheNextHop(t *testing.T) {
+	k, host := open(t)
+	forwarding(t, host)
+	links(t, host, "up0")
+	far, name := testenv.NamedNS(t, "kfar")
+	testenv.Run(t, host, "ip", "link", "set", "up0p", "name", "eth0", "netns", name)
+	testenv.Run(t, far, "ip", "link", "set", "eth0", "up")
+	testenv.Run(t, host, "ip", "addr", "add", "172.30.0.1/24", "dev", "up0")
+	testenv.Run(t, far, "ip", "addr", "add", "172.30.0.2/24", "dev", "eth0")
+	testenv.Run(t, host, "ip", "route", "add", "default", "via", "172.30.0.2")
+	s, guest := workloadSpec(t, 1, testenv.V4)
+	wire(t, k, s)
+	hostRoutes(t, host, s)
+	testenv.Run(t, guest, "ip", "neigh", "del", Gateway4().String(), "dev", "eth0")
+	testenv.Run(t, guest, "ping", "-n", "-c", "1", "-W", "5", "172.30.0.1")
+	if out := testenv.Run(t, guest, "ip", "neigh", "show", Gateway4().String()); !strings.Contains(out, HostMAC) {
+		t.Errorf("the next hop is %q", out)
+	}
+	testenv.Run(t, far, "ip", "route", "add", Gateway4().String(), "dev", "eth0")
+	if _, err := testenv.TryRun(t, far, "ping", "-n", "-c", "1", "-W", "1", Gateway4().String()); err == nil {
+		t.Error("the next hop of workloads answers on the uplink")
+	}
+	if out := testenv.Run(t, far, "ip", "neigh", "show", Gateway4().String()); strings.Contains(out, "lladdr") {
+		t.Errorf("the host answers for the next hop on its uplink: %s", out)
+	}
+}
+
 func TestWireTwiceIsTheSameWire(t *testing.T) {
 	testenv.EachFamily(t, func(t *testing.T, f testenv.Family) {
 		k, host := open(t)
