@@ -73,6 +73,7 @@ type request struct {
 	handle   *handleWriter
 	wants    [2]*want             // IPv4, IPv6
 	surplus  map[netip.Prefix]int // what the handle counts too much
+	planned  map[netip.Prefix]int // what the handle, still to be made, will count
 }
 
 // want is one family of a request.
@@ -184,8 +185,10 @@ func (r *request) run(ctx context.Context) error {
 	return err
 }
 
-// fromOwn assigns from the host's blocks as they are remembered: in most calls
-// one write of the handle and one of a block per family.
+// fromOwn assigns from the host's blocks as they are remembered. In most calls
+// the handle is made in one moment with the first block that gives an address,
+// or just before if the datastore cannot do that, and then comes one write of
+// a block for the other family.
 func (r *request) fromOwn(ctx context.Context) error {
 	plan := map[netip.Prefix]int{}
 	var order []netip.Prefix
@@ -205,17 +208,31 @@ func (r *request) fromOwn(ctx context.Context) error {
 			}
 		}
 	}
-	if err := r.open(ctx, plan); err != nil {
+	if r.m.tx != nil && len(plan) > 0 {
+		r.planned = maps.Clone(plan)
+	} else if err := r.open(ctx, plan); err != nil {
 		return err
 	}
+	mine := HostAffinity(r.args.Host)
 	for _, cidr := range order {
 		w := r.wants[0]
 		if cidr.Addr().Is6() {
 			w = r.wants[1]
 		}
-		if err := r.take(ctx, w, cidr, min(plan[cidr], w.need), HostAffinity(r.args.Host)); err != nil {
+		err := r.take(ctx, w, cidr, min(plan[cidr], w.need), mine)
+		if errors.Is(err, errAlong) { // the handle exists
+			r.planned = nil
+			if err = r.open(ctx, plan); err == nil {
+				err = r.take(ctx, w, cidr, min(plan[cidr], w.need), mine)
+			}
+		}
+		if err != nil {
 			return err
 		}
+	}
+	if r.planned != nil { // no block gave anything, and nobody looked at the handle
+		r.planned = nil
+		return r.open(ctx, nil)
 	}
 	return nil
 }
@@ -322,7 +339,18 @@ func (r *request) take(ctx context.Context, w *want, cidr netip.Prefix, n int, a
 		}
 		return b.assign(n, r.owner, r.settings.Reserved), nil
 	}}
-	err := r.m.update(ctx, cidr, op.change(r.coolDown()))
+	ch := op.change(r.coolDown())
+	if r.planned != nil {
+		ch.also = &store.Write{Key: store.HandleKey(r.args.Handle), Value: (&handle{blocks: r.planned}).encode()}
+	}
+	err := r.m.update(ctx, cidr, ch)
+	if err != nil {
+		delete(r.planned, cidr) // the next block brings the handle
+	} else if r.planned != nil {
+		r.handle.made(r.planned, ch.rev)
+		maps.Copy(r.surplus, r.planned)
+		r.planned = nil
+	}
 	switch {
 	case errors.Is(err, errTaken), errors.Is(err, store.ErrNotFound):
 		r.m.disown(store.AffinityID{Owner: r.args.Host, CIDR: cidr})

@@ -61,6 +61,11 @@ func (c *counting) Delete(ctx context.Context, key string, rev store.Revision) e
 	return c.Driver.Delete(ctx, key, rev)
 }
 
+func (c *counting) Transact(ctx context.Context, writes []store.Write) (store.Revision, error) {
+	c.count(&c.writes)
+	return c.Driver.(store.Transactor).Transact(ctx, writes)
+}
+
 // world is a datastore with a manager whose settings are a value.
 type world struct {
 	t        testing.TB
@@ -97,6 +102,11 @@ func (w *world) manager() *Manager {
 		Settings: func(context.Context) (*Settings, error) { return w.settings, nil },
 		Now:      func() time.Time { return w.now },
 	})
+}
+
+// single makes the world's manager write one key at a time.
+func (w *world) single() {
+	w.m.tx = nil
 }
 
 func (w *world) assign(m *Manager, host, handle string, n4, n6 int) (Result, error) {
@@ -186,15 +196,23 @@ func TestAssignAndRelease(t *testing.T) {
 	}
 }
 
-// One durable address with a handle is two writes and no read, a dual-stack
-// pair three, and so is taking them back.
+// One durable address with a handle is one transaction and no read, a
+// dual-stack pair one more write. Where there are no transactions, and when
+// addresses are taken back, the handle is a write of its own.
 func TestWritesPerCall(t *testing.T) {
 	for _, tc := range []struct {
 		name                    string
 		n4, n6, assign, release int
-	}{{"v4", 1, 0, 2, 2}, {"v6", 0, 1, 2, 2}, {"dual", 1, 1, 3, 3}} {
+		single                  bool
+	}{
+		{"v4", 1, 0, 1, 2, false}, {"v6", 0, 1, 1, 2, false}, {"dual", 1, 1, 2, 3, false},
+		{"v4 single", 1, 0, 2, 2, true}, {"v6 single", 0, 1, 2, 2, true}, {"dual single", 1, 1, 3, 3, true},
+	} {
 		t.Run(tc.name, func(t *testing.T) {
 			w := newWorld(t, pool("p4", "10.0.0.0/24", 26), pool("p6", "fd00::/112", 122))
+			if tc.single {
+				w.single()
+			}
 			w.mustAssign("n1", "first", 1, 1)
 			w.db.reset()
 			w.mustAssign("n1", "h", tc.n4, tc.n6)
@@ -354,5 +372,64 @@ func TestLostReplyOfAnAssignment(t *testing.T) {
 	got, err := w.m.IPsByHandle(t.Context(), "third")
 	if err != nil || !slices.Equal(got, r.V4) {
 		t.Errorf("the handle has %v, the caller %v (%v)", got, r.V4, err)
+	}
+}
+
+// A handle that exists is seen by the transaction that would make it: nothing
+// else of the transaction is lost by that.
+func TestHandleThatExists(t *testing.T) {
+	for _, single := range []bool{false, true} {
+		w := newWorld(t, pool("p", "10.0.0.0/26", 26))
+		if single {
+			w.single()
+		}
+		w.mustAssign("n1", "twice", 1, 0)
+		var wg sync.WaitGroup
+		for _, handle := range []string{"a", "twice", "b", "c"} {
+			wg.Go(func() {
+				if _, err := w.assign(w.m, "n1", handle, 1, 0); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		w.want("block 10.0.0.0/26 host:n1 uses 5",
+			`handle/a {"block":{"10.0.0.0/26":1},"deleted":false}`,
+			`handle/b {"block":{"10.0.0.0/26":1},"deleted":false}`,
+			`handle/c {"block":{"10.0.0.0/26":1},"deleted":false}`,
+			`handle/twice {"block":{"10.0.0.0/26":2},"deleted":false}`,
+			`host/n1/ipv4/block/10.0.0.0-26 {"state":"confirmed","deleted":false}`)
+	}
+}
+
+// What a host remembers may be out of date: the block was filled, or taken
+// away. Then no handle is made that counts what was not assigned.
+func TestHandleCountsWhatWasAssigned(t *testing.T) {
+	for _, single := range []bool{false, true} {
+		w := newWorld(t, pool("p", "10.0.0.0/29", 30))
+		if single {
+			w.single()
+		}
+		w.mustAssign("n1", "first", 1, 0)
+		r, err := w.assign(w.manager(), "n1", "other", 2, 0) // another process of the host
+		if err != nil {
+			t.Fatal(err)
+		}
+		first := r.V4[0].Block
+		got := w.mustAssign("n1", "more", 2, 0)
+		second := netip.PrefixFrom(got[1], 30).Masked()
+		if !first.Contains(got[0]) || first == second {
+			t.Fatalf("got %v, want one of %s and one of the other block", got, first)
+		}
+		want := []string{
+			fmt.Sprintf("block %s host:n1 uses 4", first), fmt.Sprintf("block %s host:n1 uses 1", second),
+			fmt.Sprintf(`handle/first {"block":{"%s":1},"deleted":false}`, first),
+			fmt.Sprintf(`handle/more {"block":{"%s":1,"%s":1},"deleted":false}`, min(first.String(), second.String()), max(first.String(), second.String())),
+			fmt.Sprintf(`handle/other {"block":{"%s":2},"deleted":false}`, first),
+			fmt.Sprintf(`host/n1/ipv4/block/%s {"state":"confirmed","deleted":false}`, strings.ReplaceAll(first.String(), "/", "-")),
+			fmt.Sprintf(`host/n1/ipv4/block/%s {"state":"confirmed","deleted":false}`, strings.ReplaceAll(second.String(), "/", "-")),
+		}
+		slices.Sort(want)
+		w.want(want...)
 	}
 }

@@ -23,6 +23,7 @@ type Attribute struct {
 	ReleasedAt time.Time         // zero while the address is in use
 
 	extra map[string]rawJSON // fields that we do not know
+	text  []byte             // as it is stored, once it was; whoever changes the rest clears it
 }
 
 // Block is one block of addresses. Addresses are counted from the first of

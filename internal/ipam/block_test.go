@@ -3,6 +3,8 @@ package ipam
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"os"
 	"reflect"
@@ -363,6 +365,32 @@ func TestAppendStringIsJSON(t *testing.T) {
 		}
 		if got := appendString(nil, s); string(got) != string(want) {
 			t.Errorf("%q: %s, want %s", s, got, want)
+		}
+	}
+}
+
+// What a block remembers of how it was stored is forgotten when it changes.
+func TestRememberedTextIsCurrent(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(1, 2))
+	b := newBlock(netip.MustParsePrefix("10.0.0.0/28"), "host:n1", start)
+	now, coolDown := start, 20*time.Second
+	for i := range 2000 {
+		switch rnd.IntN(4) {
+		case 0:
+			now = now.Add(time.Duration(rnd.IntN(20)-6) * time.Second)
+			b.expire(now, coolDown)
+		case 1:
+			b.release([]int{rnd.IntN(len(b.slots))}, now, coolDown)
+		default:
+			b.assign(1, owner{handle: fmt.Sprint("h", i), attrs: map[string]string{"pod": fmt.Sprint(i)}}, nil)
+		}
+		got := string(b.encode())
+		fresh := b.clone()
+		for i := range fresh.attrs {
+			fresh.attrs[i].text = nil
+		}
+		if want := string(fresh.encode()); got != want {
+			t.Fatalf("after step %d stored as\n%s\nwant\n%s", i, got, want)
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/brindle-net/brindle/internal/prefix"
@@ -106,9 +107,10 @@ func decodeBlockAt(cidr netip.Prefix, value []byte) (*Block, error) {
 	return b, err
 }
 
-// encode writes the block as it is stored.
+// encode writes the block as it is stored. Of an attribute it remembers how: a
+// block is written for every address, and most of it is as it was.
 func (b *Block) encode() []byte {
-	out := make([]byte, 0, 512+16*len(b.slots))
+	out := make([]byte, 0, 512+16*len(b.slots)+200*len(b.attrs))
 	out = append(out, `{"cidr":`...)
 	out = appendString(out, b.CIDR.String())
 	out = append(out, `,"affinity":`...)
@@ -131,20 +133,24 @@ func (b *Block) encode() []byte {
 	out = append(out, `,"unallocated":`...)
 	out = appendList(out, b.queue, func(out []byte, i int) []byte { return strconv.AppendInt(out, int64(i), 10) })
 	out = append(out, `,"attributes":`...)
-	out = appendList(out, b.attrs, func(out []byte, a Attribute) []byte { return a.appendTo(out) })
+	for i := range b.attrs {
+		if b.attrs[i].text == nil {
+			b.attrs[i].text = b.attrs[i].appendTo(nil)
+		}
+	}
+	out = appendList(out, b.attrs, func(out []byte, a Attribute) []byte { return append(out, a.text...) })
 	out = append(out, `,"sequenceNumber":`...)
 	out = strconv.AppendUint(out, b.Sequence, 10)
 	out = append(out, `,"sequenceNumberForAllocation":{`...)
-	seqs := make(map[string]uint64, len(b.seqs))
-	for ord, seq := range b.seqs {
-		seqs[strconv.Itoa(ord)] = seq
-	}
-	for i, ord := range slices.Sorted(maps.Keys(seqs)) {
+	ords := slices.SortedFunc(maps.Keys(b.seqs), func(x, y int) int {
+		return strings.Compare(strconv.Itoa(x), strconv.Itoa(y)) // the order of their names
+	})
+	for i, ord := range ords {
 		if i > 0 {
 			out = append(out, ',')
 		}
-		out = append(appendString(out, ord), ':')
-		out = strconv.AppendUint(out, seqs[ord], 10)
+		out = append(strconv.AppendInt(append(out, '"'), int64(ord), 10), `":`...)
+		out = strconv.AppendUint(out, b.seqs[ord], 10)
 	}
 	out = append(out, `},"deleted":`...)
 	out = strconv.AppendBool(out, b.gone)

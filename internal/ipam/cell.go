@@ -34,7 +34,11 @@ type change struct {
 	// whose outcome is not known, is in the block.
 	landed   func(b *Block) bool
 	coolDown time.Duration
+	// also, if not nil, is written in the same moment as the block; the error is
+	// errAlong if it is that which cannot be written. Needs Manager.tx.
+	also *store.Write
 
+	rev   store.Revision // of also, once written; "" if an earlier write had landed
 	err   error
 	turn  chan bool // capacity 1; true: you write now, false: err is final
 	given bool      // nobody waits any more; guarded by cell.mu
@@ -67,6 +71,10 @@ func (m *Manager) leave(c *cell) {
 	}
 	delete(m.cells, c.cidr)
 }
+
+// maxTogether is how many changes are written at once: each may bring one more
+// key to the transaction.
+const maxTogether = store.MaxWrites - 1
 
 // update applies a change to a block and writes it. The error is that of
 // apply, store.ErrNotFound when there is no such block, or what kept the block
@@ -116,8 +124,8 @@ func (c *cell) giveUp(ctx context.Context, ch *change) error {
 func (c *cell) takeQueue() []*change {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	batch := c.queue
-	c.queue = nil
+	batch := c.queue[:min(len(c.queue), maxTogether)]
+	c.queue = slices.Clone(c.queue[len(batch):])
 	return batch
 }
 
@@ -248,13 +256,18 @@ func (m *Manager) commit(ctx context.Context, c *cell, batch []*change) (undone 
 			return nil, nil
 		}
 		b.Sequence++
-		rev, err = m.put(ctx, b, rev)
+		next, err := m.putAll(ctx, b, rev, batch)
 		if err == nil {
-			if rev == "" {
+			if next == "" {
 				b = nil
 			}
-			c.remember(b, rev)
+			c.remember(b, next)
 			return nil, nil
+		}
+		if i := slices.IndexFunc(batch, func(ch *change) bool { return ch.refused(err) }); i >= 0 {
+			batch[i].err = fmt.Errorf("%w: %w", errAlong, err)
+			batch = slices.Delete(slices.Clone(batch), i, i+1)
+			continue
 		}
 		c.remember(nil, "")
 		if changed(err) {
@@ -302,6 +315,36 @@ func (m *Manager) applyAll(b *Block, batch *[]*change) (applied []*change, refus
 
 // errUnchanged is returned by a change that finds nothing to do.
 var errUnchanged = errors.New("nothing to change")
+
+// errAlong says that what was to be written with the block cannot be.
+var errAlong = errors.New("what goes with the block cannot be written")
+
+// refused reports whether err is about what goes with the block.
+func (ch *change) refused(err error) bool {
+	var r *store.Refusal
+	return ch.also != nil && errors.As(err, &r) && r.Key == ch.also.Key
+}
+
+// putAll is put with what the changes want to be written in the same moment.
+func (m *Manager) putAll(ctx context.Context, b *Block, rev store.Revision, batch []*change) (store.Revision, error) {
+	writes := []store.Write{{Key: store.BlockKey(b.CIDR), Revision: rev}}
+	for _, ch := range batch {
+		if ch.also != nil {
+			writes = append(writes, *ch.also)
+		}
+	}
+	if len(writes) == 1 {
+		return m.put(ctx, b, rev)
+	}
+	writes[0].Value = b.encode()
+	next, err := m.tx.Transact(ctx, writes)
+	if err == nil {
+		for _, ch := range batch {
+			ch.rev = next
+		}
+	}
+	return next, err
+}
 
 // put writes a block at the revision at which it was read. A block that nobody
 // uses and nobody owns is deleted instead, and the new revision is "".

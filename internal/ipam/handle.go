@@ -56,6 +56,14 @@ func (w *handleWriter) add(ctx context.Context, counts map[netip.Prefix]int, onl
 	return fmt.Errorf("write handle %q: %w", w.id, ErrBusy)
 }
 
+// made says that the handle was created together with a block; rev is "" if
+// at which revision is not known.
+func (w *handleWriter) made(counts map[netip.Prefix]int, rev store.Revision) {
+	if rev != "" {
+		w.state, w.rev, w.fresh = (&handle{blocks: counts}).copy(), rev, true
+	}
+}
+
 // sub lowers the counts of a handle, but not below a floor (nil: 0), and
 // deletes it when nothing is left. A handle that does not exist is fine.
 func (w *handleWriter) sub(ctx context.Context, counts, floor map[netip.Prefix]int) error {

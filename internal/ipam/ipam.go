@@ -31,14 +31,15 @@ type Config struct {
 
 // Manager assigns and releases addresses. One Manager serves all callers of a
 // process: it remembers the blocks of the hosts it works for, so that an
-// assignment with a handle is two writes and no read; a memory that is out of
-// date costs a retry, nothing else. All methods may be called from anywhere.
+// assignment with a handle is one transaction, or two writes, and no read; a
+// memory that is out of date costs a retry, nothing else. All methods may be called from anywhere.
 //
 // An error may leave the outcome of a write unknown. Whoever gets an error
 // from an assignment and does not try again with the same handle releases the
 // handle; what nobody releases a Collector finds.
 type Manager struct {
 	db       store.Driver
+	tx       store.Transactor // the same; nil if it writes one key at a time
 	settings func(ctx context.Context) (*Settings, error)
 	now      func() time.Time
 	handles  locks // one change of a handle at a time
@@ -63,6 +64,7 @@ func New(cfg Config) *Manager {
 		cells:    map[netip.Prefix]*cell{},
 		owned:    map[hostFamily][]netip.Prefix{},
 	}
+	m.tx, _ = cfg.Driver.(store.Transactor)
 	if m.now == nil {
 		m.now = time.Now
 	}

@@ -153,7 +153,7 @@ func (b *Block) expire(now time.Time, coolDown time.Duration) bool {
 	changed := false
 	for i, at := range b.attrs {
 		if at.ReleasedAt.After(now.Add(time.Second)) {
-			b.attrs[i].ReleasedAt = now.UTC().Truncate(time.Second)
+			b.attrs[i].ReleasedAt, b.attrs[i].text = now.UTC().Truncate(time.Second), nil
 			changed = true
 		}
 	}

@@ -93,7 +93,11 @@ func (h *history) actor(p *process, f func(ctx context.Context)) {
 func (o *host) boot() {
 	h := o.h
 	o.proc = &process{name: o.name, down: make(chan struct{})}
-	o.m = New(Config{Driver: h.sim,
+	driver := store.Driver(h.sim)
+	if h.chance(300) {
+		driver = single{h.sim} // some programs write one key at a time
+	}
+	o.m = New(Config{Driver: driver,
 		Settings: func(context.Context) (*Settings, error) { return h.settings, nil },
 		Now:      func() time.Time { return start.Add(o.clock + time.Duration(h.steps)*time.Second) },
 	})

@@ -264,6 +264,37 @@ func (s *sim) Update(ctx context.Context, kv store.KV) (rev store.Revision, err 
 	return rev, err
 }
 
+// Transact implements store.Transactor.
+func (s *sim) Transact(ctx context.Context, writes []store.Write) (rev store.Revision, err error) {
+	name := "transact"
+	for _, w := range writes {
+		name += " " + w.Key
+	}
+	err = s.call(ctx, name, true, func(int) error {
+		for _, w := range writes {
+			v, ok := s.at(w.Key, s.rev)
+			if err := w.Check(ok, revision(v.rev)); err != nil {
+				return err
+			}
+		}
+		s.rev++
+		for _, w := range writes {
+			s.data[w.Key] = append(s.data[w.Key], version{s.rev, w.Value})
+		}
+		rev = revision(s.rev)
+		if s.onWrite != nil {
+			for _, w := range writes {
+				s.onWrite(w.Key, w.Value)
+			}
+		}
+		return nil
+	})
+	return rev, err
+}
+
+// single is a datastore that writes one key at a time.
+type single struct{ store.Driver }
+
 // Delete implements store.Driver.
 func (s *sim) Delete(ctx context.Context, key string, rev store.Revision) error {
 	return s.call(ctx, "delete "+key, true, func(int) error {
