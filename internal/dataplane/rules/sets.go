@@ -159,7 +159,8 @@ func (b *Builder) patchPart(id desired.SetID, st *setState, i int, c setChange) 
 		return false
 	}
 	for _, m := range c.remove {
-		if e := memberElement(st.kind, m); b.has(part.name, e.Lo) {
+		// A removed range was not there: with one, this would be no plain set.
+		if e := memberElement(st.kind, m); m.Prefix.IsSingleIP() && b.has(part.name, e.Lo) {
 			b.dropElement(part.name, e.Lo)
 		}
 	}
