@@ -94,15 +94,12 @@ func (r *manifestReader) read(d v3.Document) {
 		r.add(d, AccountProfile(o.Namespace, o.Name, o.Labels))
 	case *Pod:
 		w, ok := o.Endpoint()
-		switch finished := o.Status.Phase == "Failed" || o.Status.Phase == "Succeeded"; {
-		case !ok:
-			r.note("Pod " + o.Namespace + "/" + o.Name + " has the network of its host: no policy applies to it")
-		case finished:
-			r.note("Pod " + o.Namespace + "/" + o.Name + " is finished")
-		default:
-			r.pods = append(r.pods, w)
-			r.add(d, w)
+		if !ok {
+			r.note("Pod " + o.Namespace + "/" + o.Name + " is finished, or has the network of its host: no policy applies to it")
+			return
 		}
+		r.pods = append(r.pods, w)
+		r.add(d, w)
 	case *Service, *EndpointSlice:
 	default:
 		r.add(d, o)

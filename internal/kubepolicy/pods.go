@@ -132,10 +132,10 @@ func inherited(prefix, name string, labels map[string]string) map[string]string 
 }
 
 // Endpoint returns the endpoint of a pod, as Calico derives it. false: the pod
-// has none, for it has its host's network. A pod that is finished has no
-// addresses, and nor has one that was given none.
+// has none, for it has its host's network, or is finished and its addresses
+// may be another's by now. It has no addresses if the pod says none.
 func (p *Pod) Endpoint() (*v3.WorkloadEndpoint, bool) {
-	if p.Spec.HostNetwork {
+	if p.Spec.HostNetwork || p.Status.Phase == "Failed" || p.Status.Phase == "Succeeded" {
 		return nil, false
 	}
 	account := p.Spec.ServiceAccountName
@@ -163,9 +163,6 @@ func (p *Pod) Endpoint() (*v3.WorkloadEndpoint, bool) {
 
 // addresses are those of the pod, from the first place that has any.
 func (p *Pod) addresses() []string {
-	if p.Status.Phase == "Failed" || p.Status.Phase == "Succeeded" {
-		return nil
-	}
 	var out []string
 	for _, ip := range p.Status.PodIPs {
 		out = append(out, ip.IP)

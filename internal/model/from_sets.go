@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	v3 "github.com/brindle-net/brindle/api/v3"
-	"github.com/brindle-net/brindle/internal/kubepolicy"
 	"github.com/brindle-net/brindle/internal/prefix"
 	"github.com/brindle-net/brindle/internal/selector"
 )
@@ -73,13 +72,4 @@ func ownLabels(labels map[string]string) map[string]string {
 			strings.HasPrefix(k, selector.ServiceAccountPrefix)
 	})
 	return out
-}
-
-// FromService is the event that something is behind a service.
-func FromService(e kubepolicy.Ends) Event {
-	s := &Service{Namespace: e.Namespace, Name: e.Name}
-	for _, b := range e.Backends {
-		s.Backends = append(s.Backends, Backend{Addr: b.Addr, Protocol: b.Protocol, Port: b.Port})
-	}
-	return Event{ID: ID{Kind: KindService, Namespace: e.Namespace, Name: e.Name}, Value: s}
 }
