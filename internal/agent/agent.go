@@ -53,6 +53,7 @@ type agent struct {
 	kernel   *kernel.Kernel
 	speaker  *bgp.Server
 	tables   *tables
+	policy   *enforcement
 	tracker  *tracker
 	notices  *notices
 	feed     feed.Status
@@ -66,6 +67,7 @@ type agent struct {
 	// programmedOnce says that the kernel has been right since the start: from
 	// then on a change under way is no reason not to be ready.
 	programmedOnce atomic.Bool
+	enforcedOnce   atomic.Bool // the same of policy
 	mtu            atomic.Int64
 	busySince      atomic.Int64 // when the core began its batch, Unix seconds; 0: idle
 }
@@ -92,6 +94,10 @@ func Run(ctx context.Context, cfg Config) error {
 		LearnedInSync: func() { a.tables.learned.InSync() },
 	})
 	a.tables = newTables(k, a.speaker, paceOf(cfg.Settings), cfg.Log)
+	if a.policy, err = openEnforcement(cfg, k); err != nil {
+		return errors.Join(err, l.Close())
+	}
+	defer a.policy.Close()
 	a.health = health.New(health.Config{Checks: a.checks(), Samples: a.samples, Alive: a.alive, Log: cfg.Log,
 		OmitGo: !cfg.Settings.Metrics.Go, OmitProcess: !cfg.Settings.Metrics.Process})
 	cache := ipam.NewCache(cfg.Driver, cfg.Log)
@@ -107,6 +113,7 @@ func Run(ctx context.Context, cfg Config) error {
 	for _, t := range a.tables.all() {
 		g.start(t.name, func() error { return t.loop.Run(ctx) })
 	}
+	a.policy.start(ctx, g)
 	g.start("speaker", func() error { return a.speaker.Run(ctx) })
 	g.start("drift", func() error { return a.watchDrift(ctx) })
 	g.start("feed", func() error { return a.follow(ctx) })
@@ -134,11 +141,15 @@ func (a *agent) follow(ctx context.Context) error {
 		u := core.Apply(b.Events)
 		a.notices.note(u.Notices)
 		a.tables.want(u)
+		if !u.Policy.Empty() {
+			a.tracker.noteEndpoints(u.Policy.Endpoints, a.policy.loop.Want(u.Policy))
+		}
 		a.tracker.note(u.Routes)
 		if !b.InSync {
 			return
 		}
 		a.tables.inSync()
+		a.policy.loop.InSync()
 		s := core.State()
 		a.speaker.InSync(keys(s.Peers), keys(s.Paths), keys(s.Imports))
 		a.inSync.Store(true)
@@ -154,8 +165,8 @@ func keys[K comparable, V any](m map[K]V) []K {
 	return out
 }
 
-// programmed waits until the core wants the addresses behind the interface
-// and the kernel has been seen to have them there.
+// programmed waits until the core wants the addresses behind the interface,
+// the kernel has been seen to have them there, and their policy is enforced.
 func (a *agent) programmed(ctx context.Context, iface string, addrs []netip.Addr) error {
 	if err := a.tracker.wanted(ctx, iface, addrs); err != nil {
 		return err
@@ -170,7 +181,11 @@ func (a *agent) programmed(ctx context.Context, iface string, addrs []netip.Addr
 	if err := a.tables.routes.WaitApplied(ctx, keys...); err != nil {
 		return fmt.Errorf("routes of %s: %w", iface, err)
 	}
-	return nil
+	n, err := a.tracker.endpoint(ctx, iface, addrs)
+	if err != nil {
+		return err
+	}
+	return a.policy.loop.Wait(ctx, n)
 }
 
 // routeKey is the route of one local address.

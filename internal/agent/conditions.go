@@ -121,13 +121,19 @@ func (a *agent) checkKernel() health.Verdict {
 	return a.verdict(health.Kernel, "Programmed", message)
 }
 
-// checkPolicy holds as long as no policy selects an endpoint here: this
-// version enforces none, and says so.
+// checkPolicy holds when the kernel enforces what policy says.
 func (a *agent) checkPolicy() health.Verdict {
 	if !a.inSync.Load() {
-		return health.Verdict{Reason: "NotInSync", Message: "waiting for the datastore"}
+		return health.Verdict{Reason: "NotInSync", Message: "waiting for the datastore; what was enforced before stays"}
 	}
-	return a.verdict(health.Policy, "NoPolicy", "")
+	if err := a.policy.loop.Err(); err != nil {
+		return health.Verdict{Reason: "NotEnforced", Message: err.Error()}
+	}
+	if s := a.policy.loop.Stats(); s.ReadBacks == 0 || !a.enforcedOnce.Load() && s.Pending > 0 {
+		return health.Verdict{Reason: "NotEnforced", Message: "the first rules are being put in place"}
+	}
+	a.enforcedOnce.Store(true)
+	return a.verdict(health.Policy, "Enforced", "")
 }
 
 func (a *agent) checkRouting() health.Verdict {
@@ -187,6 +193,11 @@ func (a *agent) samples() []health.Sample {
 			health.Sample{Name: "brindle_table_passes_total", Help: "Passes over the table.", Labels: table, Value: float64(s.Passes), Counter: true},
 		)
 	}
+	p := a.policy.loop.Stats()
+	out = append(out,
+		health.Sample{Name: "brindle_policy_syncs_total", Help: "Changes of policy put in force, or tried.", Value: float64(p.Applies), Counter: true},
+		health.Sample{Name: "brindle_policy_failures_total", Help: "Changes of policy that could not be put in force.", Value: float64(p.Failures), Counter: true},
+		health.Sample{Name: "brindle_policy_pending", Help: "Changes of policy not in force yet.", Value: float64(p.Pending)})
 	st := a.feed.State()
 	return append(out,
 		health.Sample{Name: "brindle_datastore_age_seconds", Help: "How old what we know of the datastore may be.", Value: st.Age(time.Now()).Seconds()},

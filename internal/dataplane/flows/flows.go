@@ -39,8 +39,8 @@ type Config struct {
 	Mark  uint32 // the bit of the connection mark that says "cut"
 	// Allows asks the policy that is enforced now.
 	Allows func(Packet) bool
-	// Host reports whether an address is this host's own.
-	Host func(netip.Addr) bool
+	// Host reads this host's own addresses.
+	Host func() ([]netip.Addr, error)
 }
 
 // Result counts connections.
@@ -149,6 +149,14 @@ func uses(e *desired.Endpoint, changed map[desired.RulesID]*desired.RuleList) bo
 // Those that cannot be read or marked are an error, after all others are done.
 func (s *Scope) Bring(cfg Config) (Result, error) {
 	var r Result
+	addrs, err := cfg.Host()
+	if err != nil {
+		return r, err
+	}
+	host := make(map[netip.Addr]bool, len(addrs))
+	for _, a := range addrs {
+		host[a] = true
+	}
 	var errs []error
 	for _, family := range []int{4, 6} {
 		entries, err := cfg.Table.List(family)
@@ -158,7 +166,7 @@ func (s *Scope) Bring(cfg Config) (Result, error) {
 		}
 		var cut, heal []conntrack.Entry
 		for _, e := range entries {
-			p, ok := s.packet(e, cfg)
+			p, ok := s.packet(e, host)
 			if !ok {
 				continue
 			}
@@ -179,7 +187,7 @@ func (s *Scope) Bring(cfg Config) (Result, error) {
 
 // packet is the first packet of a connection, false for one that the scope
 // does not hold.
-func (s *Scope) packet(e conntrack.Entry, cfg Config) (Packet, bool) {
+func (s *Scope) packet(e conntrack.Entry, host map[netip.Addr]bool) (Packet, bool) {
 	p := Packet{
 		Src: e.Orig.Src, Dst: e.Reply.Src, Protocol: e.Orig.Protocol,
 		SrcPort: e.Orig.SrcPort, DstPort: e.Reply.SrcPort,
@@ -192,8 +200,8 @@ func (s *Scope) packet(e conntrack.Entry, cfg Config) (Packet, bool) {
 	if !s.all && !s.endpoints[p.From] && !s.endpoints[p.To] && !s.member(p.Src) && !s.member(p.Dst) {
 		return p, false
 	}
-	p.ToHost = p.To == "" && cfg.Host(p.Dst)
-	p.FromHost = p.From == "" && cfg.Host(p.Src)
+	p.ToHost = p.To == "" && host[p.Dst]
+	p.FromHost = p.From == "" && host[p.Src]
 	return p, true
 }
 

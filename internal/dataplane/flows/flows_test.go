@@ -63,7 +63,7 @@ func config(t *table, denied ...uint16) Config {
 	return Config{
 		Table: t, Mark: mark,
 		Allows: func(p Packet) bool { return !slices.Contains(denied, p.DstPort) },
-		Host:   func(a netip.Addr) bool { return a == addr("192.0.2.1") },
+		Host:   func() ([]netip.Addr, error) { return []netip.Addr{addr("192.0.2.1")}, nil },
 	}
 }
 

@@ -1,0 +1,143 @@
+package agent
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+
+	"github.com/brindle-net/brindle/internal/config"
+	"github.com/brindle-net/brindle/internal/conntrack"
+	"github.com/brindle-net/brindle/internal/dataplane/flows"
+	"github.com/brindle-net/brindle/internal/dataplane/nft"
+	"github.com/brindle-net/brindle/internal/dataplane/rules"
+	"github.com/brindle-net/brindle/internal/desired"
+	"github.com/brindle-net/brindle/internal/kernel"
+	"github.com/brindle-net/brindle/internal/nflog"
+	"github.com/brindle-net/brindle/internal/reconcile"
+)
+
+// logGroup is the group that policy's Log action writes to where the kernel
+// keeps such lines out of its own log.
+const logGroup = 17
+
+// enforcement is all that enforces policy on this host.
+type enforcement struct {
+	driver *nft.Driver
+	table  *conntrack.Table
+	doc    *policyDoc
+	loop   *reconcile.Whole[desired.PolicyPatch]
+	log    *slog.Logger
+	group  uint16 // of the Log action; 0: the kernel logs
+}
+
+// openEnforcement opens the back end of policy and the table of connections.
+func openEnforcement(cfg Config, k *kernel.Kernel) (*enforcement, error) {
+	e := &enforcement{log: cfg.Log}
+	if !nflog.KernelLogs() {
+		e.group = logGroup
+	}
+	var err error
+	if e.driver, err = nft.Open(nft.Config{Rules: ruleConfig(cfg.Settings, e.group), Log: cfg.Log}); err != nil {
+		return nil, err
+	}
+	if e.table, err = conntrack.Open(nil); err != nil {
+		return nil, errors.Join(err, e.driver.Close())
+	}
+	p := cfg.Settings.Policy
+	e.doc = newPolicyDoc(e.driver, flows.Config{
+		Table: e.table, Mark: p.FlowMark, Allows: e.allows,
+		Host: k.LocalAddresses,
+	}, p.KeepFlows, cfg.Log)
+	refresh := p.Refresh
+	if refresh == 0 {
+		refresh = never
+	}
+	e.loop = reconcile.NewWhole(e.doc, reconcile.WholeConfig{
+		Name: "policy", Settle: settle, Resync: refresh, MaxRetry: maxRetry, Log: cfg.Log,
+	})
+	return e, nil
+}
+
+// Close lets go of the sockets. What is enforced stays.
+func (e *enforcement) Close() error { return errors.Join(e.driver.Close(), e.table.Close()) }
+
+// start starts what keeps policy enforced.
+func (e *enforcement) start(ctx context.Context, g *group) {
+	g.start("policy", func() error { return e.loop.Run(ctx) })
+	g.start("policy watch", func() error { return e.driver.Watch(ctx, e.loop.Drift) })
+	g.start("connections", func() error { return e.doc.lookAgain(ctx) })
+	if e.group != 0 {
+		g.start("packet log", func() error { return e.hear(ctx) })
+	}
+}
+
+// hear writes what the Log action logs to the agent's log.
+func (e *enforcement) hear(ctx context.Context) error {
+	return nflog.Listen(ctx, nil, e.group, func(p nflog.Packet) {
+		e.log.InfoContext(ctx, "policy logs a packet", "packet", p.String())
+	}, func() { e.log.WarnContext(ctx, "packets to log came too fast: some are not logged") })
+}
+
+// ruleConfig is what the settings make of the rules.
+func ruleConfig(s config.Agent, group uint16) rules.Config {
+	p := s.Policy
+	c := rules.Config{
+		Prefixes: s.Interfaces.Prefixes, MarkMask: p.MarkMask, CutMark: p.FlowMark,
+		Reject: p.Deny == "Reject", AllowInvalid: p.AllowInvalid, Spoofing: p.Spoofing,
+		LogPrefix: p.LogPrefix, LogGroup: group,
+		ToHost: map[string]rules.Fate{"Drop": rules.FateDrop, "Reject": rules.FateReject}[p.EndpointToHost],
+	}
+	if p.EndpointToHost == "Return" || p.EndpointToHost == "Accept" {
+		c.ToHost = rules.FateAccept
+	}
+	if p.KeepFlows {
+		c.CutMark = 0
+	}
+	if !p.AllowVXLAN {
+		c.Encapsulations = append(c.Encapsulations, rules.Encapsulation{Protocol: 17, Port: uint16(p.VXLANPort)})
+	}
+	if !p.AllowIPIP {
+		c.Encapsulations = append(c.Encapsulations, rules.Encapsulation{Protocol: 4})
+	}
+	if n, unit, ok := strings.Cut(p.LogRate, "/"); ok {
+		rate, err := strconv.ParseUint(n, 10, 32)
+		if err == nil {
+			c.LogLimit = rules.Limit{Rate: uint32(rate), Burst: uint32(p.LogBurst),
+				Seconds: map[string]uint32{"second": 1, "minute": 60, "hour": 3600, "day": 86400}[unit]}
+		}
+	}
+	return c
+}
+
+// allows asks the rules in force for the first packet of a connection. What
+// cannot be judged is denied. The caller holds the document's lock.
+func (e *enforcement) allows(p flows.Packet) bool {
+	pkt := rules.Packet{
+		In: p.From, Out: p.To, Source: p.Src, Dest: p.Dst, Protocol: p.Protocol,
+		SourcePort: p.SrcPort, DestPort: p.DstPort, ICMPType: p.ICMPType, ICMPCode: p.ICMPCode,
+		State: rules.StateNew,
+	}
+	switch {
+	case p.FromHost:
+		pkt.Way = rules.FromHost
+	case p.ToHost:
+		pkt.Way = rules.ToHost
+	}
+	if from := e.doc.want.Endpoints[p.From]; from != nil && from.MAC != "" {
+		mac, err := hex.DecodeString(strings.ReplaceAll(from.MAC, ":", ""))
+		if err != nil {
+			return false
+		}
+		pkt.EthSource = string(mac)
+	}
+	t, err := e.driver.Trace(pkt)
+	if err != nil {
+		e.log.Error("connection not judged, and so cut", "packet", fmt.Sprintf("%+v", p), "err", err)
+		return false
+	}
+	return t.Accepted
+}
