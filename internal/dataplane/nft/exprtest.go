@@ -2,23 +2,23 @@ package nft
 
 import "golang.org/x/sys/unix"
 
-// cmp goes on if a register compares with a constant, byte for byte.
-type cmp struct {
+// comparison goes on if a register compares with a constant, byte for byte.
+type comparison struct {
 	from  reg
 	op    uint32 // NFT_CMP_
 	value []byte
 }
 
-func (cmp) kind() string { return "cmp" }
+func (comparison) kind() string { return "cmp" }
 
-func (e cmp) encode(b *batch) {
+func (e comparison) encode(b *batch) {
 	b.u32(unix.NFTA_CMP_SREG, e.from.wire())
 	b.u32(unix.NFTA_CMP_OP, e.op)
 	b.datum(unix.NFTA_CMP_DATA, e.value)
 }
 
 func (r *reader) cmp(data []byte) expr {
-	var e cmp
+	var e comparison
 	r.attrs(data, func(kind uint16, v []byte) {
 		switch kind {
 		case unix.NFTA_CMP_SREG:

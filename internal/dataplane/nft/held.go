@@ -45,7 +45,7 @@ func lowerProgram(p *rules.Program) (*image, *held, error) {
 		h.chains[name] = l.held(c.Table)
 		for name, s := range l.inline {
 			if h.users[name]++; h.users[name] == 1 {
-				if t.sets[name], err = lowerSet(s); err != nil {
+				if t.sets[name], err = s.lower(); err != nil {
 					return nil, nil, err
 				}
 			}
@@ -105,7 +105,7 @@ type pending struct {
 	sets     map[string]*rules.Set
 	counters map[string]*rules.Table
 	users    map[string]int // by how much they change
-	inline   map[string]*rules.Set
+	inline   map[string]inline
 }
 
 // change makes edits from a delta. It changes nothing: settle does, once the
@@ -113,7 +113,7 @@ type pending struct {
 func (h *held) change(d rules.Delta) ([]*edit, *pending, error) {
 	p := &pending{
 		map[string]*heldChain{}, map[string]*rules.Set{}, map[string]*rules.Table{}, map[string]int{},
-		map[string]*rules.Set{},
+		map[string]inline{},
 	}
 	edits := map[tableID]*edit{inet: newEdit(inet), arp: newEdit(arp)}
 	if err := h.changeChains(d, p, edits); err != nil {
@@ -176,7 +176,7 @@ func (h *held) changeChains(d rules.Delta, p *pending, edits map[tableID]*edit) 
 		before := h.users[name]
 		switch after := before + by; {
 		case before == 0 && after > 0:
-			made, err := lowerSet(p.inline[name])
+			made, err := p.inline[name].lower()
 			if err != nil {
 				return err
 			}

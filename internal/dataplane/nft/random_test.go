@@ -1,0 +1,349 @@
+package nft
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"testing"
+
+	"github.com/brindle-net/brindle/internal/dataplane/rules"
+	"github.com/brindle-net/brindle/internal/desired"
+)
+
+// chaos makes random policies, steps from one to the next, and packets, out
+// of few names, addresses and ports, so that things meet.
+type chaos struct {
+	*rand.Rand
+	policy desired.Policy
+}
+
+func newChaos(seed uint64) *chaos {
+	return &chaos{rand.New(rand.NewPCG(seed, 7)), desired.NewPolicy()}
+}
+
+func oneOf[T any](c *chaos, list ...T) T { return list[c.IntN(len(list))] }
+
+func (c *chaos) once(in int) bool { return c.IntN(in) == 0 }
+
+func (c *chaos) addr() netip.Addr {
+	n := byte(c.IntN(10))
+	if c.once(2) {
+		return netip.AddrFrom4([4]byte{10, 0, n / 4, n})
+	}
+	return netip.AddrFrom16([16]byte{0: 0xfd, 14: n / 4, 15: n})
+}
+
+func (c *chaos) net() netip.Prefix {
+	a := c.addr()
+	p, _ := a.Prefix(max(0, a.BitLen()-oneOf(c, 0, 0, 0, 1, 2, 4, 10, 24, 200)))
+	return p
+}
+
+func (c *chaos) nets(n int) (out []netip.Prefix) {
+	for range c.IntN(n + 1) {
+		out = append(out, c.net())
+	}
+	return out
+}
+
+func (c *chaos) port() uint16    { return oneOf[uint16](c, 0, 79, 80, 81, 443, 8080, 65535) }
+func (c *chaos) protocol() uint8 { return oneOf[uint8](c, 6, 17, 132, 1, 58, 50) }
+
+func (c *chaos) ports() (out []desired.PortRange) {
+	for range c.IntN(4) {
+		a, b := c.port(), c.port()
+		if c.once(2) {
+			b = a
+		}
+		out = append(out, desired.PortRange{Min: min(a, b), Max: max(a, b)})
+	}
+	return out
+}
+
+func setID(kind desired.SetKind, i int) desired.SetID {
+	return desired.SetID(fmt.Sprintf("%d:%d", kind, i))
+}
+
+func (c *chaos) sets(kind desired.SetKind) []desired.SetID {
+	if id := setID(kind, c.IntN(5)); c.policy.Sets[id] != nil || c.once(5) {
+		return []desired.SetID{id}
+	}
+	return nil
+}
+
+func (c *chaos) side() (s desired.Side) {
+	for _, put := range []func(){
+		func() { s.Nets = c.nets(3) }, func() { s.NotNets = c.nets(2) },
+		func() { s.Sets = c.sets(desired.AddressSet) }, func() { s.NotSets = c.sets(desired.AddressSet) },
+		func() { s.Ports = c.ports() }, func() { s.NotPorts = c.ports() },
+		func() { s.PortSets = c.sets(desired.PortSet) }, func() { s.NotPortSets = c.sets(desired.PortSet) },
+	} {
+		if c.once(5) {
+			put()
+		}
+	}
+	return s
+}
+
+func (c *chaos) rules() *desired.RuleList {
+	l := &desired.RuleList{}
+	for i := range c.IntN(5) {
+		r := desired.PolicyRule{
+			Index: i, Action: oneOf(c, desired.Allow, desired.Deny, desired.Pass, desired.Log),
+			IPv4: !c.once(4), IPv6: !c.once(4), Source: c.side(), Destination: c.side(),
+		}
+		if c.once(2) {
+			r.Protocol = c.protocol()
+		}
+		if c.once(6) {
+			r.NotProtocol = c.protocol()
+		}
+		icmp := &desired.ICMP{Type: oneOf[uint8](c, 8, 128), Code: oneOf[int16](c, -1, 0, 1)}
+		if c.once(6) {
+			r.ICMP = icmp
+		} else if c.once(6) {
+			r.NotICMP = icmp
+		}
+		l.Rules = append(l.Rules, r)
+	}
+	return l
+}
+
+func (c *chaos) owners(kind string, n int) (out []string) {
+	for i := range n {
+		if !c.once(3) {
+			out = append(out, fmt.Sprintf("%s %d", kind, i))
+		}
+	}
+	return out
+}
+
+func (c *chaos) tiers() (out []desired.Tier) {
+	for _, name := range []string{"a", "b"} {
+		if p := c.owners("NetworkPolicy "+name, 2); len(p) > 0 {
+			out = append(out, desired.Tier{Name: name, Policies: p, Pass: c.once(2)})
+		}
+	}
+	return out
+}
+
+func (c *chaos) endpoint(i int) *desired.Endpoint {
+	ep := &desired.Endpoint{
+		Name: fmt.Sprintf("WorkloadEndpoint %d", i), Ingress: c.tiers(), Egress: c.tiers(),
+		Profiles: c.owners("Profile", 2), Sources: c.nets(2),
+		Addrs: []netip.Addr{netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}), netip.AddrFrom16([16]byte{0: 0xfd, 15: byte(i)})},
+	}
+	if c.once(2) {
+		ep.MAC = fmt.Sprintf("02:00:00:00:00:%02x", i)
+	}
+	return ep
+}
+
+func cali(i int) string { return fmt.Sprintf("cali%d", i) }
+
+// step makes a patch of up to n changes and plays it.
+func (c *chaos) step(n int) *desired.PolicyPatch {
+	p := desired.PolicyPatch{Sets: map[desired.SetID]desired.SetPatch{}}
+	p.Rules.Set, p.Endpoints.Set = map[desired.RulesID]*desired.RuleList{}, map[string]*desired.Endpoint{}
+	for range 1 + c.IntN(n) {
+		switch c.IntN(4) {
+		case 0, 1:
+			c.stepSet(p)
+		case 2:
+			id := desired.RulesID{
+				Owner:     oneOf(c, "NetworkPolicy a 0", "NetworkPolicy a 1", "NetworkPolicy b 0", "NetworkPolicy b 1", "Profile 0", "Profile 1"),
+				Direction: desired.Direction(c.IntN(2)),
+			}
+			if c.once(6) && p.Rules.Set[id] == nil {
+				p.Rules.Delete = append(p.Rules.Delete, id)
+			} else if !slices.Contains(p.Rules.Delete, id) {
+				p.Rules.Set[id] = c.rules()
+			}
+		case 3:
+			i := 1 + c.IntN(5)
+			if c.once(4) && p.Endpoints.Set[cali(i)] == nil {
+				p.Endpoints.Delete = append(p.Endpoints.Delete, cali(i))
+			} else if !slices.Contains(p.Endpoints.Delete, cali(i)) {
+				p.Endpoints.Set[cali(i)] = c.endpoint(i)
+			}
+		}
+	}
+	p.Play(c.policy)
+	return &p
+}
+
+func (c *chaos) stepSet(p desired.PolicyPatch) {
+	kind := desired.SetKind(c.IntN(2))
+	id := setID(kind, c.IntN(5))
+	if _, ok := p.Sets[id]; ok {
+		return
+	}
+	s := desired.SetPatch{Kind: kind}
+	now := c.policy.Sets[id]
+	if now != nil && c.once(6) {
+		p.Sets[id] = desired.SetPatch{Kind: kind, Gone: true}
+		return
+	}
+	if now != nil {
+		for m := range now.Members {
+			if c.once(3) {
+				s.Remove = append(s.Remove, m)
+			}
+		}
+	}
+	for range c.IntN(oneOf(c, 2, 4, 12)) {
+		a := c.addr()
+		m := desired.Member{Prefix: netip.PrefixFrom(a, a.BitLen())}
+		switch {
+		case kind == desired.PortSet:
+			m.Protocol, m.Port = oneOf[uint8](c, 6, 17, 132), c.port()
+		case c.once(3):
+			m.Prefix = c.net()
+		}
+		if !slices.Contains(s.Remove, m) && !slices.Contains(s.Add, m) {
+			s.Add = append(s.Add, m)
+		}
+	}
+	p.Sets[id] = s
+}
+
+func (c *chaos) packet() rules.Packet {
+	from, to := c.IntN(7), c.IntN(7)
+	p := rules.Packet{
+		Way: rules.Way(c.IntN(5)), Protocol: c.protocol(), SourcePort: c.port(), DestPort: c.port(),
+		State: oneOf(c, rules.StateNew, rules.StateNew, rules.StateNew, rules.StateNew, rules.StateInvalid, rules.StateEstablished),
+		Mark:  oneOf[uint32](c, 0, 0x4000, 0x20000), ConnMark: oneOf[uint32](c, 0, 0, 0, settings().CutMark),
+		EthSource: fmt.Sprintf("\x02\x00\x00\x00\x00%c", rune(from)),
+		ICMPType:  oneOf[uint8](c, 8, 128, 135, 136, 134, 143), ICMPCode: oneOf[uint8](c, 0, 0, 1),
+	}
+	if p.Way != rules.FromHost && p.Way != rules.ARPOut {
+		p.In = oneOf(c, cali(from), cali(from), "eth0")
+	}
+	if p.Way == rules.Forwarded || p.Way == rules.FromHost || p.Way == rules.ARPOut {
+		p.Out = oneOf(c, cali(to), cali(to), "eth0")
+	}
+	four := c.once(2)
+	at := func(i int) netip.Addr {
+		if four {
+			return netip.AddrFrom4([4]byte{10, 0, 0, byte(i)})
+		}
+		return netip.AddrFrom16([16]byte{0: 0xfd, 15: byte(i)})
+	}
+	if p.Way >= rules.ARPIn {
+		p.State, p.ConnMark = 0, 0
+		p.ARP = rules.ARPMessage{Op: oneOf[uint16](c, 1, 2), MAC: p.EthSource, Source: netip.AddrFrom4([4]byte{10, 0, 0, byte(oneOf(c, from, to, 0))})}
+		if c.once(5) {
+			p.ARP.Source = netip.IPv4Unspecified()
+		}
+		return p
+	}
+	if p.Source, p.Dest = at(from), at(to); !four && c.once(6) {
+		p.Source = netip.MustParseAddr("fe80::1")
+	}
+	if p.Source.Is6() && p.Protocol == 58 && (p.ICMPType == 135 || p.ICMPType == 136) {
+		p.NDTarget = oneOf(c, at(from), at(to), netip.MustParseAddr("fe80::1"))
+	}
+	return p
+}
+
+// outcome is what two ways of evaluating must agree on.
+func outcome(t rules.Trace) string {
+	text := fmt.Sprintf("accepted %v rejected %v mark %#x", t.Accepted, t.Rejected, t.Mark)
+	for _, s := range t.Steps {
+		if s.Counter != "" || s.Log != "" {
+			text += "\n  " + s.Counter + " " + s.Log
+		}
+	}
+	return text
+}
+
+// rounds is how many random worlds a test plays.
+func rounds(n int) uint64 {
+	if testing.Short() {
+		n /= 5
+	}
+	return uint64(n)
+}
+
+// What is written for the kernel means what the program says: random policies
+// and packets, through the program itself and through the machine that reads
+// the bytes.
+func TestMachineAgreesWithProgram(t *testing.T) {
+	for seed := range rounds(60) {
+		c := newChaos(seed)
+		for range 4 {
+			c.step(15)
+		}
+		program := rules.Render(settings(), &c.policy)
+		m, err := NewMachine(program)
+		if err != nil {
+			t.Fatal(err)
+		}
+		agree(t, c, program, m, 150)
+	}
+}
+
+func agree(t *testing.T, c *chaos, program *rules.Program, m *Machine, packets int) {
+	t.Helper()
+	for range packets {
+		p := c.packet()
+		want, err := program.Trace(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := m.Trace(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if outcome(got) != outcome(want) {
+			t.Fatalf("packet %+v\nthe bytes: %v\n%v\nthe program: %v\n%v", p, outcome(got), got, outcome(want), want)
+		}
+	}
+}
+
+// Changes lead to what a whole translation of the same policy leads to, and
+// the edits name nothing that is not there: random histories against a kernel
+// that is an image.
+func TestChangesLeadToTheWhole(t *testing.T) {
+	for seed := range rounds(80) {
+		c := newChaos(seed)
+		builder := rules.New(settings(), &c.policy)
+		im, held, err := lowerProgram(builder.Program())
+		if err != nil {
+			t.Fatal(err)
+		}
+		kernel := newImage()
+		write := func(edits ...*edit) {
+			t.Helper()
+			var b batch
+			for _, e := range edits {
+				e.write(&b)
+			}
+			if err := kernel.play(&b); err != nil {
+				t.Fatal(err)
+			}
+		}
+		write(difference(inet, nil, im.tables[inet]), difference(arp, nil, im.tables[arp]))
+		for range 15 {
+			edits, pending, err := held.change(builder.Update(&c.policy, c.step(6)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			write(edits...)
+			pending.settle(held)
+			want, whole, err := lowerProgram(rules.Render(settings(), &c.policy))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, id := range []tableID{inet, arp} {
+				if e := difference(id, kernel.tables[id], want.tables[id]); !e.empty() {
+					t.Fatalf("seed %d: after the change, table %v still needs %+v", seed, id, e)
+				}
+			}
+			if a, b := fmt.Sprint(held.users, len(held.chains), held.counters), fmt.Sprint(whole.users, len(whole.chains), whole.counters); a != b {
+				t.Fatalf("seed %d: the driver believes %v, the kernel holds %v", seed, a, b)
+			}
+		}
+	}
+}
