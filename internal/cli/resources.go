@@ -22,6 +22,7 @@ type fileFlags struct {
 	recursive bool
 	skipEmpty bool
 	namespace string
+	cluster   bool // takes objects of Kubernetes and tests as they are
 }
 
 func (f *fileFlags) add(c *cobra.Command) {
@@ -59,7 +60,7 @@ func (f *fileFlags) readOne(e *Env, name string) ([]v3.Document, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read standard input: %w", err)
 		}
-		return v3.DecodeAll("standard input", data)
+		return f.decode("standard input", data)
 	}
 	info, err := os.Stat(name)
 	if err != nil {
@@ -79,7 +80,7 @@ func (f *fileFlags) readOne(e *Env, name string) ([]v3.Document, error) {
 			errs = append(errs, err)
 			continue
 		}
-		got, err := v3.DecodeAll(file, data)
+		got, err := f.decode(file, data)
 		docs, errs = append(docs, got...), append(errs, err)
 	}
 	return docs, errors.Join(errs...)

@@ -11,6 +11,7 @@ import (
 
 	v3 "github.com/brindle-net/brindle/api/v3"
 	"github.com/brindle-net/brindle/internal/client"
+	"github.com/brindle-net/brindle/internal/kubepolicy"
 )
 
 // verb is one of the commands that write files of resources.
@@ -32,7 +33,9 @@ type writeOptions struct {
 func newApply(e *Env) *cobra.Command {
 	return newWriter(e, verb{
 		name: "apply", past: "applied", short: "Create resources, or bring those that exist to what the files say",
-		write: func(ctx context.Context, db *session, o v3.Object) error { _, _, err := db.Apply(ctx, o); return err },
+		write: func(ctx context.Context, db *session, o v3.Object) error {
+			return db.as(ctx, o, func(c *client.Client) error { _, _, err := c.Apply(ctx, o); return err })
+		},
 	}, nil)
 }
 
@@ -40,7 +43,9 @@ func newApply(e *Env) *cobra.Command {
 func newReplace(e *Env) *cobra.Command {
 	return newWriter(e, verb{
 		name: "replace", past: "replaced", short: "Bring resources that exist to what the files say",
-		write: func(ctx context.Context, db *session, o v3.Object) error { _, _, err := db.Replace(ctx, o); return err },
+		write: func(ctx context.Context, db *session, o v3.Object) error {
+			return db.as(ctx, o, func(c *client.Client) error { _, _, err := c.Replace(ctx, o); return err })
+		},
 	}, nil)
 }
 
@@ -48,7 +53,9 @@ func newReplace(e *Env) *cobra.Command {
 func newCreate(e *Env) *cobra.Command {
 	return newWriter(e, verb{
 		name: "create", past: "created", short: "Create resources that do not exist",
-		write: func(ctx context.Context, db *session, o v3.Object) error { _, err := db.Create(ctx, o); return err },
+		write: func(ctx context.Context, db *session, o v3.Object) error {
+			return db.as(ctx, o, func(c *client.Client) error { _, err := c.Create(ctx, o); return err })
+		},
 		skip:  client.IsExists,
 		fresh: true,
 	}, func(c *cobra.Command, o *writeOptions) {
@@ -65,7 +72,9 @@ func newWriter(e *Env, v verb, flags func(*cobra.Command, *writeOptions)) *cobra
 		Long: v.short + `.
 
 Every document of every file is checked before anything is written: one that is
-wrong means that nothing is.`,
+wrong means that nothing is. A NetworkPolicy (networking.k8s.io/v1) or
+ClusterNetworkPolicy (policy.networking.k8s.io/v1alpha2) of Kubernetes is stored
+as the policy that it means, whose name is told.`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			docs, err := o.files.read(e)
 			if err != nil {
@@ -134,7 +143,7 @@ func mayWrite(docs []v3.Document, fresh bool) error {
 		if kindOf(d.Object).ReadOnly {
 			wrong = append(wrong, v3.FieldError{Path: "kind", Value: d.Object.Type().Kind, Rule: "is written by Brindle itself, not by users"})
 		}
-		if strings.HasPrefix(m.Name, "knp.default.") && d.Object.Type().Kind == "NetworkPolicy" {
+		if kubepolicy.Reserved(d.Object.Type().Kind, m.Name) && !converted(d.Object) {
 			wrong = append(wrong, v3.FieldError{Path: "metadata.name", Value: m.Name, Rule: "mirrors a policy of Kubernetes, which is to be changed there"})
 		}
 		if fresh && m.UID != "" {
@@ -164,6 +173,9 @@ func (o *writeOptions) write(ctx context.Context, e *Env, db *session, w writing
 		err := w.verb.write(ctx, db, d.Object)
 		if err == nil || o.skip && w.verb.skip != nil && w.verb.skip(err) {
 			done++
+			if err == nil {
+				tellStored(e, d.Object)
+			}
 			continue
 		}
 		silent = errors.Is(err, context.DeadlineExceeded)
@@ -274,6 +286,9 @@ func newValidate(e *Env) *cobra.Command {
 				return err
 			}
 			warn(e, warnings)
+			for _, d := range docs {
+				tellStored(e, d.Object)
+			}
 			return report(e, writing{verb{name: "validate", past: "validated"}, docs}, len(docs), nil)
 		},
 	}
@@ -304,7 +319,9 @@ func newDelete(e *Env) *cobra.Command {
 				name: "delete", past: "deleted", skip: client.IsNotFound,
 				write: func(ctx context.Context, db *session, obj v3.Object) error {
 					m := obj.Meta()
-					return db.Delete(ctx, kindOf(obj), m.Namespace, m.Name, client.Preconditions{UID: m.UID, ResourceVersion: m.ResourceVersion})
+					return db.as(ctx, obj, func(c *client.Client) error {
+						return c.Delete(ctx, kindOf(obj), m.Namespace, m.Name, client.Preconditions{UID: m.UID, ResourceVersion: m.ResourceVersion})
+					})
 				},
 			}, docs})
 		},
