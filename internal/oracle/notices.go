@@ -8,11 +8,11 @@ import (
 	"github.com/brindle-net/brindle/internal/selector"
 )
 
-func (w world) notices() desired.Notices {
+func (w world) notices(policy desired.Policy) desired.Notices {
 	out := desired.Notices{}
 	w.routingNotices(out)
 	w.addressNotices(out)
-	w.policyNotices(out)
+	w.policyNotices(policy, out)
 	for _, p := range each[*model.Pool](w) {
 		id := model.ID{Kind: model.KindPool, Name: p.Name}
 		if p.Encap != model.NoEncap {
@@ -103,22 +103,33 @@ func (w world) addressNotices(out desired.Notices) {
 	}
 }
 
-// policyNotices names what should protect an endpoint here and does not.
-func (w world) policyNotices(out desired.Notices) {
+// policyNotices names what should protect an endpoint here and does not, and
+// what of policies cannot be read or is not looked at.
+func (w world) policyNotices(asked desired.Policy, out desired.Notices) {
 	for _, p := range each[*model.Policy](w) {
 		n := 0
-		for _, x := range each[*model.Workload](w) {
-			if x.Node == w.set.Node && len(x.Addrs) > 0 && p.Selects.Matches(w.labels(x.Labels, x.Profiles)) {
-				n++
-			}
-		}
 		for _, x := range each[*model.HostEndpoint](w) {
 			if x.Node == w.set.Node && p.Selects.Matches(w.labels(x.Labels, x.Profiles)) {
 				n++
 			}
 		}
+		switch {
+		case p.Broken != "" && p.Staged:
+			out.InvalidObject(p.Title, p.Broken)
+		case p.Broken != "":
+			out.InvalidPolicy(p.Title, p.Broken)
+		}
 		if n > 0 && !p.Staged {
 			out.PolicyNotEnforced(p.Title, n)
+		}
+		for d, of := range []model.Direction{p.Ingress, p.Egress} {
+			way := desired.Direction(d)
+			_, inForce := asked.Rules[desired.RulesID{Owner: p.Title, Direction: way}]
+			for i, r := range of.Rules {
+				if inForce && r.HTTP {
+					out.HTTPNotEnforced(p.Title, way, i, r.Name)
+				}
+			}
 		}
 	}
 	for _, x := range each[*model.HostEndpoint](w) {

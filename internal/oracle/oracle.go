@@ -37,7 +37,8 @@ func Desired(s Snapshot, set model.Settings) desired.State {
 	out.Peers = w.peers()
 	out.Paths = w.paths()
 	out.Imports = w.imports()
-	out.Notices = w.notices()
+	out.Policy = w.policy()
+	out.Notices = w.notices(out.Policy)
 	return out
 }
 

@@ -147,6 +147,14 @@ func (v *View) WorkloadAt(a netip.Addr) *model.Workload {
 	return first
 }
 
+// WorkloadOn returns the workload to which a host of these settings routes an
+// address, nil if there is none.
+func (v *View) WorkloadOn(set model.Settings, a netip.Addr) *model.Workload {
+	w := v.world
+	w.set = set
+	return w.owner(a)
+}
+
 // wired reports whether no workload before this one, by name, has its
 // interface.
 func (v *View) wired(x *model.Workload) bool {
