@@ -22,6 +22,7 @@ func (c *Core) endpoints(t *touched, u *desired.Update) {
 			if !next[name] {
 				u.Policy.Endpoints.Delete = append(u.Policy.Endpoints.Delete, name)
 				delete(c.asked.Policy.Endpoints, name)
+				delete(c.policies.ends, name)
 			}
 		}
 	} else if len(c.policies.changes.dirty) > 0 {
@@ -37,12 +38,24 @@ func (c *Core) endpoints(t *touched, u *desired.Update) {
 	c.policies.changes = changes{}
 }
 
+// end is what an endpoint was last written from.
+type end struct {
+	workload *model.Workload
+	addrs    []netip.Addr
+	lists    *tierLists
+}
+
 func (c *Core) endpoint(w activeWorkload, u *desired.Update) {
+	at := c.policies.slots.at(c.policies.slotOf[slotKey{class: c.members.classOf(w.ID)}])
+	last := c.policies.ends[w.Interface]
+	if last.workload == w.Workload && last.lists == at.lists && slices.Equal(last.addrs, w.addrs) {
+		return
+	}
+	c.policies.ends[w.Interface] = end{w.Workload, w.addrs, at.lists}
 	e := &desired.Endpoint{
 		Name: w.ID.String(), MAC: w.MAC, Addrs: slices.Clone(w.addrs), Sources: w.Sources,
 	}
 	slices.SortFunc(e.Addrs, netip.Addr.Compare)
-	at := c.policies.slots.at(c.policies.slotOf[slotKey{class: c.members.classOf(w.ID)}])
 	if at.lists != nil {
 		e.Ingress, e.Egress = at.lists.ingress, at.lists.egress
 	}

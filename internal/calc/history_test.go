@@ -10,6 +10,7 @@ import (
 
 	"github.com/brindle-net/brindle/internal/desired"
 	"github.com/brindle-net/brindle/internal/model"
+	"github.com/brindle-net/brindle/internal/oracle"
 	"github.com/brindle-net/brindle/internal/selector"
 )
 
@@ -166,6 +167,11 @@ func TestHistoryDoesNotMatter(t *testing.T) {
 			where := fmt.Sprintf("seed %d step %d", seed, step)
 			differ(t, where+": lived", lived.State(), told.State())
 			differ(t, where+": played", played, told.State())
+			snap := oracle.Snapshot{}
+			for _, e := range now {
+				snap.Add(e)
+			}
+			differ(t, where+": oracle", told.State(), oracle.Desired(snap, model.Settings{Node: "me"}))
 			needed(t, where, before, u.Policy)
 		}
 		for id := range now {
@@ -185,7 +191,7 @@ func empty(t *testing.T, c *Core) {
 		"classes": l.classBy.used, "items": m.byID.used, "sets": len(m.sets.by), "watched": len(m.watched),
 		"services": len(m.services), "policies": len(p.byID), "slots": len(p.slotOf), "pairs": len(p.byPair),
 		"order": len(p.order), "hosts": len(p.hosts), "broken": len(p.broken), "tier lists": len(p.lists),
-		"http": len(p.http), "profile rules": len(p.profiles), "scan": len(l.scan[0]) + len(l.scan[1]),
+		"http": len(p.http), "ends": len(p.ends), "profile rules": len(p.profiles), "scan": len(l.scan[0]) + len(l.scan[1]),
 	}
 	for what, n := range got {
 		if n != 0 {

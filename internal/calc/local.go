@@ -18,6 +18,7 @@ type active struct {
 	workloads []activeWorkload // by ID
 	addrs     map[netip.Addr]bool
 	clashes   desired.Notices
+	hosts     map[netip.Addr]string // the host that has each address
 }
 
 type activeWorkload struct {
@@ -30,8 +31,11 @@ func (a *active) update(in *inputs, t *touched) {
 		return
 	}
 	t.workloads = true
-	hosts := in.hostAddrs()
-	*a = active{addrs: map[netip.Addr]bool{}, clashes: desired.Notices{}}
+	hosts := a.hosts
+	if t.nodes || hosts == nil {
+		hosts = in.hostAddrs()
+	}
+	*a = active{addrs: map[netip.Addr]bool{}, clashes: desired.Notices{}, hosts: hosts}
 	byInterface := map[string]model.ID{}
 	byAddr := map[netip.Addr]model.ID{}
 	for _, id := range slices.SortedFunc(maps.Keys(in.workloads), model.ID.Compare) {

@@ -32,6 +32,7 @@ type policies struct {
 	changes  changes
 	http     map[policyID]bool       // those in force with HTTP rules
 	profiles map[string]*[2]enforced // those that workloads here name
+	ends     map[string]end          // by interface
 	seed     maphash.Seed
 	scratch  []uint32
 	owners   []string
@@ -43,8 +44,10 @@ type changes struct {
 	sort    bool              // the order of policies may be another
 	dirty   map[slotID]bool   // has other policies, or their order may be another
 	gained  map[slotID][]policyID
-	dead    []policyID // deleted, and perhaps there again
-	told    bool       // what is to be said of policies may be something else
+	lost    map[slotID]bool    // slots that some policy left
+	built   map[uint64][]*slot // slots with new lists, by a hash of their policies
+	dead    []policyID         // deleted, and perhaps there again
+	told    bool               // what is to be said of policies may be something else
 }
 
 type policy struct {
@@ -112,12 +115,15 @@ func newPolicies() policies {
 		byPair: map[pairID][]slotID{}, byKey: map[*labelKey][]slotID{},
 		tiers: map[string]*tier{}, hosts: map[policyID]bool{},
 		broken: map[model.ID]*model.Policy{}, lists: map[uint64][]*tierLists{},
-		http: map[policyID]bool{}, profiles: map[string]*[2]enforced{}, seed: maphash.MakeSeed(),
+		http: map[policyID]bool{}, profiles: map[string]*[2]enforced{}, ends: map[string]end{}, seed: maphash.MakeSeed(),
 	}
 }
 
 func (p *policies) update(c *Core, batch []model.Event, t *touched) {
-	p.changes = changes{enforce: map[policyID]bool{}, dirty: map[slotID]bool{}, gained: map[slotID][]policyID{}}
+	p.changes = changes{
+		enforce: map[policyID]bool{}, dirty: map[slotID]bool{}, gained: map[slotID][]policyID{},
+		lost: map[slotID]bool{}, built: map[uint64][]*slot{},
+	}
 	m := &c.members
 	fresh := p.reslot(c, t)
 	for _, cls := range m.changed {
@@ -189,6 +195,7 @@ func (p *policies) dropSlot(m *members, key slotKey, s slotID) {
 	delete(p.slotOf, key)
 	delete(p.changes.dirty, s)
 	delete(p.changes.gained, s)
+	delete(p.changes.lost, s)
 	if _, other := p.slotOf[slotKey{key.class, !key.host}]; !other {
 		delete(m.watched, key.class)
 	}
@@ -369,11 +376,11 @@ func (p *policies) set(k policyID, s slotID) {
 	if p.slots.at(s).key.host {
 		at.on.hosts++
 		p.hosts[k], p.changes.told = true, true
-	} else {
-		at.on.workloads++
+	} else if at.on.workloads++; at.on.workloads == 1 {
+		p.changes.enforce[k] = true
 	}
 	p.changes.gained[s] = append(p.changes.gained[s], k)
-	p.note(k, s)
+	p.changes.dirty[s] = true
 }
 
 // clear notes that it does so no longer.
@@ -391,12 +398,10 @@ func (p *policies) clear(k policyID, s slotID) {
 	} else {
 		at.on.workloads--
 	}
-	p.note(k, s)
-}
-
-func (p *policies) note(k policyID, s slotID) {
-	p.changes.dirty[s] = true
-	p.changes.enforce[k] = true
+	if at.on.workloads == 0 {
+		p.changes.enforce[k] = true
+	}
+	p.changes.dirty[s], p.changes.lost[s] = true, true
 }
 
 // selectsHosts counts the host endpoints that a policy selects.

@@ -41,23 +41,36 @@ func (p *policies) arrange(in *inputs, t *touched) {
 	p.sort(in)
 	for s := range p.changes.dirty {
 		at := p.slots.at(s)
-		at.policies = append(at.policies, p.changes.gained[s]...)
+		p.merge(at, s)
+		if !at.key.host {
+			p.assemble(at)
+		}
+	}
+}
+
+// merge brings the policies of a slot up to date, in order.
+func (p *policies) merge(at *slot, s slotID) {
+	gained := p.changes.gained[s]
+	order := func(a, b policyID) int { return cmp.Compare(a, b) }
+	if !at.key.host {
+		order = func(a, b policyID) int { return cmp.Compare(p.all.at(a).on.rank, p.all.at(b).on.rank) }
+	}
+	if !p.changes.lost[s] && !p.changes.sort && len(gained) <= 8 {
+		for _, id := range gained {
+			i, _ := slices.BinarySearchFunc(at.policies, id, order)
+			at.policies = slices.Insert(at.policies, i, id)
+		}
+		return
+	}
+	at.policies = append(at.policies, gained...)
+	if p.changes.lost[s] {
 		at.policies = slices.DeleteFunc(at.policies, func(id policyID) bool {
 			on := p.all.at(id).on
 			return on == nil || !on.slots.has(s)
 		})
-		if at.key.host {
-			slices.Sort(at.policies)
-			at.policies = slices.Compact(at.policies)
-			continue
-		}
-		byRank := func(a, b policyID) int { return p.all.at(a).on.rank - p.all.at(b).on.rank }
-		if !slices.IsSortedFunc(at.policies, byRank) {
-			slices.SortFunc(at.policies, byRank)
-		}
-		at.policies = slices.Compact(at.policies)
-		p.assemble(at)
 	}
+	slices.SortFunc(at.policies, order)
+	at.policies = slices.Compact(at.policies)
 }
 
 // read takes over what the datastore says of a tier.
@@ -140,12 +153,25 @@ func (p *policies) compare(a, b policyID) int {
 	return cmp.Or(cmp.Compare(x.model.Order, y.model.Order), strings.Compare(x.on.key, y.on.key))
 }
 
-// assemble gives a slot the lists of its tiers.
+// assemble gives a slot the lists of its tiers. What another slot with the
+// same policies came to in this batch is taken over.
 func (p *policies) assemble(at *slot) {
-	var next tierLists
-	next.ingress, next.egress = p.tiersOf(at, desired.Ingress), p.tiersOf(at, desired.Egress)
 	old := at.lists
-	at.lists = p.share(next)
+	hash := uint64(len(at.policies))
+	for _, id := range at.policies {
+		hash = (hash ^ uint64(id)) * 0x9E3779B97F4A7C15
+	}
+	for _, o := range p.changes.built[hash] {
+		if slices.Equal(o.policies, at.policies) {
+			if at.lists = o.lists; at.lists != nil {
+				at.lists.refs++
+			}
+			p.release(old)
+			return
+		}
+	}
+	at.lists = p.share(tierLists{ingress: p.tiersOf(at, desired.Ingress), egress: p.tiersOf(at, desired.Egress)})
+	p.changes.built[hash] = append(p.changes.built[hash], at)
 	p.release(old)
 }
 
