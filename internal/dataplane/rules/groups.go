@@ -91,10 +91,10 @@ func (b *Builder) holdTier(name string, t desired.Tier, dir desired.Direction) {
 		b.logTier(id)
 	}
 	b.dirtyTiers[name] = struct{}{}
-	if end := endCounter(b.tiers[name]); !t.Pass {
-		if b.tierEnds[end]++; b.tierEnds[end] == 1 {
-			b.putCounter(Counter{Name: end, What: "end of tier " + t.Name + ", " + dir.String()})
-		}
+	// Also for a tier that passes: what it denied before stays counted.
+	end := endCounter(b.tiers[name])
+	if b.tierEnds[end]++; b.tierEnds[end] == 1 {
+		b.putCounter(Counter{Name: end, What: "end of tier " + t.Name + ", " + dir.String()})
 	}
 }
 
@@ -135,11 +135,10 @@ func (b *Builder) releaseTier(name string) {
 		dropUser(b.tiersOf, id, name)
 		b.logTier(id)
 	}
-	if end := endCounter(t); !t.tier.Pass {
-		if b.tierEnds[end]--; b.tierEnds[end] == 0 {
-			delete(b.tierEnds, end)
-			b.dropCounter(end)
-		}
+	end := endCounter(t)
+	if b.tierEnds[end]--; b.tierEnds[end] == 0 {
+		delete(b.tierEnds, end)
+		b.dropCounter(end)
 	}
 }
 
