@@ -6,8 +6,8 @@ import (
 	"github.com/brindle-net/brindle/internal/kernel/rtnl"
 )
 
-// A writer carries out the plan of one table in one batch and says which keys
-// failed.
+// A writer carries out the plan of one table, some hundred requests at a time,
+// and says which keys failed.
 type writer[K comparable] struct {
 	k      *Kernel
 	names  *names
@@ -46,6 +46,9 @@ func (w *writer[K]) put(r request[K], f func(*rtnl.Batch) error) {
 	for len(w.keys) < w.batch.Len() {
 		w.keys = append(w.keys, r)
 	}
+	if len(w.keys) >= writerBatch {
+		w.flush()
+	}
 }
 
 func (w *writer[K]) fail(r request[K], err error) {
@@ -55,10 +58,20 @@ func (w *writer[K]) fail(r request[K], err error) {
 	w.failed[r.key] = fmt.Errorf("%s %v: %w", r.what, r.key, err)
 }
 
-// send carries out the batch.
+// send carries out what is left and returns what failed.
 func (w *writer[K]) send() map[K]error {
+	w.flush()
+	return w.failed
+}
+
+// writerBatch is about how many requests are gathered before they are sent: so
+// few that they stay in the processor's cache however large the table is.
+const writerBatch = 512
+
+// flush carries out the batch and begins another.
+func (w *writer[K]) flush() {
 	if w.batch.Len() == 0 {
-		return w.failed
+		return
 	}
 	err := w.k.with(func(c *rtnl.Conn) error {
 		for i, err := range c.Send(&w.batch) {
@@ -71,5 +84,6 @@ func (w *writer[K]) send() map[K]error {
 			w.fail(r, err)
 		}
 	}
-	return w.failed
+	w.batch.Reset()
+	w.keys = w.keys[:0]
 }

@@ -22,6 +22,9 @@ type Batch struct {
 // Len returns the number of requests.
 func (b *Batch) Len() int { return len(b.starts) }
 
+// Reset makes the batch empty, to be used again.
+func (b *Batch) Reset() { b.buf, b.starts = b.buf[:0], b.starts[:0] }
+
 // Start begins a request: an RTM_ kind, NLM_F_ flags beyond NLM_F_REQUEST, and
 // the kind's fixed header (ifinfomsg, rtmsg…).
 func (b *Batch) Start(kind, flags uint16, header []byte) {
