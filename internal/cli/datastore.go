@@ -197,6 +197,11 @@ func (d *datastoreFlags) connect(e *Env) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
+	return newSession(driver), nil
+}
+
+// newSession makes a connection out of an open datastore.
+func newSession(driver Datastore) *session {
 	addresses := ipam.New(ipam.Config{Driver: driver})
 	c := client.New(driver, client.Config{ReleasePool: func(ctx context.Context, pool *v3.IPPool) error {
 		cidr, err := netip.ParsePrefix(pool.Spec.CIDR)
@@ -205,5 +210,5 @@ func (d *datastoreFlags) connect(e *Env) (*session, error) {
 		}
 		return addresses.ReleasePoolAffinities(ctx, cidr)
 	}})
-	return &session{Client: c, driver: driver, addresses: addresses, close: driver.Close}, nil
+	return &session{Client: c, driver: driver, addresses: addresses, close: driver.Close}
 }

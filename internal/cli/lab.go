@@ -34,7 +34,7 @@ needs root and nothing else, and leaves nothing behind.`,
 	c.PersistentFlags().StringVar(&name, "name", name, "name of the lab")
 	c.AddCommand(
 		labUp(e, &name), labDown(e, &name), labStatus(e, &name), labEnv(e, &name), labExec(e, &name),
-		labProbe(e, &name), labWorkload(e, &name), labHost(e, &name), labDatastore(e, &name), labDemo(e, &name),
+		labProbe(e, &name), labVerify(e, &name), labWorkload(e, &name), labHost(e, &name), labDatastore(e, &name), labDemo(e, &name),
 		labSupervise(e), labEnter(e),
 	)
 	return c

@@ -36,12 +36,16 @@ func newKinds(e *Env) *cobra.Command {
 type agentFlags struct{ socket, output string }
 
 func (a *agentFlags) add(c *cobra.Command, e *Env) {
-	socket := agentapi.DefaultSocket
-	if s := e.Getenv("BRINDLE_SOCKET"); s != "" {
-		socket = s
-	}
-	c.Flags().StringVar(&a.socket, "socket", socket, "unix socket of the agent")
+	c.Flags().StringVar(&a.socket, "socket", agentSocketOf(e), "unix socket of the agent")
 	c.Flags().StringVarP(&a.output, "output", "o", "", "json, or nothing for a table")
+}
+
+// agentSocketOf is where the agent of this host listens.
+func agentSocketOf(e *Env) string {
+	if s := e.Getenv("BRINDLE_SOCKET"); s != "" {
+		return s
+	}
+	return agentapi.DefaultSocket
 }
 
 // status asks the agent, and prints JSON if that was asked for.

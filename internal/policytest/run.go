@@ -160,7 +160,7 @@ func (r *Result) judge(x *oracle.View, src, dst End, f oracle.Flow) {
 		return
 	}
 	v = x.Verdict(f)
-	reason := "is " + word(v.Allowed) + ": " + why(v)
+	reason := "is " + word(v.Allowed) + ": " + Why(v)
 	if !wrong {
 		reason += "; not by " + a.By
 	}
@@ -194,8 +194,8 @@ func Decisive(v oracle.Verdict) []*oracle.Decision {
 	return out
 }
 
-// why says what made the verdict, and what came nearest to allowing it.
-func why(v oracle.Verdict) string {
+// Why says what made the verdict, and what came nearest to allowing it.
+func Why(v oracle.Verdict) string {
 	var parts []string
 	for _, d := range Decisive(v) {
 		text := d.Direction.String() + ": " + d.Reason
