@@ -199,7 +199,7 @@ func encodeElem(b *batch, id elemID, e elem, full bool) {
 		return
 	}
 	switch {
-	case e.verdict != (verdict{}):
+	case e.judges:
 		e.verdict.encode(b, unix.NFTA_SET_ELEM_DATA)
 	case e.data != "":
 		datum(unix.NFTA_SET_ELEM_DATA, e.data)

@@ -148,7 +148,7 @@ func lowerElem(s *rules.Set, e rules.Element, each func(elemID, elem)) error {
 	var made elem
 	switch s.Value {
 	case rules.ChainValue:
-		made.verdict = verdict{goTo, e.Name}
+		made.judges, made.verdict = true, verdict{goTo, e.Name}
 	case rules.NumberValue:
 		made.data = string(native.AppendUint32(nil, e.Number))
 	case rules.CounterValue:

@@ -74,6 +74,7 @@ type elemID struct {
 type elem struct {
 	last           string // end of the range, included, of sets with several fields
 	data           string
+	judges         bool // the element has a verdict
 	verdict        verdict
 	object         string
 	note           string
@@ -295,7 +296,7 @@ func (r *reader) elem(buf []byte) (id elemID, e elem) {
 		case unix.NFTA_SET_ELEM_DATA:
 			value, v := r.datum(v)
 			if e.data = string(value); v != nil {
-				e.verdict = *v
+				e.judges, e.verdict = true, *v
 			}
 		case unix.NFTA_SET_ELEM_OBJREF:
 			e.object = r.text(v)

@@ -8,7 +8,6 @@ import (
 	"github.com/brindle-net/brindle/internal/dataplane/rules"
 	"github.com/brindle-net/brindle/internal/desired"
 	"github.com/brindle-net/brindle/internal/netns"
-	"github.com/brindle-net/brindle/internal/testenv"
 )
 
 // settings are like an agent's.
@@ -114,15 +113,4 @@ func everything() *desired.Policy {
 		Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.3")}, Sources: nets("198.51.100.0/24"),
 	}
 	return &p
-}
-
-func TestSyncLists(t *testing.T) {
-	ns := testenv.NetNS(t)
-	d := open(t, ns)
-	want := everything()
-	if err := d.Sync(t.Context(), want, nil); err != nil {
-		t.Fatal(err)
-	}
-	t.Log(testenv.Run(t, ns, "nft", "list", "ruleset"))
-	testenv.Run(t, ns, "nft", "-j", "list", "ruleset")
 }

@@ -1,0 +1,350 @@
+package nft
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/brindle-net/brindle/internal/dataplane/rules"
+	"github.com/brindle-net/brindle/internal/desired"
+	"github.com/brindle-net/brindle/internal/netns"
+	"github.com/brindle-net/brindle/internal/testenv"
+)
+
+// lists asks nft(8) for everything that is in a namespace, as text and as JSON.
+func lists(t testing.TB, ns *netns.NS) string {
+	t.Helper()
+	text := testenv.Run(t, ns, "nft", "list", "ruleset")
+	var doc struct {
+		Nftables []map[string]any `json:"nftables"`
+	}
+	if err := json.Unmarshal([]byte(testenv.Run(t, ns, "nft", "-j", "list", "ruleset")), &doc); err != nil {
+		t.Fatalf("nft -j: %v", err)
+	}
+	return text
+}
+
+// settled fails unless the kernel holds exactly what the policy asks for.
+func settled(t testing.TB, d *Driver, want *desired.Policy) {
+	t.Helper()
+	have, _, err := d.look.readImage()
+	if err != nil {
+		t.Fatal(err)
+	}
+	im, _, err := lowerProgram(rules.Render(settings(), want))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []tableID{inet, arp} {
+		if e := difference(id, have.tables[id], im.tables[id]); !e.empty() {
+			t.Fatalf("table %v is not what it should be: it needs %+v", id, e)
+		}
+	}
+}
+
+func mustSync(t testing.TB, d *Driver, want *desired.Policy, changed *desired.PolicyPatch) {
+	t.Helper()
+	if err := d.Sync(t.Context(), want, changed); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Everything that we write reads back as it was written, and nft(8) lists it.
+func TestEverythingReadsBack(t *testing.T) {
+	ns := testenv.NetNS(t)
+	d := open(t, ns)
+	want := everything()
+	mustSync(t, d, want, nil)
+	settled(t, d, want)
+	text := lists(t, ns)
+	for _, line := range []string{
+		`comment "NetworkPolicy default/all, ingress rule 1"`,
+		"elements = { 0.0.0.0/1, 192.0.2.1,", "255.0.0.0/8 }",
+		`elements = { "cali1" . ee:ee:ee:ee:ee:ee . 10.0.0.2 }`, `"tap2" . 198.51.100.0/24`,
+		"10.0.0.2 . tcp . 80", `"cali1" : goto g-`, "type filter hook forward priority filter + 1; policy accept;",
+		"ct state established,related accept", `iifname "cali*" counter name "d-unknown-from" drop`,
+		"tcp dport 1000-2000", "icmp type echo-request", "meta mark set meta mark | 0x00020000 return",
+		`log prefix "brindle NetworkPolicy default/all: "`, "icmpv6 type @in-byte-",
+		`arp operation reply oifname . arp saddr ip @arp-own counter name "d-arp-claim" drop`,
+	} {
+		if !strings.Contains(text, line) {
+			t.Errorf("nft does not list %q", line)
+		}
+	}
+	if strings.Contains(text, "type 0") {
+		t.Error("nft does not know the type of a set")
+	}
+	before, err := d.look.generation()
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustSync(t, d, want, nil) // nothing to do
+	if after, err := d.look.generation(); err != nil || after != before {
+		t.Errorf("a read-back without a difference wrote something: generation %d, then %d (%v)", before, after, err)
+	}
+}
+
+// Random histories on the real kernel: after each change it holds what the
+// policy asks for, what it holds means what the program says, and nft(8) lists
+// it. Now and then the driver is a new one, as after a restart.
+func TestRandomHistories(t *testing.T) {
+	for seed := range rounds(12) {
+		ns := testenv.NetNS(t)
+		c := newChaos(seed)
+		d := open(t, ns)
+		mustSync(t, d, &c.policy, nil)
+		for step := range 25 {
+			patch := c.step(6)
+			if step%10 == 9 {
+				d, patch = open(t, ns), nil
+			}
+			mustSync(t, d, &c.policy, patch)
+			settled(t, d, &c.policy)
+		}
+		lists(t, ns)
+		m, err := d.Enforced()
+		if err != nil {
+			t.Fatal(err)
+		}
+		agree(t, c, rules.Render(settings(), &c.policy), m, 100)
+	}
+}
+
+// What others do to our tables is heard of, and mended by a read-back; their
+// own tables are not touched.
+func TestDrift(t *testing.T) {
+	for _, tt := range []struct{ name, do string }{
+		{"flush the ruleset", "flush ruleset"},
+		{"delete a table", "delete table inet brindle"},
+		{"delete the ARP table", "delete table arp brindle"},
+		{"flush a chain", "flush chain inet brindle forward-from"},
+		{"insert a rule", "insert rule inet brindle forward-from accept"},
+		{"append a rule nobody knows", "add rule inet brindle forward-to ip saddr 10.0.0.1 numgen random mod 2 0 accept"},
+		{"add a chain", "add chain inet brindle mine { type filter hook input priority -500; policy drop; }"},
+		{"add a chain and jump there", "add chain inet brindle mine; insert rule inet brindle spoof jump mine"},
+		{"change a policy", "add chain inet brindle output { policy drop; }"},
+		{"add an element", "add element inet brindle workloads { \"evil\" }"},
+		{"delete an element", "delete element inet brindle workloads { \"cali1\" }"},
+		{"change an element", "delete element inet brindle from { \"cali1\" }; add element inet brindle from { \"cali1\" : accept }"},
+		{"flush a set", "flush set inet brindle workloads"},
+		{"add a set", "add set inet brindle mine { type ipv4_addr; flags interval; elements = { 10.0.0.0/8 }; }"},
+		{"add an object", "add counter inet brindle mine"},
+		{"put the table to sleep", "add table inet brindle { flags dormant; }"},
+		{"all at once", "flush chain inet brindle spoof; add rule inet brindle spoof drop; flush map inet brindle from; add set inet brindle x { type mark; }"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			ns := testenv.NetNS(t)
+			testenv.Run(t, ns, "nft", "add table inet other; add chain inet other c; add rule inet other c accept")
+			d := open(t, ns)
+			want := everything()
+			mustSync(t, d, want, nil)
+
+			told := make(chan struct{}, 1000)
+			ctx, stop := context.WithCancel(t.Context())
+			ended := make(chan error)
+			go func() { ended <- d.Watch(ctx, func() { told <- struct{}{} }) }()
+			defer func() {
+				stop()
+				if err := <-ended; !errors.Is(err, context.Canceled) {
+					t.Error(err)
+				}
+			}()
+			<-told // the first, at the start
+			testenv.Run(t, ns, "nft", tt.do)
+			select {
+			case <-told:
+			case <-time.After(10 * time.Second):
+				t.Fatal("not heard of")
+			}
+			mustSync(t, d, want, nil)
+			settled(t, d, want)
+			if text := lists(t, ns); strings.Contains(tt.do, "flush ruleset") == strings.Contains(text, "table inet other") {
+				t.Errorf("other tables were touched:\n%s", text)
+			}
+			if strings.Contains(lists(t, ns), "dormant") {
+				t.Error("the table still sleeps")
+			}
+		})
+	}
+}
+
+// Neither our own changes nor those of others in tables of their own are told.
+func TestWatchIsQuiet(t *testing.T) {
+	ns := testenv.NetNS(t)
+	d := open(t, ns)
+	want := everything()
+	told := make(chan string, 1000)
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- d.Watch(ctx, func() { told <- "drift" }) }()
+	<-told
+	mustSync(t, d, want, nil)
+	many := desired.SetPatch{}
+	for i := range 5000 {
+		a := netip.AddrFrom4([4]byte{10, 77, byte(i >> 8), byte(i)})
+		many.Add = append(many.Add, desired.Member{Prefix: netip.PrefixFrom(a, 32)})
+	}
+	patch := &desired.PolicyPatch{Sets: map[desired.SetID]desired.SetPatch{"s:web": many}}
+	patch.Play(*want)
+	mustSync(t, d, want, patch)
+	testenv.Run(t, ns, "nft", "add table inet other; add chain inet other c; add rule inet other c accept; add table ip brindle; add set ip brindle s { type mark; }")
+	// The last word: one that must be heard.
+	testenv.Run(t, ns, "nft", "add chain inet brindle last")
+	<-told
+	stop()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	if n := len(told); n != 0 {
+		t.Errorf("told %d times more", n)
+	}
+}
+
+// What was read before somebody else's change is not written after it.
+func TestStaleGeneration(t *testing.T) {
+	ns := testenv.NetNS(t)
+	d := open(t, ns)
+	generation, err := d.conn.generation()
+	if err != nil {
+		t.Fatal(err)
+	}
+	testenv.Run(t, ns, "nft", "add table inet other")
+	var b batch
+	b.addTable(inet)
+	if err := d.conn.commit(&b, generation); !errors.Is(err, ErrStale) {
+		t.Fatalf("commit: %v, want ErrStale", err)
+	}
+	if text := lists(t, ns); strings.Contains(text, TableName) {
+		t.Errorf("something was written:\n%s", text)
+	}
+	if generation, err = d.conn.generation(); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.conn.commit(&b, generation); err != nil { // the socket is as good as before
+		t.Fatal(err)
+	}
+}
+
+// A full read-back ends although another program never rests.
+func TestRestlessNeighbour(t *testing.T) {
+	ns := testenv.NetNS(t)
+	d, other := open(t, ns), open(t, ns)
+	done := make(chan struct{})
+	ended := make(chan error)
+	go func() {
+		id := tableID{unix.NFPROTO_INET, "other"}
+		for {
+			select {
+			case <-done:
+				ended <- nil
+				return
+			default:
+			}
+			var b batch
+			b.addTable(id)
+			b.deleteTable(id)
+			if err := other.conn.commit(&b, 0); err != nil {
+				ended <- err
+				return
+			}
+		}
+	}()
+	want := everything()
+	testenv.Until(t, 20*time.Second, func() error { return d.Sync(t.Context(), want, nil) })
+	close(done)
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	settled(t, d, want)
+}
+
+// An error names what failed, and nothing of the batch is done.
+func TestErrorsNameTheObject(t *testing.T) {
+	ns := testenv.NetNS(t)
+	d := open(t, ns)
+	want := everything()
+	mustSync(t, d, want, nil)
+	before := lists(t, ns)
+	for _, tt := range []struct {
+		name, step string
+		is         error
+		write      func(b *batch)
+	}{
+		{"missing chain", "add rule forward-from 1", unix.ENOENT, func(b *batch) {
+			b.addRules(inet, "forward-from", []rule{{exprs: []expr{counter{}}}, {exprs: []expr{immediate{verdict: &verdict{jump, "nowhere"}}}}})
+		}},
+		{"missing set", "add rule output 0", unix.ENOENT, func(b *batch) {
+			b.addRules(inet, "output", []rule{{exprs: []expr{meta{key: unix.NFT_META_MARK}, lookup{set: "none"}}}})
+		}},
+		{"missing element", "delete elements of set workloads", unix.ENOENT, func(b *batch) {
+			b.addCounter(inet, "fine", "")
+			b.deleteElems(inet, "workloads", map[elemID]elem{{key: string(interfaceName("gone"))}: {}})
+		}},
+		{"a chain that is in use", "delete chain own-source", unix.EBUSY, func(b *batch) {
+			b.flushChain(inet, "own-source")
+			b.deleteChain(inet, "own-source")
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var b batch
+			tt.write(&b)
+			err := d.conn.commit(&b, 0)
+			var step *StepError
+			if !errors.As(err, &step) || step.Step != tt.step || !errors.Is(err, tt.is) {
+				t.Fatalf("got %v, want %q and %v", err, tt.step, tt.is)
+			}
+			if lists(t, ns) != before {
+				t.Error("something of the batch was done")
+			}
+		})
+	}
+	settled(t, d, want) // and the socket still works
+}
+
+// A failing change leaves the old rules; the next Sync puts everything right,
+// whatever it is told.
+func TestFailedChange(t *testing.T) {
+	ns := testenv.NetNS(t)
+	d := open(t, ns)
+	want := everything()
+	mustSync(t, d, want, nil)
+	// Somebody deletes an element that the next change would delete.
+	testenv.Run(t, ns, "nft", "delete element inet brindle workloads { \"cali1\" }")
+	before := lists(t, ns)
+	patch := &desired.PolicyPatch{Endpoints: desired.Patch[string, *desired.Endpoint]{Delete: []string{"cali1"}}}
+	patch.Play(*want)
+	err := d.Sync(t.Context(), want, patch)
+	if !errors.Is(err, unix.ENOENT) || !strings.Contains(err.Error(), "elements of set workloads") {
+		t.Fatalf("Sync: %v", err)
+	}
+	if lists(t, ns) != before {
+		t.Error("a failed change changed something")
+	}
+	patch = &desired.PolicyPatch{Endpoints: desired.Patch[string, *desired.Endpoint]{Delete: []string{"tap2"}}}
+	patch.Play(*want)
+	mustSync(t, d, want, patch)
+	settled(t, d, want)
+}
+
+// Remove takes away both tables and nothing else, also when there is nothing.
+func TestRemove(t *testing.T) {
+	ns := testenv.NetNS(t)
+	testenv.Run(t, ns, "nft", "add table inet other; add chain inet other c")
+	if err := Remove(ns); err != nil {
+		t.Fatal(err)
+	}
+	d := open(t, ns)
+	mustSync(t, d, everything(), nil)
+	if err := Remove(ns); err != nil {
+		t.Fatal(err)
+	}
+	if text := lists(t, ns); strings.Contains(text, TableName) || !strings.Contains(text, "table inet other") {
+		t.Errorf("left:\n%s", text)
+	}
+}
