@@ -5,10 +5,10 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"testing"
 	"time"
 
 	"github.com/brindle-net/brindle/internal/netns"
-	"github.com/brindle-net/brindle/internal/testenv"
 )
 
 // beat is the time between two packets of a stream.
@@ -39,7 +39,7 @@ type ear struct {
 func (w *world) listen(ns *netns.NS, family, port int) *ear {
 	w.t.Helper()
 	e := &ear{seen: map[uint64]bool{}, done: make(chan struct{})}
-	testenv.Do(w.t, ns, func() (err error) {
+	inside(w.t, ns, func() (err error) {
 		e.conn, err = net.ListenPacket(fmt.Sprint("udp", family), fmt.Sprintf(":%d", port))
 		return err
 	})
@@ -79,7 +79,7 @@ func (e *ear) close() {
 func (w *world) send(name string, ns *netns.NS, to string, ports int) *stream {
 	w.t.Helper()
 	s := &stream{name: name, stop: make(chan struct{})}
-	testenv.Do(w.t, ns, func() error {
+	inside(w.t, ns, func() error {
 		for range ports {
 			c, err := net.Dial("udp", to)
 			if err != nil {
@@ -122,5 +122,13 @@ func (s *stream) end() {
 	s.done.Wait()
 	for _, c := range s.socks {
 		c.Close()
+	}
+}
+
+// inside runs f in a namespace of the lab that this test brought up.
+func inside(t *testing.T, ns *netns.NS, f func() error) {
+	t.Helper()
+	if err := netns.Do(ns, f); err != nil {
+		t.Fatal(err)
 	}
 }

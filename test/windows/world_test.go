@@ -86,7 +86,7 @@ func (w *world) learn() {
 
 // logs shows the end of each agent's log.
 func (w *world) logs() {
-	files, _ := filepath.Glob("/run/brindle/lab/" + w.name + "/*.log")
+	files, _ := filepath.Glob("/run/brindle/lab/" + w.name + "/*/*.log")
 	for _, f := range files {
 		data, err := os.ReadFile(f)
 		if err == nil {
