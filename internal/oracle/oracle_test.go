@@ -54,6 +54,7 @@ func history(t *testing.T, seed uint64) {
 		compare(t, where, core.State(), want)
 		compare(t, where, played, want)
 		minimal(t, where, before, u)
+		minimalPolicy(t, where, before.Policy, u.Policy)
 	}
 	// Any order, with things told twice and in batches of any size.
 	core, events := calc.New(set), g.shuffled(snap)
@@ -89,6 +90,7 @@ func clone(s desired.State) desired.State {
 			to.Field(i).SetMapIndex(k, in.Field(i).MapIndex(k))
 		}
 	}
+	out.Policy = clonePolicy(s.Policy)
 	return out
 }
 

@@ -158,10 +158,19 @@ func (g gen) profile() model.Event {
 }
 
 func (g gen) policy() model.Event {
-	id := model.PolicyID(pick(g, "NetworkPolicy", "GlobalNetworkPolicy"), pick(g, "", "ns"), pick(g, "x", "y"))
-	return model.Event{ID: id, Value: &model.Policy{
-		ID: id, Title: id.String() + pick(g, "", "", " (renamed)"), Staged: g.chance(20), Selects: g.selector(),
-	}}
+	kind, name := pick(g, "NetworkPolicy", "GlobalNetworkPolicy"), pick(g, "x", "y")
+	id := model.PolicyID(kind, pick(g, "", "ns"), name)
+	p := &model.Policy{
+		ID: id, APIKind: kind, Name: name, Namespace: id.Namespace, Tier: "default",
+		Title: id.String() + pick(g, "", "", " (renamed)"), Staged: g.chance(20), Selects: g.selector(),
+	}
+	p.Ingress.Applies, p.Egress.Applies = g.chance(70), g.chance(30)
+	if g.chance(60) {
+		r := model.Rule{Action: model.Deny, Families: model.IPv4 | model.IPv6}
+		r.Source.Peers.Restricted, r.Source.Peers.Selector = true, g.selector()
+		p.Ingress.Rules = append(p.Ingress.Rules, r)
+	}
+	return model.Event{ID: id, Value: p}
 }
 
 func (g gen) bgpConfig() model.Event {
