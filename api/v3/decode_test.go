@@ -340,3 +340,19 @@ func TestPrintedObjectsAreSafeForATerminal(t *testing.T) {
 		}
 	}
 }
+
+func TestDecodeStoredPart(t *testing.T) {
+	o, unread, err := DecodeStoredPart([]byte(`{"kind":"NetworkPolicy","metadata":{"name":"p"},"spec":{"order":"x","selector":"a","later":1,"ingress":[{"action":"Deny","protocol":300}]}}`))
+	p, ok := o.(*NetworkPolicy)
+	if err != nil || !ok || p.Name != "p" || p.Spec.Selector != "a" || p.Spec.Order == nil || *p.Spec.Order != 0 || p.Spec.Ingress[0].Action != ActionDeny {
+		t.Fatalf("%+v, %v", o, err)
+	}
+	if len(unread) != 2 || unread[0].Path != "spec.order" || unread[1].Path != "spec.ingress[0].protocol" {
+		t.Errorf("unread: %v", unread)
+	}
+	for _, bad := range []string{``, `[]`, `{"kind":"NetworkPolicy"`, `{"kind":"Nothing"}`, `{"kind":1}`, `{}`, `{"kind":"Tier"} {}`} {
+		if o, _, err := DecodeStoredPart([]byte(bad)); err == nil {
+			t.Errorf("%s: read as %+v", bad, o)
+		}
+	}
+}

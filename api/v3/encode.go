@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"regexp"
 	"strconv"
 	"strings"
@@ -40,6 +41,29 @@ func DecodeStored(data []byte) (Object, error) {
 		return nil, fmt.Errorf("read a stored %s: %w", k.Kind, err)
 	}
 	return o, nil
+}
+
+// DecodeStoredPart reads what can be read of a stored object that DecodeStored
+// refuses, for what must not be lost whole because of one value. A field that
+// does not fit has its zero value, and is told. An error says that not even
+// the kind can be read.
+func DecodeStoredPart(data []byte) (Object, FieldErrors, error) {
+	trees, _, err := jsonTrees(data)
+	if err != nil || len(trees) != 1 || trees[0].shape != object {
+		return nil, nil, errors.New("read a stored object: no JSON object")
+	}
+	kind := ""
+	if t := trees[0].get("kind"); t != nil && t.shape == text {
+		kind = t.scalar
+	}
+	k, ok := kindNamed(kind)
+	if !ok {
+		return nil, nil, fmt.Errorf("read a stored object of kind %q: %w", kind, ErrUnknownKind)
+	}
+	o := k.New()
+	w := &walker{root: reflect.TypeOf(o).Elem(), lenient: true}
+	w.assign(trees[0], reflect.ValueOf(o).Elem(), "")
+	return o, w.errs, nil
 }
 
 // ErrUnknownKind says that a stored value is of no kind of this API.

@@ -12,8 +12,9 @@ import (
 
 // walker puts a tree into a Go value and notes all that does not fit.
 type walker struct {
-	root reflect.Type // the kind's type, to tell where a lost field belongs
-	errs FieldErrors
+	root    reflect.Type // the kind's type, to tell where a lost field belongs
+	lenient bool         // pass over keys that no field takes
+	errs    FieldErrors
 }
 
 // wrong notes that what stands at a path does not fit there.
@@ -77,7 +78,7 @@ func (w *walker) assignStruct(t *tree, v reflect.Value, path string) {
 	for i, key := range t.keys {
 		at := dotted(path, key)
 		f, ok := find(known, key)
-		if !ok && partial {
+		if !ok && (partial || w.lenient) {
 			continue
 		}
 		if !ok {

@@ -442,3 +442,31 @@ func FuzzEvent(f *testing.F) {
 		}
 	})
 }
+
+// TestBrokenPoliciesAreKept: what can be read of a policy is handed over, and
+// the log says what cannot.
+func TestBrokenPoliciesAreKept(t *testing.T) {
+	for _, tt := range []struct{ name, spec, want string }{
+		{"rule", `{"ingress":[{"action":"Deny","protocol":"tcp"}]}`, `spec.ingress[0].protocol: \"tcp\"`},
+		{"type of a value", `{"ingress":[{"action":"Deny","protocol":[]}]}`, "spec.ingress[0].protocol: "},
+		{"selector", `{"selector":"a = 'b'","ingress":[{"action":"Deny"}]}`, "spec: selector: "},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := mem.New()
+				key, value := object("networkpolicies", "NetworkPolicy", "ns", "p", tt.spec)
+				put(t, d, key, value)
+				var log bytes.Buffer
+				w := start(t, Config{Driver: d, Node: "me", Log: slog.New(slog.NewTextHandler(&log, nil))})
+				synctest.Wait()
+				p, ok := w.inputs[model.PolicyID("NetworkPolicy", "ns", "p")].(*model.Policy)
+				if !ok || p.Broken == "" || len(p.Ingress.Rules) != 1 || p.Ingress.Rules[0].Action != model.Deny || p.Ingress.Rules[0].Protocol != 0 {
+					t.Fatalf("got %+v", w.inputs)
+				}
+				if !strings.Contains(log.String(), "NetworkPolicy ns/p") || !strings.Contains(log.String(), tt.want) {
+					t.Errorf("the log does not say %s: %s", tt.want, log.String())
+				}
+			})
+		})
+	}
+}

@@ -84,6 +84,12 @@ func (p parser) resource(s store.Event) (model.Event, bool, error) {
 		return model.Event{ID: id}, true, nil
 	}
 	o, err := v3.DecodeStored(s.Value)
+	var unread v3.FieldErrors
+	if err != nil {
+		if part, errs, worse := v3.DecodeStoredPart(s.Value); worse == nil && len(errs) > 0 {
+			o, unread, err = part, errs, nil
+		}
+	}
 	if err == nil && o.Type().Kind != kind {
 		err = fmt.Errorf("kind: %q: must be that of its key, %s", o.Type().Kind, kind)
 	}
@@ -91,7 +97,7 @@ func (p parser) resource(s store.Event) (model.Event, bool, error) {
 		return model.Invalidate(id, err), true, fmt.Errorf("%s: %w", id, err)
 	}
 	o.Meta().Name, o.Meta().Namespace = r.Name, r.Namespace
-	e, _, err := model.FromObject(o)
+	e, _, err := model.FromPart(o, unread)
 	return e, true, err
 }
 

@@ -55,7 +55,26 @@ func FromObject(o v3.Object) (Event, bool, error) {
 	if !ok {
 		return Event{}, false, nil
 	}
-	v, err := fromObject(id, o)
+	v, err := fromObject(id, o, nil)
+	if err != nil {
+		return Invalidate(id, err), true, fmt.Errorf("%s: %w", id, err)
+	}
+	return Event{ID: id, Value: v}, true, nil
+}
+
+// FromPart is FromObject for an object of which only a part could be decoded:
+// unread names the fields that could not. A policy, profile or network set is
+// kept as one that breaks the rules, anything else is invalid.
+func FromPart(o v3.Object, unread v3.FieldErrors) (Event, bool, error) {
+	m := o.Meta()
+	id, ok := ResourceID(o.Type().Kind, m.Namespace, m.Name)
+	switch {
+	case !ok || len(unread) == 0:
+		return FromObject(o)
+	case id.Kind != KindPolicy && id.Kind != KindProfile && id.Kind != KindNetworkSet:
+		return Invalidate(id, unread), true, fmt.Errorf("%s: %w", id, unread)
+	}
+	v, err := fromObject(id, o, unread)
 	if err != nil {
 		return Invalidate(id, err), true, fmt.Errorf("%s: %w", id, err)
 	}
@@ -67,7 +86,7 @@ func Invalidate(id ID, err error) Event {
 	return Event{ID: id, Value: &Invalid{Message: err.Error(), Staged: staged(id)}}
 }
 
-func fromObject(id ID, o v3.Object) (Value, error) {
+func fromObject(id ID, o v3.Object, unread v3.FieldErrors) (Value, error) {
 	switch o := o.(type) {
 	case *v3.Node:
 		return fromNode(o)
@@ -78,13 +97,13 @@ func fromObject(id ID, o v3.Object) (Value, error) {
 	case *v3.IPPool:
 		return fromPool(o)
 	case *v3.Profile:
-		return fromProfile(o), nil
+		return fromProfile(o, unread), nil
 	case *v3.Tier:
 		return fromTier(o), nil
 	case *v3.NetworkSet:
-		return fromNetworkSet(id, &o.ObjectMeta, &o.Spec), nil
+		return fromNetworkSet(id, o, o.Spec.Nets, unread), nil
 	case *v3.GlobalNetworkSet:
-		return fromNetworkSet(id, &o.ObjectMeta, &o.Spec), nil
+		return fromNetworkSet(id, o, o.Spec.Nets, unread), nil
 	case *v3.BGPConfiguration:
 		return fromBGPConfig(o)
 	case *v3.BGPPeer:
@@ -97,7 +116,7 @@ func fromObject(id ID, o v3.Object) (Value, error) {
 		ready := o.Spec.DatastoreReady
 		return &ClusterInfo{GUID: o.Spec.ClusterGUID, Ready: ready == nil || *ready}, nil
 	}
-	return fromPolicy(id, o)
+	return fromPolicy(id, o, unread)
 }
 
 // wrong is the error for one field.

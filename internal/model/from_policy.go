@@ -19,10 +19,10 @@ func staged(id ID) bool { return id.Kind == KindPolicy && strings.HasPrefix(id.N
 // fromPolicy reads a policy. One that breaks the rules is not ignored, for it
 // may forbid something: what can be read of it holds, and what cannot counts
 // against the flow.
-func fromPolicy(id ID, o v3.Object) (Value, error) {
+func fromPolicy(id ID, o v3.Object, unread v3.FieldErrors) (Value, error) {
 	kind, _, _ := strings.Cut(id.Name, "/")
 	m := o.Meta()
-	p := &policyReader{out: &Policy{
+	p := &policyReader{unread: unread, errs: slices.Clone(unread), out: &Policy{
 		ID: id, APIKind: kind, Name: m.Name, Namespace: m.Namespace, Title: id.String(),
 		Order: math.Inf(1), Staged: staged(id), LastWriter: lastWriter(m),
 	}}
@@ -69,8 +69,22 @@ func lastWriter(m *v3.ObjectMeta) string {
 
 // policyReader reads one policy.
 type policyReader struct {
-	out  *Policy
-	errs v3.FieldErrors
+	out    *Policy
+	unread v3.FieldErrors // fields that could not be decoded
+	errs   v3.FieldErrors
+}
+
+// lost reports whether a field, or a part of it, could not be decoded.
+func (p *policyReader) lost(field string) bool {
+	return slices.ContainsFunc(p.unread, func(e v3.FieldError) bool { return within(e.Path, field) })
+}
+
+// understood reports whether all that says whom a policy is for, and when it
+// is asked, could be decoded.
+func (p *policyReader) understood() bool {
+	return !slices.ContainsFunc(p.unread, func(e v3.FieldError) bool {
+		return within(e.Path, "spec") && !within(e.Path, "spec.ingress") && !within(e.Path, "spec.egress") && !within(e.Path, "spec.types")
+	})
 }
 
 func (p *policyReader) wrong(path, value, rule string) {
@@ -121,7 +135,10 @@ func (p *policyReader) placed(tier string, order *float64) {
 	if p.out.Tier = tier; tier == "" {
 		p.out.Tier = v3.TierDefault
 	}
-	if order != nil {
+	switch {
+	case p.lost("spec.order"):
+		p.out.Order = math.Inf(-1) // it may forbid what others allow
+	case order != nil:
 		p.out.Order = *order
 	}
 }
@@ -137,14 +154,14 @@ func (p *policyReader) directions(path string, types []v3.PolicyType) {
 			in, out = true, true
 		}
 	}
-	if len(types) == 0 {
+	if len(types) == 0 || p.lost(path) {
 		in, out = true, true
 	}
 	p.out.Ingress.Applies, p.out.Egress.Applies = in, out
 }
 
 func (p *policyReader) rules(ingress, egress []v3.Rule) {
-	r := ruleReader{namespace: p.out.Namespace}
+	r := ruleReader{namespace: p.out.Namespace, unread: p.unread}
 	p.out.Ingress.Rules = r.rules("spec.ingress", ingress)
 	p.out.Egress.Rules = r.rules("spec.egress", egress)
 	p.errs = append(p.errs, r.errs...)
@@ -154,7 +171,7 @@ func (p *policyReader) rules(ingress, egress []v3.Rule) {
 // is for everybody it might be for, and allows nothing to anybody.
 func (p *policyReader) selects(s selector.Selector, known bool) {
 	p.out.Selects = s
-	if known {
+	if known && p.understood() {
 		return
 	}
 	for _, rules := range [][]Rule{p.out.Ingress.Rules, p.out.Egress.Rules} {

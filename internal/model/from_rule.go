@@ -2,7 +2,9 @@ package model
 
 import (
 	"net/netip"
+	"slices"
 	"strconv"
+	"strings"
 
 	v3 "github.com/brindle-net/brindle/api/v3"
 	"github.com/brindle-net/brindle/internal/prefix"
@@ -12,23 +14,35 @@ import (
 // ruleReader reads the rules of one policy or profile, and gathers what is
 // wrong with them.
 type ruleReader struct {
-	namespace string // of the policy; "" for a global one and a profile
+	namespace string         // of the policy; "" for a global one and a profile
+	unread    v3.FieldErrors // fields that could not be decoded
 	errs      v3.FieldErrors
 }
 
 // rules reads a list of rules; each keeps its place. A rule that cannot be
-// read matches nothing if it allows or logs, and otherwise denies everything.
+// read matches nothing if it allows or logs, and otherwise denies everything;
+// so does a list that is none.
 func (r *ruleReader) rules(path string, rules []v3.Rule) []Rule {
 	var out []Rule
 	for i := range rules {
+		at := path + "[" + strconv.Itoa(i) + "]"
 		before := len(r.errs)
-		rule := r.rule(path+"["+strconv.Itoa(i)+"]", &rules[i])
-		if len(r.errs) > before {
+		rule := r.rule(at, &rules[i])
+		if len(r.errs) > before || slices.ContainsFunc(r.unread, func(e v3.FieldError) bool { return within(e.Path, at) }) {
 			rule = unreadable(rule)
 		}
 		out = append(out, rule)
 	}
+	if slices.ContainsFunc(r.unread, func(e v3.FieldError) bool { return e.Path == path || e.Path == "spec" }) {
+		out = append(out, unreadable(Rule{}))
+	}
 	return out
+}
+
+// within reports whether a path is that of a field or of a part of it.
+func within(path, field string) bool {
+	rest, ok := strings.CutPrefix(path, field)
+	return ok && (rest == "" || rest[0] == '.' || rest[0] == '[')
 }
 
 // unreadable is what stands in for a rule that was not understood.

@@ -26,8 +26,8 @@ func fromTier(o *v3.Tier) *Tier {
 	return t
 }
 
-func fromProfile(o *v3.Profile) *Profile {
-	r := ruleReader{}
+func fromProfile(o *v3.Profile, unread v3.FieldErrors) *Profile {
+	r := ruleReader{unread: unread, errs: slices.Clone(unread)}
 	return &Profile{
 		Name: o.Name, Labels: o.Spec.LabelsToApply,
 		Ingress: r.rules("spec.ingress", o.Spec.Ingress), Egress: r.rules("spec.egress", o.Spec.Egress),
@@ -37,15 +37,16 @@ func fromProfile(o *v3.Profile) *Profile {
 
 // fromNetworkSet reads a set of networks. One in a namespace has its label,
 // and the labels of the namespace from its profile.
-func fromNetworkSet(id ID, m *v3.ObjectMeta, s *v3.NetworkSetSpec) *NetworkSet {
+func fromNetworkSet(id ID, o v3.Object, nets []string, unread v3.FieldErrors) *NetworkSet {
+	m := o.Meta()
 	out := &NetworkSet{ID: id, Labels: ownLabels(m.Labels)}
 	delete(out.Labels, selector.NamespaceLabel)
 	if m.Namespace != "" {
 		out.Labels[selector.NamespaceLabel] = m.Namespace
 		out.Profiles = []string{namespaceProfile + m.Namespace}
 	}
-	var errs v3.FieldErrors
-	for i, n := range s.Nets {
+	errs := slices.Clone(unread)
+	for i, n := range nets {
 		p, err := prefix.ParseLoose(n)
 		if err != nil {
 			errs = append(errs, v3.FieldError{
