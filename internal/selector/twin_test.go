@@ -276,6 +276,7 @@ func checkWithTwin(t *testing.T, r *rand.Rand, text string) {
 		}
 		if want {
 			checkRequirements(t, needs, labels, text)
+			fast.EachRequirement(func(n Requirement) { checkRequirements(t, []Requirement{n}, labels, text) })
 		}
 		seen := Map{}
 		for _, k := range keys {
@@ -346,6 +347,11 @@ func TestRequires(t *testing.T) {
 		}
 		if got := fmt.Sprint(s.Requires()); got != c.want {
 			t.Errorf("%s: %s, want %s", c.in, got, c.want)
+		}
+		var each []Requirement // joined by key they are the same
+		s.EachRequirement(func(r Requirement) { each = append(each, r) })
+		if got := fmt.Sprint(every([][]Requirement{each})); got != c.want {
+			t.Errorf("%s: one by one %s, want %s", c.in, got, c.want)
 		}
 	}
 }
