@@ -245,7 +245,7 @@ func (e *evaluation) byRule(i int, r *model.Rule) (ruleLook, int) {
 		}
 		look.States = append(look.States, c.kind)
 		if !c.ok {
-			distance += manyMisses + c.miss
+			distance += manyMisses + c.miss()
 			look.Failed = append(look.Failed, c.kind)
 			look.reasons = append(look.reasons, c.why())
 		}

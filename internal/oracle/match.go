@@ -33,18 +33,14 @@ func (v *View) packet(f Flow) *packet {
 type criterion struct {
 	kind string
 	ok   bool
-	miss int           // how many single things would have to change; 0 if ok
+	miss func() int    // how many single things would have to change, if not ok
 	why  func() string // why it is not ok
 }
 
 // failed makes the criterion of a kind, one thing away from being ok unless
 // it is.
 func failed(kind string, ok bool, why func() string) criterion {
-	c := criterion{kind: kind, ok: ok, why: why}
-	if !ok {
-		c.miss = 1
-	}
-	return c
+	return criterion{kind: kind, ok: ok, why: why, miss: func() int { return 1 }}
 }
 
 // criteria gives each criterion that a rule states to yield, in the order of
@@ -125,9 +121,14 @@ func (at *end) selected(e *model.Entity) criterion {
 		c.ok = true
 		return c
 	}
-	nearest, gaps := at.nearest(e.Peers.Selector)
-	c.miss = max(1, len(gaps))
-	c.why = func() string { return at.wordsSelector(e.Peers.Selector, nearest, gaps) }
+	c.miss = func() int {
+		_, gaps := at.nearest(e.Peers.Selector)
+		return max(1, len(gaps))
+	}
+	c.why = func() string {
+		nearest, gaps := at.nearest(e.Peers.Selector)
+		return at.wordsSelector(e.Peers.Selector, nearest, gaps)
+	}
 	return c
 }
 
