@@ -75,6 +75,7 @@ type agent struct {
 // Run runs the agent of one host until ctx ends. What it programmed stays: a
 // host forwards packets with or without its agent.
 func Run(ctx context.Context, cfg Config) error {
+	defer KeepHeapFloor(HeapFloor)()
 	k, err := kernel.Open(kernel.Config{})
 	if err != nil {
 		return fmt.Errorf("open the kernel's network stack: %w", err)
@@ -265,6 +266,14 @@ func (a *agent) routes() http.Handler {
 	a.workload.Register(mux)
 	mux.HandleFunc("GET "+agentapi.PathStatus, func(w http.ResponseWriter, r *http.Request) { writeJSON(w, a.status(r.Context())) })
 	mux.HandleFunc("GET "+agentapi.PathRoutes, func(w http.ResponseWriter, r *http.Request) { writeJSON(w, a.bgpRoutes(r.Context())) })
+	mux.HandleFunc("GET "+agentapi.PathPolicyStats, func(w http.ResponseWriter, r *http.Request) {
+		stats, err := a.policy.hits.stats(r.Context())
+		answer(w, stats, err, http.StatusInternalServerError)
+	})
+	mux.HandleFunc("GET "+agentapi.PathPolicyRules, func(w http.ResponseWriter, r *http.Request) {
+		rules, err := a.policy.rulesOf(r.Context(), r.URL.Query().Get("interface"))
+		answer(w, rules, err, http.StatusNotFound)
+	})
 	mux.Handle("/", a.health.Handler())
 	return mux
 }

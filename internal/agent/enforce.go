@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/brindle-net/brindle/internal/agentapi"
 	"github.com/brindle-net/brindle/internal/config"
 	"github.com/brindle-net/brindle/internal/conntrack"
 	"github.com/brindle-net/brindle/internal/dataplane/flows"
@@ -30,6 +31,7 @@ type enforcement struct {
 	table  *conntrack.Table
 	doc    *policyDoc
 	loop   *reconcile.Whole[desired.PolicyPatch]
+	hits   *hits
 	log    *slog.Logger
 	group  uint16 // of the Log action; 0: the kernel logs
 }
@@ -59,6 +61,8 @@ func openEnforcement(cfg Config, k *kernel.Kernel) (*enforcement, error) {
 	e.loop = reconcile.NewWhole(e.doc, reconcile.WholeConfig{
 		Name: "policy", Settle: settle, Resync: refresh, MaxRetry: maxRetry, Log: cfg.Log,
 	})
+	e.hits = newHits(cfg.Settings.Paths.StateDir+"/policy-hits.json", cfg.Log)
+	e.hits.counters, e.hits.listed = e.driver.Counters, e.doc.listed
 	return e, nil
 }
 
@@ -70,6 +74,7 @@ func (e *enforcement) start(ctx context.Context, g *group) {
 	g.start("policy", func() error { return e.loop.Run(ctx) })
 	g.start("policy watch", func() error { return e.driver.Watch(ctx, e.loop.Drift) })
 	g.start("connections", func() error { return e.doc.lookAgain(ctx) })
+	g.start("policy hits", func() error { return e.hits.run(ctx) })
 	if e.group != 0 {
 		g.start("packet log", func() error { return e.hear(ctx) })
 	}
@@ -140,4 +145,16 @@ func (e *enforcement) allows(p flows.Packet) bool {
 		return false
 	}
 	return t.Accepted
+}
+
+// rulesOf is what the kernel was told to do with packets of one workload.
+func (e *enforcement) rulesOf(ctx context.Context, iface string) (agentapi.PolicyRules, error) {
+	w, ok := e.driver.Workload(iface)
+	if !ok {
+		return agentapi.PolicyRules{}, fmt.Errorf("no policy is in force for an interface %q of this host", iface)
+	}
+	if err := e.hits.read(ctx); err != nil {
+		return agentapi.PolicyRules{}, err
+	}
+	return agentapi.PolicyRules{Interface: iface, Text: w.Text, Counters: e.hits.of(w.Counters)}, nil
 }

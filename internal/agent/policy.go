@@ -158,3 +158,16 @@ func (d *policyDoc) lookAgain(ctx context.Context) error {
 		d.mu.Unlock()
 	}
 }
+
+// listed returns how many rules there are in each list that is enforced.
+func (d *policyDoc) listed() map[desired.RulesID]int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	out := make(map[desired.RulesID]int, len(d.want.Rules))
+	for id, l := range d.want.Rules {
+		for _, r := range l.Rules {
+			out[id] = max(out[id], r.Index+1) // rules that match nothing are left out
+		}
+	}
+	return out
+}

@@ -81,3 +81,18 @@ func writeJSON(w http.ResponseWriter, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(v) // the asker has gone
 }
+
+// answer writes v, or an error with a status.
+func answer(w http.ResponseWriter, v any, err error, status int) {
+	if err == nil {
+		writeJSON(w, v)
+		return
+	}
+	code := "internal"
+	if status == http.StatusNotFound {
+		code = "invalid"
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(agentapi.Error{Code: code, Message: err.Error()}) // the asker has gone
+}

@@ -18,3 +18,14 @@ func (d *Driver) Trace(p rules.Packet) (rules.Trace, error) {
 	}
 	return d.builder.Program().Trace(p)
 }
+
+// Workload returns the part of the program in force that judges packets of a
+// workload's interface; false, if there is none.
+func (d *Driver) Workload(iface string) (rules.Workload, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.builder == nil {
+		return rules.Workload{}, false
+	}
+	return d.builder.Program().Workload(iface)
+}
