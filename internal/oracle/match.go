@@ -135,17 +135,12 @@ func (at *end) selected(e *model.Entity) criterion {
 // ports is the criteria about an end's port. Numbers and names of one list
 // are alternatives.
 func (at *end) ports(e *model.Entity, p *packet, ask func(string, bool, func() string) bool) bool {
-	if len(e.Ports) > 0 {
-		kind := KindMixedPorts
-		numbers, names := split(e.Ports)
-		if len(names) == 0 {
-			kind = KindPorts
-		} else if len(numbers) == 0 {
-			kind = KindNamedPorts
-		}
-		if !ask(kind, at.onPort(e, e.Ports, p), func() string { return at.wordsPorts(e.Ports, p.Flow) }) {
-			return false
-		}
+	if len(e.Ports) > 0 && !ask(kindOfPorts(e.Ports), at.onPort(e, e.Ports, p),
+		func() string { return at.wordsPorts(e.Ports, p.Flow) }) {
+		return false
+	}
+	if len(e.NotPorts) == 0 {
+		return true
 	}
 	numbers, names := split(e.NotPorts)
 	if len(numbers) > 0 && !ask(KindNotPorts, !at.onPort(e, numbers, p),
@@ -154,6 +149,18 @@ func (at *end) ports(e *model.Entity, p *packet, ask func(string, bool, func() s
 	}
 	return len(names) == 0 || ask(KindNotNamed, !at.onPort(e, names, p),
 		func() string { return at.wordsNotPorts(names) })
+}
+
+// kindOfPorts names the criterion that a list of ports is.
+func kindOfPorts(ports []model.PortMatch) string {
+	named := func(m model.PortMatch) bool { return m.Name != "" }
+	switch {
+	case !slices.ContainsFunc(ports, named):
+		return KindPorts
+	case !slices.ContainsFunc(ports, func(m model.PortMatch) bool { return !named(m) }):
+		return KindNamedPorts
+	}
+	return KindMixedPorts
 }
 
 // split tells the numbers from the names of a list of ports.

@@ -72,9 +72,30 @@ func compare(t *testing.T, where func() string, got, want desired.State) {
 	t.Helper()
 	g, w := reflect.ValueOf(got), reflect.ValueOf(want)
 	for i := range g.NumField() {
+		if name := g.Type().Field(i).Name; name == "Policy" {
+			compareTable(t, where, "set", got.Policy.Sets, want.Policy.Sets)
+			compareTable(t, where, "rules", got.Policy.Rules, want.Policy.Rules)
+			compareTable(t, where, "endpoint", got.Policy.Endpoints, want.Policy.Endpoints)
+			continue
+		}
 		if !reflect.DeepEqual(g.Field(i).Interface(), w.Field(i).Interface()) {
 			t.Fatalf("%s: %s:\n got %+v\nwant %+v", where(), g.Type().Field(i).Name,
 				g.Field(i).Interface(), w.Field(i).Interface())
+		}
+	}
+}
+
+// compareTable fails with the first rows that differ.
+func compareTable[K comparable, V any](t *testing.T, where func() string, what string, got, want map[K]*V) {
+	t.Helper()
+	for k, w := range want {
+		if g := got[k]; !reflect.DeepEqual(g, w) {
+			t.Fatalf("%s: %s %v:\n got %+v\nwant %+v", where(), what, k, g, *w)
+		}
+	}
+	for k, g := range got {
+		if want[k] == nil {
+			t.Fatalf("%s: %s %v is too much: %+v", where(), what, k, *g)
 		}
 	}
 }
