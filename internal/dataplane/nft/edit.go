@@ -3,6 +3,8 @@ package nft
 import (
 	"maps"
 	"slices"
+
+	"golang.org/x/sys/unix"
 )
 
 // An edit is a change of one table, from which a batch is written in the one
@@ -14,6 +16,7 @@ type edit struct {
 
 	flush                             map[string]bool // chains whose rules go
 	dropChains, dropSets, dropCounter map[string]bool
+	empties                           map[string]bool // sets that lose all elements
 	dropElems                         map[string]map[elemID]elem
 
 	counters map[string]string // name to note
@@ -26,7 +29,7 @@ type edit struct {
 func newEdit(id tableID) *edit {
 	return &edit{
 		id: id, flush: map[string]bool{}, dropChains: map[string]bool{}, dropSets: map[string]bool{},
-		dropCounter: map[string]bool{}, dropElems: map[string]map[elemID]elem{},
+		dropCounter: map[string]bool{}, dropElems: map[string]map[elemID]elem{}, empties: map[string]bool{},
 		counters: map[string]string{}, chains: map[string]*base{}, sets: map[string]*set{},
 		elems: map[string]map[elemID]elem{}, rules: map[string][]rule{},
 	}
@@ -39,6 +42,11 @@ func (e *edit) write(b *batch) {
 	}
 	for _, name := range sorted(e.flush) {
 		b.flushChain(e.id, name)
+	}
+	for _, name := range sorted(e.empties) {
+		if e.empties[name] {
+			b.emptySet(e.id, name)
+		}
 	}
 	for _, name := range sorted(e.dropElems) {
 		if !e.dropSets[name] {
@@ -126,11 +134,26 @@ func (e *edit) diffSets(have, want *table) (remade bool) {
 		case old.shape != s.shape:
 			e.dropSets[name], remade = true, true
 			e.addSet(name, s)
+		case s.flags&unix.NFT_SET_INTERVAL != 0 && s.fields == "":
+			e.diffIntervals(name, old.elems, s.elems)
 		default:
 			e.diffElems(name, old.elems, s.elems)
 		}
 	}
 	return remade
+}
+
+// diffIntervals makes all intervals of a set anew if one differs: the kernel
+// takes beginnings and ends only in pairs that do not overlap, and nobody knows
+// what pairs somebody else has left.
+func (e *edit) diffIntervals(set string, have, want map[elemID]elem) {
+	if maps.EqualFunc(have, want, elem.same) {
+		return
+	}
+	e.empties[set] = len(have) > 0
+	if len(want) > 0 {
+		e.elems[set] = want
+	}
 }
 
 func (e *edit) diffElems(set string, have, want map[elemID]elem) {
@@ -182,6 +205,6 @@ func (e *edit) diffChains(have, want *table, all bool) {
 
 // empty reports whether the edit changes nothing.
 func (e *edit) empty() bool {
-	return !e.table && len(e.flush)+len(e.dropChains)+len(e.dropSets)+len(e.dropCounter)+len(e.dropElems)+
+	return !e.table && len(e.flush)+len(e.dropChains)+len(e.dropSets)+len(e.dropCounter)+len(e.dropElems)+len(e.empties)+
 		len(e.counters)+len(e.chains)+len(e.sets)+len(e.elems)+len(e.rules) == 0
 }

@@ -145,6 +145,13 @@ func (b *batch) deleteSet(id tableID, name string) {
 	b.text(unix.NFTA_SET_NAME, name)
 }
 
+// emptySet deletes all elements of a set.
+func (b *batch) emptySet(id tableID, name string) {
+	b.start(unix.NFT_MSG_DELSETELEM, 0, id.family, step{"flush", "set", name})
+	b.text(unix.NFTA_SET_ELEM_LIST_TABLE, id.name)
+	b.text(unix.NFTA_SET_ELEM_LIST_SET, name)
+}
+
 // addElems and deleteElems cut what they send into messages that are short
 // enough for one attribute to hold a message's elements.
 func (b *batch) addElems(id tableID, set string, elems map[elemID]elem) {

@@ -224,8 +224,9 @@ func (h *held) changeSets(d rules.Delta, p *pending, edits map[tableID]*edit) er
 	return nil
 }
 
-// changeElems takes elements out of a set and puts others in. What would be
-// taken out only to be put in again stays.
+// changeElems takes elements out of a set and puts others in. An interval goes
+// or comes whole, since the kernel refuses an end between a beginning and an
+// end, even if the latter is about to go.
 func (e *edit) changeElems(s *rules.Set, d rules.SetDelta) error {
 	gone, made := map[elemID]elem{}, map[elemID]elem{}
 	for _, x := range d.Remove {
@@ -236,12 +237,6 @@ func (e *edit) changeElems(s *rules.Set, d rules.SetDelta) error {
 	for _, x := range d.Add {
 		if err := lowerElem(s, x, func(id elemID, x elem) { made[id] = x }); err != nil {
 			return err
-		}
-	}
-	for id, x := range made {
-		if old, ok := gone[id]; ok && old.same(x) {
-			delete(gone, id)
-			delete(made, id)
 		}
 	}
 	if len(gone) > 0 {

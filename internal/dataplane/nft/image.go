@@ -107,6 +107,9 @@ func (im *image) takeElems(r *reader, m message) {
 	if t == nil || t.sets[name] == nil {
 		return
 	}
+	if m.deletes() && len(list) == 0 {
+		clear(t.sets[name].elems)
+	}
 	for _, o := range list {
 		if m.deletes() {
 			delete(t.sets[name].elems, o.id)

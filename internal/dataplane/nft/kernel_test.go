@@ -133,6 +133,10 @@ func TestDrift(t *testing.T) {
 		{"delete an element", "delete element inet brindle workloads { \"cali1\" }"},
 		{"change an element", "delete element inet brindle from { \"cali1\" }; add element inet brindle from { \"cali1\" : accept }"},
 		{"flush a set", "flush set inet brindle workloads"},
+		{"take an interval out", "delete element inet brindle N4 { 255.0.0.0/8 }"},
+		{"cut an interval in two", "delete element inet brindle N4 { 0.0.0.0/1 }; add element inet brindle N4 { 0.0.0.0/4, 32.0.0.0/3 }"},
+		{"put an interval in", "add element inet brindle N4 { 200.0.0.0/8 }"},
+		{"flush intervals", "flush set inet brindle N4"},
 		{"add a set", "add set inet brindle mine { type ipv4_addr; flags interval; elements = { 10.0.0.0/8 }; }"},
 		{"add an object", "add counter inet brindle mine"},
 		{"put the table to sleep", "add table inet brindle { flags dormant; }"},
@@ -145,6 +149,13 @@ func TestDrift(t *testing.T) {
 			want := everything()
 			mustSync(t, d, want, nil)
 
+			intervals := ""
+			for name, s := range rules.Render(settings(), want).Sets {
+				if s.Interval && len(s.Elements) == 3 && len(s.Key) == 1 && s.Key[0] == rules.Addr4Type {
+					intervals = name
+				}
+			}
+
 			told := make(chan struct{}, 1000)
 			ctx, stop := context.WithCancel(t.Context())
 			ended := make(chan error)
@@ -156,7 +167,7 @@ func TestDrift(t *testing.T) {
 				}
 			}()
 			<-told // the first, at the start
-			testenv.Run(t, ns, "nft", tt.do)
+			testenv.Run(t, ns, "nft", strings.ReplaceAll(tt.do, "N4", intervals))
 			select {
 			case <-told:
 			case <-time.After(10 * time.Second):

@@ -19,7 +19,17 @@ type chaos struct {
 }
 
 func newChaos(seed uint64) *chaos {
-	return &chaos{rand.New(rand.NewPCG(seed, 7)), desired.NewPolicy()}
+	c := &chaos{rand.New(rand.NewPCG(seed, 7)), desired.NewPolicy()}
+	for _, owner := range ruleOwners() {
+		for _, d := range []desired.Direction{desired.Ingress, desired.Egress} {
+			c.policy.Rules[desired.RulesID{Owner: owner, Direction: d}] = c.rules()
+		}
+	}
+	return c
+}
+
+func ruleOwners() []string {
+	return []string{"NetworkPolicy a 0", "NetworkPolicy a 1", "NetworkPolicy b 0", "NetworkPolicy b 1", "Profile 0", "Profile 1"}
 }
 
 func oneOf[T any](c *chaos, list ...T) T { return list[c.IntN(len(list))] }
@@ -36,7 +46,7 @@ func (c *chaos) addr() netip.Addr {
 
 func (c *chaos) net() netip.Prefix {
 	a := c.addr()
-	p, _ := a.Prefix(max(0, a.BitLen()-oneOf(c, 0, 0, 0, 1, 2, 4, 10, 24, 200)))
+	p, _ := a.Prefix(max(0, a.BitLen()-oneOf(c, 0, 0, 1, 2, 4, 10, 24, 200)))
 	return p
 }
 
@@ -79,7 +89,7 @@ func (c *chaos) side() (s desired.Side) {
 		func() { s.Ports = c.ports() }, func() { s.NotPorts = c.ports() },
 		func() { s.PortSets = c.sets(desired.PortSet) }, func() { s.NotPortSets = c.sets(desired.PortSet) },
 	} {
-		if c.once(5) {
+		if c.once(10) {
 			put()
 		}
 	}
@@ -88,21 +98,21 @@ func (c *chaos) side() (s desired.Side) {
 
 func (c *chaos) rules() *desired.RuleList {
 	l := &desired.RuleList{}
-	for i := range c.IntN(5) {
+	for i := range 1 + c.IntN(5) {
 		r := desired.PolicyRule{
-			Index: i, Action: oneOf(c, desired.Allow, desired.Deny, desired.Pass, desired.Log),
-			IPv4: !c.once(4), IPv6: !c.once(4), Source: c.side(), Destination: c.side(),
+			Index: i, Action: oneOf(c, desired.Allow, desired.Allow, desired.Deny, desired.Pass, desired.Pass, desired.Log),
+			IPv4: !c.once(8), IPv6: !c.once(8), Source: c.side(), Destination: c.side(),
 		}
-		if c.once(2) {
+		if c.once(3) {
 			r.Protocol = c.protocol()
 		}
-		if c.once(6) {
+		if c.once(8) {
 			r.NotProtocol = c.protocol()
 		}
 		icmp := &desired.ICMP{Type: oneOf[uint8](c, 8, 128), Code: oneOf[int16](c, -1, 0, 1)}
-		if c.once(6) {
+		if c.once(12) {
 			r.ICMP = icmp
-		} else if c.once(6) {
+		} else if c.once(8) {
 			r.NotICMP = icmp
 		}
 		l.Rules = append(l.Rules, r)
@@ -110,10 +120,14 @@ func (c *chaos) rules() *desired.RuleList {
 	return l
 }
 
+// owners picks owners of rules: mostly such that have some.
 func (c *chaos) owners(kind string, n int) (out []string) {
 	for i := range n {
-		if !c.once(3) {
-			out = append(out, fmt.Sprintf("%s %d", kind, i))
+		owner := fmt.Sprintf("%s %d", kind, i)
+		_, in := c.policy.Rules[desired.RulesID{Owner: owner, Direction: desired.Ingress}]
+		_, eg := c.policy.Rules[desired.RulesID{Owner: owner, Direction: desired.Egress}]
+		if !c.once(3) && (in && eg || c.once(10)) {
+			out = append(out, owner)
 		}
 	}
 	return out
@@ -152,10 +166,10 @@ func (c *chaos) step(n int) *desired.PolicyPatch {
 			c.stepSet(p)
 		case 2:
 			id := desired.RulesID{
-				Owner:     oneOf(c, "NetworkPolicy a 0", "NetworkPolicy a 1", "NetworkPolicy b 0", "NetworkPolicy b 1", "Profile 0", "Profile 1"),
+				Owner:     oneOf(c, ruleOwners()...),
 				Direction: desired.Direction(c.IntN(2)),
 			}
-			if c.once(6) && p.Rules.Set[id] == nil {
+			if c.once(12) && p.Rules.Set[id] == nil {
 				p.Rules.Delete = append(p.Rules.Delete, id)
 			} else if !slices.Contains(p.Rules.Delete, id) {
 				p.Rules.Set[id] = c.rules()
@@ -209,12 +223,12 @@ func (c *chaos) stepSet(p desired.PolicyPatch) {
 }
 
 func (c *chaos) packet() rules.Packet {
-	from, to := c.IntN(7), c.IntN(7)
+	from, to := 1+c.IntN(6), 1+c.IntN(6)
 	p := rules.Packet{
 		Way: rules.Way(c.IntN(5)), Protocol: c.protocol(), SourcePort: c.port(), DestPort: c.port(),
 		State: oneOf(c, rules.StateNew, rules.StateNew, rules.StateNew, rules.StateNew, rules.StateInvalid, rules.StateEstablished),
 		Mark:  oneOf[uint32](c, 0, 0x4000, 0x20000), ConnMark: oneOf[uint32](c, 0, 0, 0, settings().CutMark),
-		EthSource: fmt.Sprintf("\x02\x00\x00\x00\x00%c", rune(from)),
+		EthSource: string([]byte{2, 0, 0, 0, 0, byte(oneOf(c, from, from, from, to))}),
 		ICMPType:  oneOf[uint8](c, 8, 128, 135, 136, 134, 143), ICMPCode: oneOf[uint8](c, 0, 0, 1),
 	}
 	if p.Way != rules.FromHost && p.Way != rules.ARPOut {
@@ -238,7 +252,7 @@ func (c *chaos) packet() rules.Packet {
 		}
 		return p
 	}
-	if p.Source, p.Dest = at(from), at(to); !four && c.once(6) {
+	if p.Source, p.Dest = at(oneOf(c, from, from, from, to)), at(to); !four && c.once(6) {
 		p.Source = netip.MustParseAddr("fe80::1")
 	}
 	if p.Source.Is6() && p.Protocol == 58 && (p.ICMPType == 135 || p.ICMPType == 136) {
