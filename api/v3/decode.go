@@ -3,9 +3,11 @@ package v3
 import (
 	"bytes"
 	"reflect"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // Document is one object of a file.
@@ -150,23 +152,46 @@ func (r *reader) fail(path, rule string) {
 
 // readYAML reads the documents between the markers. Empty ones don't count.
 func (r *reader) readYAML(data []byte) {
-	for _, c := range splitYAML(data) {
-		value, written, err := yamlTree(c.data)
-		if err != nil {
+	chunks := splitYAML(data)
+	for i, p := range parseChunks(chunks) {
+		if p.err != nil {
 			r.index, r.broken = r.index+1, true
 			// Read again with the lines before it, for the number in the message.
-			padded := append(bytes.Repeat([]byte{'\n'}, c.line-1), c.data...)
+			padded := append(bytes.Repeat([]byte{'\n'}, chunks[i].line-1), chunks[i].data...)
 			if _, _, again := yamlTree(padded); again != nil {
-				err = again
+				p.err = again
 			}
-			r.fail("", "bad YAML: "+printable(strings.ReplaceAll(err.Error(), "\n", " ")))
+			r.fail("", "bad YAML: "+printable(strings.ReplaceAll(p.err.Error(), "\n", " ")))
 			continue
 		}
-		if value != nil {
+		if p.value != nil {
 			r.index++
-			r.readRoot(value, written, c.line)
+			r.readRoot(p.value, p.written, chunks[i].line)
 		}
 	}
+}
+
+// parsed is a document of YAML as a tree.
+type parsed struct {
+	value, written *tree
+	err            error
+}
+
+// parseChunks parses documents on as many processors as there are: it is most
+// of the work of reading.
+func parseChunks(chunks []chunk) []parsed {
+	out := make([]parsed, len(chunks))
+	var wg sync.WaitGroup
+	workers := runtime.GOMAXPROCS(0)
+	for w := range min(workers, len(chunks)) {
+		wg.Go(func() {
+			for i := w; i < len(chunks); i += workers {
+				out[i].value, out[i].written, out[i].err = yamlTree(chunks[i].data)
+			}
+		})
+	}
+	wg.Wait()
+	return out
 }
 
 // chunk is the text of one YAML document.

@@ -53,6 +53,7 @@ kernel does something else (--probe).`,
 	f.StringVar(&x.to, "to", "", "to whom, with the port (required)")
 	f.Uint16Var(&x.fromPort, "from-port", 0, "port that it comes from (default one that programs are given)")
 	f.StringVar(&x.family, "family", "", "v4 or v6, when both ends have both (default both)")
+	f.BoolVar(&x.steps, "steps", false, "list every rule that was looked at, also if they are many")
 	f.BoolVar(&x.rules, "rules", false, "show the kernel's rules for both ends, with their counters")
 	f.BoolVar(&x.probe, "probe", false, "send a real packet too, between workloads of a lab")
 	f.StringVarP(&x.output, "output", "o", "text", "text or json")
@@ -74,7 +75,7 @@ type explaining struct {
 	files                    clusterFiles
 	from, to, family, output string
 	fromPort                 uint16
-	rules, probe             bool
+	rules, probe, steps      bool
 }
 
 // answer is what there is to say of one connection.
@@ -114,7 +115,7 @@ func (x *explaining) run(ctx context.Context, e *Env) error {
 	if x.output == "json" {
 		err = writeJSON(e.Stdout, jsonAnswers(answers))
 	} else {
-		printAnswers(e, answers)
+		printAnswers(e, answers, x.steps)
 	}
 	if err != nil {
 		return err

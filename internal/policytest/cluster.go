@@ -106,6 +106,7 @@ func (c *Cluster) Match(pattern string) []End {
 // endsOf returns the ends with these IDs, sorted by name, each once.
 func (c *Cluster) endsOf(ids []model.ID) []End {
 	var out []End
+	ids = slices.Clone(ids)
 	slices.SortFunc(ids, model.ID.Compare)
 	for _, id := range slices.Compact(ids) {
 		if w, ok := c.all[id].(*model.Workload); ok {

@@ -3,9 +3,11 @@ package policytest
 import (
 	"fmt"
 	"net/netip"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	v3 "github.com/brindle-net/brindle/api/v3"
 	"github.com/brindle-net/brindle/internal/kubepolicy"
@@ -52,21 +54,28 @@ func (a Assertion) target() string {
 	return strconv.Itoa(int(a.Port)) + "/" + protocol
 }
 
-// Run tries the assertions of all PolicyTests among the documents, in order.
+// Run tries the assertions of all PolicyTests among the documents, on as many
+// processors as there are, and returns the results in their order.
 func Run(c *Cluster, docs []v3.Document) []Result {
-	x := oracle.NewView(c.Snapshot())
 	var out []Result
 	for _, d := range docs {
-		test, ok := d.Object.(*PolicyTest)
-		if !ok {
-			continue
-		}
-		for i, a := range test.Spec.Assertions {
-			r := Result{Document: d, Index: i, Assertion: a}
-			r.try(c, x)
-			out = append(out, r)
+		if test, ok := d.Object.(*PolicyTest); ok {
+			for i, a := range test.Spec.Assertions {
+				out = append(out, Result{Document: d, Index: i, Assertion: a})
+			}
 		}
 	}
+	view := oracle.NewView(c.Snapshot())
+	var wg sync.WaitGroup
+	workers := runtime.GOMAXPROCS(0)
+	for w := range workers {
+		wg.Go(func() {
+			for i := w; i < len(out); i += workers {
+				out[i].try(c, view)
+			}
+		})
+	}
+	wg.Wait()
 	return out
 }
 
