@@ -14,6 +14,7 @@ needs() {
 		/usr/sbin/traceroute:/usr/bin/traceroute.db  traceroute  stories
 		/usr/bin/tcpdump:/usr/sbin/tcpdump  tcpdump       stories
 		/usr/sbin/nft                   nftables          what an administrator sees
+		/usr/sbin/iptables-legacy       iptables          beside rules of others
 		/usr/bin/openssl                openssl           certificates of the guide on installation
 		/usr/sbin/bird                  bird2             BGP interoperability
 		/usr/lib/frr/bgpd               frr               BGP interoperability

@@ -1,3 +1,5 @@
+// Package windows holds what must be so at every moment: no forbidden packet
+// arrives and no allowed one is lost, whatever the agent goes through.
 package windows
 
 import (
@@ -6,10 +8,15 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/brindle-net/brindle/internal/testenv"
+	"github.com/brindle-net/brindle/test/labtest"
 )
+
+// world is a lab, and what these tests do in it.
+type world struct{ *labtest.World }
+
+func up(t *testing.T, name string) *world { return &world{labtest.Up(t, name)} }
 
 // Ports of the two kinds of stream.
 const (
@@ -84,8 +91,8 @@ spec:
 
 // pair is the allowed and the forbidden stream of one family between w1 and w3.
 type pair struct {
-	allowed, forbidden *stream
-	good, bad          *ear
+	allowed, forbidden *labtest.Stream
+	good, bad          *labtest.Ear
 }
 
 // traffic is both families' streams.
@@ -97,14 +104,14 @@ type traffic struct {
 
 // flow starts the streams.
 func (w *world) flow() *traffic {
-	w.t.Helper()
-	from, to := w.ns("w1"), w.ns("w3")
-	f := &traffic{w: w, before: w.drops()}
+	w.T.Helper()
+	from, to := w.NS("w1"), w.NS("w3")
+	f := &traffic{w: w, before: w.Drops()}
 	for _, family := range []int{4, 6} {
-		a, v := w.addr("w3", family), fmt.Sprint(" IPv", family)
-		p := pair{good: w.listen(to, family, open), bad: w.listen(to, family, closed)}
-		p.allowed = w.send("allowed"+v, from, net.JoinHostPort(a, strconv.Itoa(open)), 16)
-		p.forbidden = w.send("forbidden"+v, from, net.JoinHostPort(a, strconv.Itoa(closed)), 64)
+		a, v := w.Addr("w3", family), fmt.Sprint(" IPv", family)
+		p := pair{good: w.Listen(to, family, open), bad: w.Listen(to, family, closed)}
+		p.allowed = w.Send("allowed"+v, from, net.JoinHostPort(a, strconv.Itoa(open)), 16)
+		p.forbidden = w.Send("forbidden"+v, from, net.JoinHostPort(a, strconv.Itoa(closed)), 64)
 		f.pairs = append(f.pairs, p)
 	}
 	return f
@@ -118,54 +125,38 @@ type count struct {
 
 // end stops all streams and counts.
 func (f *traffic) end() count {
-	f.w.t.Helper()
+	f.w.T.Helper()
 	var c count
 	for _, p := range f.pairs {
-		p.allowed.end()
-		p.forbidden.end()
-		for _, s := range []*stream{p.allowed, p.forbidden} {
-			if s.fails > 0 {
-				f.w.t.Errorf("%s: %d packets could not be sent", s.name, s.fails)
+		p.allowed.End()
+		p.forbidden.End()
+		for _, s := range []*labtest.Stream{p.allowed, p.forbidden} {
+			if s.Fails > 0 {
+				f.w.T.Errorf("%s: %d packets could not be sent", s.Name, s.Fails)
 			}
 		}
 		// The last ones are on their way.
-		err := arrives(p.good, int(p.allowed.sent))
-		c.allowed += int(p.allowed.sent)
-		c.forbidden += int(p.forbidden.sent)
+		err := p.good.Arrives(int(p.allowed.Sent))
+		c.allowed += int(p.allowed.Sent)
+		c.forbidden += int(p.forbidden.Sent)
 		if err != nil {
-			f.w.t.Logf("%s: %d of %d arrived", p.allowed.name, p.good.heard(), p.allowed.sent)
+			f.w.T.Logf("%s: %d of %d arrived", p.allowed.Name, p.good.Heard(), p.allowed.Sent)
 		}
-		c.lost += int(p.allowed.sent) - p.good.heard()
-		c.delivered += p.bad.heard()
-		p.good.close()
-		p.bad.close()
+		c.lost += int(p.allowed.Sent) - p.good.Heard()
+		c.delivered += p.bad.Heard()
+		p.good.Close()
+		p.bad.Close()
 	}
-	c.dropped = f.w.drops() - f.before
+	c.dropped = f.w.Drops() - f.before
 	return c
-}
-
-// arrives waits a moment for the last packets of a stream.
-func arrives(e *ear, all int) error {
-	deadline := time.NewTimer(2 * time.Second)
-	defer deadline.Stop()
-	look := time.NewTicker(10 * time.Millisecond)
-	defer look.Stop()
-	for e.heard() < all {
-		select {
-		case <-look.C:
-		case <-deadline.C:
-			return fmt.Errorf("%d of %d arrived", e.heard(), all)
-		}
-	}
-	return nil
 }
 
 // settled waits until a policy is in force.
 func (w *world) settled() {
-	w.t.Helper()
-	testenv.Until(w.t, patience, func() error {
+	w.T.Helper()
+	testenv.Until(w.T, labtest.Patience, func() error {
 		for _, h := range []string{"h1", "h2"} {
-			if _, err := w.try("", "lab", "exec", h, "--", "brindle", "node", "status"); err != nil {
+			if _, err := w.Try("", "lab", "exec", h, "--", "brindle", "node", "status"); err != nil {
 				return err
 			}
 		}
@@ -177,15 +168,15 @@ func (w *world) settled() {
 // got through before, which shows that the measurement can fail, and does not
 // any more.
 func (w *world) prepare() {
-	w.t.Helper()
+	w.T.Helper()
 	bare := w.flow()
-	if err := arrives(bare.pairs[0].bad, 10); err != nil {
-		w.t.Fatalf("without policy: %v", err)
+	if err := bare.pairs[0].bad.Arrives(10); err != nil {
+		w.T.Fatalf("without policy: %v", err)
 	}
 	if c := bare.end(); c.lost != 0 || c.delivered == 0 {
-		w.t.Fatalf("without policy: %+v", c)
+		w.T.Fatalf("without policy: %+v", c)
 	}
-	w.apply(tier("Deny") + "---" + policy(0) + "---" + denyAll)
+	w.Apply(tier("Deny") + "---" + policy(0) + "---" + denyAll)
 	w.settled()
 	// An agent that has taken the policy in denies; it does so from one moment
 	// on. All of them have when a probe's answer is missing on each path.
@@ -196,15 +187,15 @@ func (w *world) prepare() {
 
 // denied waits until the forbidden port of a workload is out of reach.
 func (w *world) denied(from, to string, family int) {
-	w.t.Helper()
-	e := w.listen(w.ns(to), family, closed)
-	defer e.close()
-	testenv.Until(w.t, patience, func() error {
-		before := e.heard()
-		s := w.send("probe", w.ns(from), net.JoinHostPort(w.addr(to, family), strconv.Itoa(closed)), 8)
-		_ = arrives(e, before+1)
-		s.end()
-		if e.heard() > before {
+	w.T.Helper()
+	e := w.Listen(w.NS(to), family, closed)
+	defer e.Close()
+	testenv.Until(w.T, labtest.Patience, func() error {
+		before := e.Heard()
+		s := w.Send("probe", w.NS(from), net.JoinHostPort(w.Addr(to, family), strconv.Itoa(closed)), 8)
+		_ = e.Arrives(before + 1)
+		s.End()
+		if e.Heard() > before {
 			return fmt.Errorf("%s still reaches the forbidden port of %s", from, to)
 		}
 		return nil
@@ -213,20 +204,20 @@ func (w *world) denied(from, to string, family int) {
 
 // during runs traffic while something happens, and holds it to the promise.
 func (w *world) during(what string, happen func()) {
-	w.t.Helper()
-	w.t.Run(what, func(t *testing.T) {
-		outer := w.t
-		w.t = t
-		defer func() { w.t = outer }()
+	w.T.Helper()
+	w.T.Run(what, func(t *testing.T) {
+		outer := w.T
+		w.T = t
+		defer func() { w.T = outer }()
 		f := w.flow()
 		for _, p := range f.pairs {
-			if err := arrives(p.good, 100); err != nil {
+			if err := p.good.Arrives(100); err != nil {
 				t.Fatalf("the allowed stream does not start: %v", err)
 			}
 		}
 		happen()
 		for _, p := range f.pairs { // and what comes right after it
-			if err := arrives(p.good, p.good.heard()+200); err != nil {
+			if err := p.good.Arrives(p.good.Heard() + 200); err != nil {
 				t.Errorf("the allowed stream stopped: %v", err)
 			}
 		}
@@ -251,24 +242,24 @@ func TestNoWindow(t *testing.T) {
 	w.during("nothing", func() {})
 	w.during("restart", func() {
 		for _, h := range []string{"h1", "h2"} {
-			w.run("lab", "host", "stop", h)
-			w.run("lab", "host", "start", h)
+			w.Run("lab", "host", "stop", h)
+			w.Run("lab", "host", "start", h)
 		}
 		w.settled()
 	})
 	w.during("SIGKILL", func() {
 		for _, h := range []string{"h1", "h2"} {
-			w.run("lab", "host", "kill", h)
-			w.run("lab", "host", "start", h)
+			w.Run("lab", "host", "kill", h)
+			w.Run("lab", "host", "start", h)
 		}
 		w.settled()
 	})
 	w.during("full resync", func() {
 		for _, h := range []string{"h1", "h2"} {
 			// Something of nobody's in our table makes the agent read back all of it.
-			w.run("lab", "exec", h, "--", "nft", "add", "chain", "inet", "brindle", "stranger")
-			testenv.Until(w.t, patience, func() error {
-				if out := w.run("lab", "exec", h, "--", "nft", "list", "chains"); strings.Contains(out, "stranger") {
+			w.Run("lab", "exec", h, "--", "nft", "add", "chain", "inet", "brindle", "stranger")
+			testenv.Until(w.T, labtest.Patience, func() error {
+				if out := w.Run("lab", "exec", h, "--", "nft", "list", "chains"); strings.Contains(out, "stranger") {
 					return fmt.Errorf("%s still has the strange chain", h)
 				}
 				return nil
@@ -277,23 +268,23 @@ func TestNoWindow(t *testing.T) {
 	})
 	w.during("policy replacement", func() {
 		for salt := range 12 {
-			w.apply(policy(salt))
+			w.Apply(policy(salt))
 		}
 	})
 	w.during("a set grows to 10,000 members", func() {
 		for _, n := range []int{0, 10, 1000, 10000, 0} {
-			w.apply(blocked(n))
+			w.Apply(blocked(n))
 		}
 	})
 	w.during("default of a tier", func() {
 		for range 4 {
-			w.apply(tier("Pass"))
-			w.apply(tier("Deny"))
+			w.Apply(tier("Pass"))
+			w.Apply(tier("Deny"))
 		}
 	})
 	w.during("labels and neighbours", func() {
-		w.run("lab", "workload", "add", "extra", "--host", "h2", "-l", "a=b")
-		w.run("lab", "workload", "rm", "extra")
+		w.Run("lab", "workload", "add", "extra", "--host", "h2", "-l", "a=b")
+		w.Run("lab", "workload", "rm", "extra")
 	})
 }
 
@@ -301,7 +292,7 @@ func TestNoWindow(t *testing.T) {
 // reach to another that nobody may, while its flows go on.
 func TestAddressUsedAgain(t *testing.T) {
 	w := up(t, "reuse")
-	w.apply(`
+	w.Apply(`
 apiVersion: projectcalico.org/v3
 kind: GlobalNetworkPolicy
 metadata: {name: welcome}
@@ -315,39 +306,39 @@ kind: GlobalNetworkPolicy
 metadata: {name: others}
 spec: {order: 5000, selector: has(projectcalico.org/namespace), types: [Ingress]}
 `)
-	w.run("lab", "workload", "add", "first", "--host", "h2", "-l", "welcome=yes")
-	w.learn()
-	var flows []*stream
+	w.Run("lab", "workload", "add", "first", "--host", "h2", "-l", "welcome=yes")
+	w.Learn()
+	var flows []*labtest.Stream
 	for _, family := range []int{4, 6} {
-		e := w.listen(w.ns("first"), family, open)
-		flows = append(flows, w.send(fmt.Sprint("IPv", family), w.ns("w1"), net.JoinHostPort(w.addr("first", family), strconv.Itoa(open)), 16))
-		if err := arrives(e, 100); err != nil {
+		e := w.Listen(w.NS("first"), family, open)
+		flows = append(flows, w.Send(fmt.Sprint("IPv", family), w.NS("w1"), net.JoinHostPort(w.Addr("first", family), strconv.Itoa(open)), 16))
+		if err := e.Arrives(100); err != nil {
 			t.Fatalf("IPv%d: the allowed stream does not start: %v", family, err)
 		}
-		e.close()
+		e.Close()
 	}
-	v4, v6 := w.addr("first", 4), w.addr("first", 6)
-	w.run("lab", "workload", "rm", "first")
-	w.run("lab", "workload", "add", "second", "--host", "h2", "--ip", v4, "--ip", v6)
-	w.learn()
-	if w.addr("second", 4) != v4 || w.addr("second", 6) != v6 {
-		t.Fatalf("the second workload has %v", w.work["second"].Addresses)
+	v4, v6 := w.Addr("first", 4), w.Addr("first", 6)
+	w.Run("lab", "workload", "rm", "first")
+	w.Run("lab", "workload", "add", "second", "--host", "h2", "--ip", v4, "--ip", v6)
+	w.Learn()
+	if w.Addr("second", 4) != v4 || w.Addr("second", 6) != v6 {
+		t.Fatalf("the second workload has %v", w.Work["second"].Addresses)
 	}
-	before := w.drops()
-	ears := []*ear{w.listen(w.ns("second"), 4, open), w.listen(w.ns("second"), 6, open)}
-	testenv.Until(t, patience, func() error { // a thousand packets are dropped by us
-		if n := w.drops() - before; n < 1000 {
+	before := w.Drops()
+	ears := []*labtest.Ear{w.Listen(w.NS("second"), 4, open), w.Listen(w.NS("second"), 6, open)}
+	testenv.Until(t, labtest.Patience, func() error { // a thousand packets are dropped by us
+		if n := w.Drops() - before; n < 1000 {
 			return fmt.Errorf("%d packets dropped", n)
 		}
 		return nil
 	})
 	for _, s := range flows {
-		s.end()
+		s.End()
 	}
 	for i, e := range ears {
-		if n := e.heard(); n > 0 {
-			t.Errorf("%s: %d packets reached the new workload", flows[i].name, n)
+		if n := e.Heard(); n > 0 {
+			t.Errorf("%s: %d packets reached the new workload", flows[i].Name, n)
 		}
-		e.close()
+		e.Close()
 	}
 }

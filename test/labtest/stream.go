@@ -1,4 +1,4 @@
-package windows
+package labtest
 
 import (
 	"encoding/binary"
@@ -14,20 +14,20 @@ import (
 // beat is the time between two packets of a stream.
 const beat = time.Millisecond
 
-// stream is a row of numbered datagrams from one workload to a port of
+// Stream is a row of numbered datagrams from one workload to a port of
 // another, from many source ports in turn: each is a connection of its own
 // while nothing answers, and an established one once something did.
-type stream struct {
-	name  string
+type Stream struct {
+	Name  string
+	Sent  uint64 // after End
+	Fails uint64 // refused by the sender's own host; after End
 	socks []net.Conn
 	stop  chan struct{}
 	done  sync.WaitGroup
-	sent  uint64 // after stop
-	fails uint64 // refused by the sender's own host
 }
 
-// ear receives what arrives at a port and answers it.
-type ear struct {
+// Ear receives what arrives at a port and answers it.
+type Ear struct {
 	conn net.PacketConn
 	done chan struct{}
 
@@ -35,11 +35,11 @@ type ear struct {
 	seen map[uint64]bool
 }
 
-// listen puts an ear to a port of a workload.
-func (w *world) listen(ns *netns.NS, family, port int) *ear {
-	w.t.Helper()
-	e := &ear{seen: map[uint64]bool{}, done: make(chan struct{})}
-	inside(w.t, ns, func() (err error) {
+// Listen puts an ear to a port of a workload.
+func (w *World) Listen(ns *netns.NS, family, port int) *Ear {
+	w.T.Helper()
+	e := &Ear{seen: map[uint64]bool{}, done: make(chan struct{})}
+	Inside(w.T, ns, func() (err error) {
 		e.conn, err = net.ListenPacket(fmt.Sprint("udp", family), fmt.Sprintf(":%d", port))
 		return err
 	})
@@ -59,27 +59,44 @@ func (w *world) listen(ns *netns.NS, family, port int) *ear {
 			_, _ = e.conn.WriteTo(buf[:n], from) // an answer may be denied
 		}
 	}()
-	w.t.Cleanup(func() { e.close() })
+	w.T.Cleanup(func() { e.Close() })
 	return e
 }
 
-// heard counts the datagrams that arrived.
-func (e *ear) heard() int {
+// Heard counts the datagrams that arrived.
+func (e *Ear) Heard() int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return len(e.seen)
 }
 
-func (e *ear) close() {
+// Arrives waits a moment until so many datagrams of a stream have arrived.
+func (e *Ear) Arrives(all int) error {
+	deadline := time.NewTimer(2 * time.Second)
+	defer deadline.Stop()
+	look := time.NewTicker(10 * time.Millisecond)
+	defer look.Stop()
+	for e.Heard() < all {
+		select {
+		case <-look.C:
+		case <-deadline.C:
+			return fmt.Errorf("%d of %d arrived", e.Heard(), all)
+		}
+	}
+	return nil
+}
+
+// Close stops listening.
+func (e *Ear) Close() {
 	e.conn.Close()
 	<-e.done
 }
 
-// send starts a stream from so many source ports.
-func (w *world) send(name string, ns *netns.NS, to string, ports int) *stream {
-	w.t.Helper()
-	s := &stream{name: name, stop: make(chan struct{})}
-	inside(w.t, ns, func() error {
+// Send starts a stream from so many source ports.
+func (w *World) Send(name string, ns *netns.NS, to string, ports int) *Stream {
+	w.T.Helper()
+	s := &Stream{Name: name, stop: make(chan struct{})}
+	Inside(w.T, ns, func() error {
 		for range ports {
 			c, err := net.Dial("udp", to)
 			if err != nil {
@@ -99,20 +116,20 @@ func (w *world) send(name string, ns *netns.NS, to string, ports int) *stream {
 			case <-tick.C:
 			}
 			// An earlier answer of the network ("unreachable") ends one call.
-			msg := binary.BigEndian.AppendUint64(nil, s.sent)
-			if _, err := s.socks[s.sent%uint64(len(s.socks))].Write(msg); err != nil {
-				s.fails++
+			msg := binary.BigEndian.AppendUint64(nil, s.Sent)
+			if _, err := s.socks[s.Sent%uint64(len(s.socks))].Write(msg); err != nil {
+				s.Fails++
 				continue
 			}
-			s.sent++
+			s.Sent++
 		}
 	})
-	w.t.Cleanup(func() { s.end() })
+	w.T.Cleanup(func() { s.End() })
 	return s
 }
 
-// end stops the stream.
-func (s *stream) end() {
+// End stops the stream.
+func (s *Stream) End() {
 	select {
 	case <-s.stop:
 		return
@@ -125,8 +142,8 @@ func (s *stream) end() {
 	}
 }
 
-// inside runs f in a namespace of the lab that this test brought up.
-func inside(t *testing.T, ns *netns.NS, f func() error) {
+// Inside runs f in a namespace of the lab that the test brought up.
+func Inside(t *testing.T, ns *netns.NS, f func() error) {
 	t.Helper()
 	if err := netns.Do(ns, f); err != nil {
 		t.Fatal(err)
