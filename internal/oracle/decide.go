@@ -92,12 +92,11 @@ type evaluation struct {
 	*View
 	*packet
 	Decision
-	explain bool
-	best    int // distance of Nearest
+	best int // distance of Nearest
 }
 
 func (v *View) decide(x *model.Workload, d desired.Direction, f Flow, explain bool) Decision {
-	e := evaluation{View: v, packet: v.packet(f), explain: explain}
+	e := evaluation{View: v, packet: v.packet(f, explain)}
 	e.Endpoint, e.Direction = x.ID, d
 	if !e.byTiers(v.merged(x.Labels, x.Profiles)) {
 		e.byProfiles(x.Profiles)
@@ -245,9 +244,9 @@ func (e *evaluation) byRule(i int, r *model.Rule) (ruleLook, int) {
 		}
 		look.States = append(look.States, c.kind)
 		if !c.ok {
-			distance += manyMisses + c.miss()
+			distance += manyMisses + c.miss
 			look.Failed = append(look.Failed, c.kind)
-			look.reasons = append(look.reasons, c.why())
+			look.reasons = append(look.reasons, c.why)
 		}
 		return true
 	})
