@@ -80,7 +80,7 @@ func routeTypes() map[desired.RouteType]uint8 {
 // List reads the routes of our protocol. The kernel itself leaves out all
 // others.
 func (r *Routes) List(context.Context) (map[desired.RouteKey]desired.Route, error) {
-	have := map[desired.RouteKey]desired.Route{}
+	var have map[desired.RouteKey]desired.Route
 	kinds := map[uint8]desired.RouteType{}
 	for ours, theirs := range routeTypes() {
 		kinds[theirs] = ours
@@ -91,6 +91,7 @@ func (r *Routes) List(context.Context) (map[desired.RouteKey]desired.Route, erro
 		if err != nil {
 			return err
 		}
+		have = make(map[desired.RouteKey]desired.Route, len(all))
 		for _, m := range all {
 			if m.Cloned || m.TOS != 0 {
 				continue
@@ -101,6 +102,9 @@ func (r *Routes) List(context.Context) (map[desired.RouteKey]desired.Route, erro
 			}
 			route := desired.Route{
 				Type: kind, Scope: m.Scope, MTU: int(m.MTU), Source: m.Src, Protocol: r.protocol,
+			}
+			if len(m.Hops) > 0 {
+				route.Hops = make([]desired.NextHop, 0, len(m.Hops))
 			}
 			for _, h := range m.Hops {
 				name, err := names.nameOf(h.Out)

@@ -48,18 +48,12 @@ func (l *Loop[K, V]) Synced(ctx context.Context) error {
 		return err
 	}
 	l.mu.Lock()
-	keys := maps.Clone(l.dirty)
-	for k := range l.want {
-		keys[k] = true
-	}
-	for k := range l.flying {
-		keys[k] = true
-	}
-	for k := range l.failed {
-		keys[k] = true
-	}
+	keys := make([]K, 0, len(l.dirty)+len(l.flying)+len(l.failed)) // all others are settled
+	keys = slices.AppendSeq(keys, maps.Keys(l.dirty))
+	keys = slices.AppendSeq(keys, maps.Keys(l.flying))
+	keys = slices.AppendSeq(keys, maps.Keys(l.failed))
 	l.mu.Unlock()
-	return l.waitFor(ctx, slices.Collect(maps.Keys(keys)), func(k K) string {
+	return l.waitFor(ctx, keys, func(k K) string {
 		if why := l.unsettled(k); why != heldBack {
 			return why
 		}
