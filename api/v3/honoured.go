@@ -19,6 +19,7 @@ func honouredFields() map[string]string {
 	all := map[string]string{}
 	for _, part := range []map[string]string{
 		honouredMetadata(), honouredRouting(), honouredAddresses(), honouredSettings(), honouredEndpoints(),
+		honouredPolicy(), honouredRules(), honouredStagedKubernetes(),
 	} {
 		maps.Copy(all, part)
 	}
@@ -148,7 +149,9 @@ func honouredSettings() map[string]string {
 func honouredEndpoints() map[string]string {
 	const written = "internal/workload.TestTheEndpointIsWrittenAsCalicoWritesIt"
 	return map[string]string{
-		"Profile.spec.labelsToApply": "internal/calc.TestPolicyIsNotPretended",
+		"HostEndpoint.spec.ports[].name":     "internal/feed.TestNamedPortsOfHosts",
+		"HostEndpoint.spec.ports[].port":     "internal/feed.TestNamedPortsOfHosts",
+		"HostEndpoint.spec.ports[].protocol": "internal/feed.TestNamedPortsOfHosts",
 
 		"WorkloadEndpoint.spec.containerID":        "internal/workload.TestANewerContainerKeepsTheEndpoint",
 		"WorkloadEndpoint.spec.endpoint":           written,
@@ -158,6 +161,85 @@ func honouredEndpoints() map[string]string {
 		"WorkloadEndpoint.spec.node":               "internal/calc.TestExport",
 		"WorkloadEndpoint.spec.orchestrator":       "internal/model.TestFromObject",
 		"WorkloadEndpoint.spec.pod":                "internal/workload.TestLabelsPodsAndAddressesOfAConfiguration",
+		"WorkloadEndpoint.spec.ports[].name":       "internal/feed.TestRuleFields",
+		"WorkloadEndpoint.spec.ports[].port":       "internal/feed.TestRuleFields",
+		"WorkloadEndpoint.spec.ports[].protocol":   "internal/feed.TestRuleFields",
+		"WorkloadEndpoint.spec.profiles":           "internal/feed.TestProfileFields",
 		"WorkloadEndpoint.spec.serviceAccountName": "internal/model.TestFromObject",
 	}
+}
+
+func honouredPolicy() map[string]string {
+	const fields, staged = "internal/feed.TestPolicyFields", "internal/feed.TestStagedFields"
+	all := map[string]string{
+		"Tier.spec.defaultAction":    "internal/feed.TestTierFields",
+		"Tier.spec.order":            "internal/feed.TestTierFields",
+		"NetworkSet.spec.nets":       "internal/feed.TestNetworkSetFields",
+		"GlobalNetworkSet.spec.nets": "internal/feed.TestNetworkSetFields",
+		"Profile.spec.egress":        "internal/feed.TestProfileFields",
+		"Profile.spec.ingress":       "internal/feed.TestProfileFields",
+		"Profile.spec.labelsToApply": "internal/feed.TestProfileFields",
+
+		"GlobalNetworkPolicy.spec.namespaceSelector":       fields,
+		"StagedGlobalNetworkPolicy.spec.namespaceSelector": staged,
+		"StagedGlobalNetworkPolicy.spec.stagedAction":      staged,
+		"StagedNetworkPolicy.spec.stagedAction":            staged,
+	}
+	for kind, test := range map[string]string{
+		"NetworkPolicy": fields, "GlobalNetworkPolicy": fields, "StagedNetworkPolicy": staged, "StagedGlobalNetworkPolicy": staged,
+	} {
+		for _, field := range []string{"egress", "ingress", "order", "performanceHints", "selector", "serviceAccountSelector", "tier", "types"} {
+			all[kind+".spec."+field] = test
+		}
+	}
+	return all
+}
+
+// honouredRules leaves out services, which the etcd datastore does not have,
+// and HTTP.
+func honouredRules() map[string]string {
+	const test = "internal/feed.TestRuleFields"
+	all := map[string]string{
+		"Rule.action":               "internal/feed.TestPolicyFields",
+		"Rule.icmp.code":            test,
+		"Rule.icmp.type":            test,
+		"Rule.ipVersion":            test,
+		"Rule.metadata.annotations": "internal/model.TestRules",
+		"Rule.notICMP.code":         test,
+		"Rule.notICMP.type":         test,
+		"Rule.notProtocol":          test,
+		"Rule.protocol":             test,
+	}
+	for _, side := range []string{"source", "destination"} {
+		for _, field := range []string{
+			"namespaceSelector", "nets", "notNets", "notPorts", "notSelector", "ports", "selector", "serviceAccounts.names", "serviceAccounts.selector",
+		} {
+			all["Rule."+side+"."+field] = test
+		}
+	}
+	return all
+}
+
+func honouredStagedKubernetes() map[string]string {
+	const kind, converted = "StagedKubernetesNetworkPolicy.spec.", "internal/kubepolicy.TestKubernetesNetworkPolicyConversion"
+	all := map[string]string{
+		kind + "stagedAction": "internal/model.TestTypesInference",
+		kind + "policyTypes":  "internal/feed.TestStagedFields",
+	}
+	selectors := []string{"podSelector"}
+	for _, list := range []struct{ rules, peers string }{{"ingress", "from"}, {"egress", "to"}} {
+		at := list.rules + "[]."
+		all[kind+list.rules] = converted
+		for _, field := range []string{"ports", "ports[].protocol", "ports[].port", "ports[].endPort", list.peers,
+			list.peers + "[].ipBlock.cidr", list.peers + "[].ipBlock.except"} {
+			all[kind+at+field] = converted
+		}
+		selectors = append(selectors, at+list.peers+"[].podSelector", at+list.peers+"[].namespaceSelector")
+	}
+	for _, s := range selectors {
+		for _, field := range []string{"", ".matchLabels", ".matchExpressions[].key", ".matchExpressions[].operator", ".matchExpressions[].values"} {
+			all[kind+s+field] = converted
+		}
+	}
+	return all
 }

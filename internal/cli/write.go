@@ -248,7 +248,7 @@ func warningsOf(docs []v3.Document) []string {
 		if paths := v3.NotHonoured(d.Object); len(paths) > 0 {
 			out = append(out, what+": accepted and stored, but not honoured by this version: "+strings.Join(paths, ", "))
 		}
-		if enforcedKind(kind.Kind) {
+		if kind.Kind == "HostEndpoint" {
 			out = append(out, what+": not enforced by this version: hosts that it concerns will not be ready (condition Policy)")
 		}
 	}
@@ -260,15 +260,6 @@ func warn(e *Env, warnings []string) {
 	for _, w := range warnings {
 		fmt.Fprintln(e.Stderr, "warning:", word(w))
 	}
-}
-
-// enforcedKind reports whether users count on a kind to forbid traffic.
-func enforcedKind(kind string) bool {
-	switch kind {
-	case "NetworkPolicy", "GlobalNetworkPolicy", "HostEndpoint":
-		return true
-	}
-	return false
 }
 
 // newValidate builds `brindle validate`.
