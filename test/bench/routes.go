@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/brindle-net/brindle/internal/agent"
 	"github.com/brindle-net/brindle/internal/calc"
 	"github.com/brindle-net/brindle/internal/desired"
 	"github.com/brindle-net/brindle/internal/kernel"
@@ -37,6 +38,7 @@ func measureRoutes(ctx context.Context, o options) ([]row, error) {
 		return nil, err
 	}
 	defer b.close()
+	defer agent.KeepHeapFloor(agent.HeapFloor)() // this process stands for an agent
 	var wall, cpu, again, cpuAgain, cost []float64
 	for r := range o.pick(15, 2) + 1 {
 		var got [3]wallAndCPU
