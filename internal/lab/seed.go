@@ -9,8 +9,7 @@ import (
 	"github.com/brindle-net/brindle/internal/store/etcd"
 )
 
-// seed writes the pools that the lab's workloads are numbered from, and the
-// profile that lets them talk.
+// seed writes the pools that the lab's workloads are numbered from.
 func seed(ctx context.Context, t Topology) error {
 	d, err := etcd.New(etcd.Config{Endpoints: []string{Endpoints(t.Name)}})
 	if err != nil {
@@ -18,17 +17,41 @@ func seed(ctx context.Context, t Topology) error {
 	}
 	defer d.Close()
 	c := client.New(d, client.Config{})
-	profile := &v3.Profile{}
-	profile.Name = network
-	profile.Spec.Ingress, profile.Spec.Egress = []v3.Rule{{Action: v3.ActionAllow}}, []v3.Rule{{Action: v3.ActionAllow}}
-	if _, err := client.Create(ctx, c, profile); err != nil {
-		return fmt.Errorf("create the lab's profile: %w", err)
-	}
 	for _, p := range t.pools() {
 		if _, err := client.Create(ctx, c, p); err != nil {
 			return fmt.Errorf("create the lab's pool %s: %w", p.Name, err)
 		}
 	}
+	return nil
+}
+
+// ensureNamespace makes the profile that stands for a Kubernetes namespace, as
+// Calico's controllers would: it lets its workloads talk until a policy says
+// otherwise, and gives them the namespace's labels.
+func (s *Supervisor) ensureNamespace(ctx context.Context, namespace string) error {
+	s.mu.Lock()
+	known := s.namespaces[namespace]
+	s.mu.Unlock()
+	if known {
+		return nil
+	}
+	d, err := etcd.New(etcd.Config{Endpoints: []string{Endpoints(s.topo.Name)}})
+	if err != nil {
+		return fmt.Errorf("open the lab's datastore: %w", err)
+	}
+	defer d.Close()
+	profile := &v3.Profile{}
+	profile.Name = "kns." + namespace
+	profile.Spec.Ingress, profile.Spec.Egress = []v3.Rule{{Action: v3.ActionAllow}}, []v3.Rule{{Action: v3.ActionAllow}}
+	profile.Spec.LabelsToApply = map[string]string{
+		"pcns.projectcalico.org/name": namespace, "pcns.kubernetes.io/metadata.name": namespace,
+	}
+	if _, err := client.Create(ctx, client.New(d, client.Config{}), profile); err != nil && !client.IsExists(err) {
+		return fmt.Errorf("create the profile of namespace %s: %w", namespace, err)
+	}
+	s.mu.Lock()
+	s.namespaces[namespace] = true
+	s.mu.Unlock()
 	return nil
 }
 

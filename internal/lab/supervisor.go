@@ -29,11 +29,12 @@ type Supervisor struct {
 	log      *slog.Logger
 	progress func(string)
 
-	mu        sync.Mutex // guards everything below
-	store     *embedded.Server
-	hosts     map[string]*host
-	workloads map[string]*workload
-	abandoned map[string]Workload // by name: what failed adds may have left on their hosts
+	mu         sync.Mutex // guards everything below
+	store      *embedded.Server
+	hosts      map[string]*host
+	workloads  map[string]*workload
+	namespaces map[string]bool     // whose profile is in the datastore
+	abandoned  map[string]Workload // by name: what failed adds may have left on their hosts
 }
 
 // host is one host of the lab.
@@ -46,7 +47,7 @@ type host struct {
 
 // NewSupervisor returns a supervisor that reports its steps to progress.
 func NewSupervisor(t Topology, log *slog.Logger, progress func(string)) *Supervisor {
-	return &Supervisor{topo: t, log: log, progress: progress, hosts: map[string]*host{}, workloads: map[string]*workload{}, abandoned: map[string]Workload{}}
+	return &Supervisor{topo: t, log: log, progress: progress, hosts: map[string]*host{}, workloads: map[string]*workload{}, namespaces: map[string]bool{}, abandoned: map[string]Workload{}}
 }
 
 // Run builds the lab, calls ready, keeps it until ctx ends and takes it down

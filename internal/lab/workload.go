@@ -14,8 +14,7 @@ import (
 	"github.com/brindle-net/brindle/internal/netns"
 )
 
-// network is the name of the network that lab workloads belong to, and of
-// the profile that they name.
+// network is the name of the network that lab workloads belong to.
 const network = "lab"
 
 // workload is one workload of the lab.
@@ -59,6 +58,9 @@ func (s *Supervisor) dealWorkloads(ctx context.Context) error {
 // starts what answers inside.
 func (s *Supervisor) addWorkload(ctx context.Context, n NewWorkload) (Workload, error) {
 	if err := s.checkNew(&n); err != nil {
+		return Workload{}, err
+	}
+	if err := s.ensureNamespace(ctx, n.Namespace); err != nil {
 		return Workload{}, err
 	}
 	site, err := newSite(s.topo.Name, n.Name)
@@ -115,11 +117,13 @@ func (s *Supervisor) checkNew(n *NewWorkload) error {
 	return nil
 }
 
+// addRequest asks as for a pod, so that policies of Kubernetes hold for the
+// lab's workloads too.
 func (s *Supervisor) addRequest(n NewWorkload) agentapi.AddRequest {
 	return agentapi.AddRequest{
-		Version: agentapi.Version, Orchestrator: "lab", Network: network, ContainerID: n.Name, Workload: n.Name,
+		Version: agentapi.Version, Orchestrator: "k8s", Network: network, ContainerID: n.Name, Pod: n.Name,
 		Namespace: n.Namespace, IfName: "eth0", Netns: "/run/netns/" + netnsName(s.topo.Name, n.Name),
-		Labels: n.Labels, Profiles: []string{network},
+		Labels: n.Labels, Profiles: []string{"kns." + n.Namespace},
 		AssignIPv4: s.topo.has4(), AssignIPv6: s.topo.has6(), Addresses: n.Addresses,
 	}
 }
@@ -153,7 +157,7 @@ func (s *Supervisor) unwire(ctx context.Context, w Workload) error {
 // remove has the agent of its host remove a workload.
 func (s *Supervisor) remove(ctx context.Context, w Workload) error {
 	return agentclient.New(agentSocket(s.topo.Name, w.Host)).Remove(ctx, agentapi.WorkloadRef{
-		Version: agentapi.Version, Orchestrator: "lab", Network: network, ContainerID: w.Name, Workload: w.Name,
+		Version: agentapi.Version, Orchestrator: "k8s", Network: network, ContainerID: w.Name, Pod: w.Name,
 		Namespace: w.Namespace, IfName: "eth0", Netns: "/run/netns/" + w.Netns,
 	})
 }
