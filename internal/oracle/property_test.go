@@ -197,6 +197,28 @@ func TestPoliciesStayInTheirNamespace(t *testing.T) {
 	}
 }
 
+// TestReasonsDoNotDecide: without reasons the same decides.
+func TestReasonsDoNotDecide(t *testing.T) {
+	for seed := range uint64(propertyWorlds) {
+		_, s, questions := propertyWorld(seed)
+		view := oracle.NewView(s)
+		for _, q := range questions {
+			full, fast := view.Verdict(q.flow), view.Outcome(q.flow)
+			for _, d := range [][2]*oracle.Decision{{full.Egress, fast.Egress}, {full.Ingress, fast.Ingress}} {
+				if (d[0] == nil) != (d[1] == nil) || d[0] != nil && (d[0].Allowed != d[1].Allowed || d[0].By != d[1].By) {
+					t.Fatalf("seed %d: %v\n%s%s", seed, q.flow, full.Text(true), fast.Text(true))
+				}
+			}
+			if full.Allowed != fast.Allowed {
+				t.Fatalf("seed %d: %v\n%s", seed, q.flow, full.Text(true))
+			}
+			if d := full.Ingress; d != nil && !d.Allowed && d.Nearest != nil && len(d.Nearest.Failed) == 0 {
+				t.Fatalf("seed %d: the nearest miss misses nothing\n%s", seed, full.Text(true))
+			}
+		}
+	}
+}
+
 // TestOrderOfEventsDoesNotMatter is "permutation equivalence" of the oracle
 // itself: events in any order, some told twice or told wrong first, give the
 // same tables and the same decisions.

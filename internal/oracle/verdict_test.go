@@ -365,6 +365,48 @@ func TestEnds(t *testing.T) {
 	}
 }
 
+// TestEnforced: what would be if staged policies were made real. IPv4 only:
+// staging has no family.
+func TestEnforced(t *testing.T) {
+	stage := func(action string, rules ...model.Rule) *model.Policy {
+		p := policy(t, "StagedNetworkPolicy", "prod", "p", "default", rules...)
+		p.StagedAction = action
+		return p
+	}
+	tests := []struct {
+		name   string
+		now    *model.Policy
+		staged *model.Policy
+		want   string
+	}{
+		{"set where nothing is", nil, stage("Set", rule(model.Deny)), "ingress[0] of NetworkPolicy prod/p in tier default"},
+		{"set in place of another", policy(t, "NetworkPolicy", "prod", "p", "default", rule(model.Allow)), stage("", rule(model.Log), rule(model.Deny)),
+			"ingress[1] of NetworkPolicy prod/p in tier default"},
+		{"deletion", policy(t, "NetworkPolicy", "prod", "p", "default", rule(model.Deny)), stage("Delete"), "ingress[0] of Profile kns.prod"},
+		{"deletion of what is not there", nil, stage("Delete"), "ingress[0] of Profile kns.prod"},
+		{"ignored", policy(t, "NetworkPolicy", "prod", "p", "default", rule(model.Allow)), stage("Ignore", rule(model.Deny)),
+			"ingress[0] of NetworkPolicy prod/p in tier default"},
+		{"learning", nil, stage("Learn", rule(model.Deny)), "ingress[0] of Profile kns.prod"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := oracle.Snapshot{}
+			put(s, kns("prod", nil), pod("prod", "web", nil, "10.65.0.5"), deny("default", 1e6), tt.staged)
+			if tt.now != nil {
+				put(s, tt.now)
+			}
+			size := len(s)
+			v := s.Enforced().Verdict(web("192.0.2.1", "10.65.0.5"))
+			if got := v.Ingress.By.String(desired.Ingress); got != tt.want {
+				t.Errorf("decided by %s, want %s", got, tt.want)
+			}
+			if len(s) != size || !tt.staged.Staged {
+				t.Error("the snapshot was changed")
+			}
+		})
+	}
+}
+
 // TestText is the text and the JSON of one verdict with about everything in
 // it; both stay as they are. What an object brings along cannot move the
 // cursor.

@@ -1,0 +1,35 @@
+package oracle
+
+import (
+	"maps"
+	"strings"
+
+	"github.com/brindle-net/brindle/internal/model"
+)
+
+// Enforced returns the snapshot as it would be if every staged policy were
+// made real: one to be set takes the place of the policy of its name, one that
+// stands for a deletion takes that policy away, and one to be ignored or still
+// learning does nothing. The snapshot itself stays as it is.
+func (s Snapshot) Enforced() Snapshot {
+	out := maps.Clone(s)
+	for id, v := range s {
+		p, ok := v.(*model.Policy)
+		if !ok || !p.Staged {
+			continue
+		}
+		delete(out, id)
+		kind := strings.TrimPrefix(p.APIKind, "Staged")
+		real := model.PolicyID(kind, p.Namespace, p.Name)
+		switch p.StagedAction {
+		case "Delete":
+			delete(out, real)
+		case "Set", "":
+			next := *p
+			next.ID, next.APIKind, next.Title = real, kind, real.String()
+			next.Staged, next.StagedAction = false, ""
+			out[real] = &next
+		}
+	}
+	return out
+}
