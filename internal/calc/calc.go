@@ -16,7 +16,7 @@ type Core struct {
 	owned    owned
 	sessions sessions
 	members  members
-	policies policies
+	policies *policies
 	asked    desired.State
 }
 

@@ -83,7 +83,7 @@ func profileOwner(name string) string {
 // enforceProfiles makes the rules of the profiles that workloads here name
 // asked for, and no others. One that does not exist denies everything.
 func (c *Core) enforceProfiles(t *touched, u *desired.Update) {
-	p := &c.policies
+	p := c.policies
 	var look []string
 	if t.workloads {
 		used := map[string]bool{}

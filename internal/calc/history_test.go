@@ -185,11 +185,11 @@ func TestHistoryDoesNotMatter(t *testing.T) {
 // something.
 func empty(t *testing.T, c *Core) {
 	t.Helper()
-	l, p, m := &c.members.labels, &c.policies, &c.members
+	l, p, m := &c.members.labels, c.policies, &c.members
 	got := map[string]int{
 		"keys": len(l.keys), "profiles": len(l.named), "label sets": l.setsBy.used, "lists": l.listsBy.used,
 		"classes": l.classBy.used, "items": m.byID.used, "sets": len(m.sets.by), "watched": len(m.watched),
-		"services": len(m.services), "policies": len(p.byID), "slots": len(p.slotOf), "pairs": len(p.byPair),
+		"services": len(m.services), "policies": p.byID.used, "texts": p.texts.by.used, "slots": len(p.slotOf), "pairs": len(p.byPair),
 		"order": len(p.order), "hosts": len(p.hosts), "broken": len(p.broken), "tier lists": len(p.lists),
 		"http": len(p.http), "ends": len(p.ends), "profile rules": len(p.profiles), "scan": len(l.scan[0]) + len(l.scan[1]),
 	}

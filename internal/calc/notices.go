@@ -52,22 +52,22 @@ func (c *Core) notices(t *touched, u *desired.Update) {
 // one policy adds up in this order.
 func (p *policies) notices(to desired.Notices) {
 	for _, v := range p.broken {
-		if v.Staged {
-			to.InvalidObject(v.Title, v.Broken)
+		if v.staged {
+			to.InvalidObject(v.title, v.why)
 		} else {
-			to.InvalidPolicy(v.Title, v.Broken)
+			to.InvalidPolicy(v.title, v.why)
 		}
 	}
 	for id := range p.hosts {
-		to.PolicyNotEnforced(p.all.at(id).model.Title, p.selectsHosts(id))
+		to.PolicyNotEnforced(p.all.at(id).on.title, p.selectsHosts(id))
 	}
 	http := slices.SortedFunc(maps.Keys(p.http), func(a, b policyID) int { return cmp.Compare(a, b) })
 	for _, id := range http {
-		v := p.all.at(id).model
-		for d, rules := range [...]model.Direction{v.Ingress, v.Egress} {
-			for i, r := range rules.Rules {
-				if rules.Applies && r.HTTP {
-					to.HTTPNotEnforced(v.Title, desired.Direction(d), i, r.Name)
+		at := p.all.at(id)
+		for d, rules := range p.rulesOf(id) {
+			for i, r := range rules {
+				if at.flags&applies(desired.Direction(d)) != 0 && r.HTTP {
+					to.HTTPNotEnforced(at.on.title, desired.Direction(d), i, r.Name)
 				}
 			}
 		}

@@ -2,10 +2,10 @@ package calc
 
 import (
 	"hash/maphash"
-	"reflect"
 	"slices"
 
 	"github.com/brindle-net/brindle/internal/model"
+	"github.com/brindle-net/brindle/internal/selector"
 )
 
 type (
@@ -19,7 +19,9 @@ type (
 // endpoint's class on the policies that ask for a label of it.
 type policies struct {
 	all      slab[policyID, policy]
-	byID     map[model.ID]policyID
+	byID     index[policyID]
+	texts    texts
+	packer   packer
 	slots    slab[slotID, slot]
 	slotOf   map[slotKey]slotID
 	byPair   map[pairID][]slotID
@@ -27,7 +29,7 @@ type policies struct {
 	tiers    map[string]*tier
 	order    []policyID // those that select a workload here, first to last
 	hosts    map[policyID]bool
-	broken   map[model.ID]*model.Policy
+	broken   map[model.ID]broken
 	lists    map[uint64][]*tierLists
 	changes  changes
 	http     map[policyID]bool       // those in force with HTTP rules
@@ -51,21 +53,35 @@ type changes struct {
 }
 
 type policy struct {
-	id    model.ID
-	model *model.Policy
-	under registration
-	on    *selection // nil: selects nothing here
+	namespace, name string // of its ID
+	packed          packed // "": deleted
+	under           registration
+	parsed          *selector.Selector // whom it selects, where that is asked often
+	flags           byte               // of packed, for one that is not staged
+	staged          bool
+	on              *selection // nil: selects nothing here
+}
+
+func (p *policy) id() model.ID {
+	return model.ID{Kind: model.KindPolicy, Namespace: p.namespace, Name: p.name}
+}
+
+// broken is what is told of a policy that breaks the rules.
+type broken struct {
+	title, why string
+	staged     bool
 }
 
 // selection is what is kept of a policy that selects endpoints here.
 type selection struct {
+	head
+	selects   selector.Selector
 	slots     bits
 	workloads int // slots of workloads among them
 	hosts     int // the others
 	rank      int
-	key       string // decides ties of order
-	tier      *tier
-	listed    bool // it is in the order
+	tier      *tier // nil: it is not known where it comes
+	listed    bool  // it is in the order
 	lists     [2]enforced
 }
 
@@ -109,14 +125,16 @@ func (b bits) each(visit func(slotID)) {
 	}
 }
 
-func newPolicies() policies {
-	return policies{
-		byID: map[model.ID]policyID{}, slotOf: map[slotKey]slotID{},
+func newPolicies() *policies {
+	p := &policies{
+		texts: newTexts(), slotOf: map[slotKey]slotID{},
 		byPair: map[pairID][]slotID{}, byKey: map[*labelKey][]slotID{},
 		tiers: map[string]*tier{}, hosts: map[policyID]bool{},
-		broken: map[model.ID]*model.Policy{}, lists: map[uint64][]*tierLists{},
+		broken: map[model.ID]broken{}, lists: map[uint64][]*tierLists{},
 		http: map[policyID]bool{}, profiles: map[string]*[2]enforced{}, ends: map[string]end{}, seed: maphash.MakeSeed(),
 	}
+	p.packer.texts = &p.texts
+	return p
 }
 
 func (p *policies) update(c *Core, batch []model.Event, t *touched) {
@@ -239,14 +257,14 @@ func (p *policies) reselect(m *members, s slotID) {
 	at := p.slots.at(s)
 	v := view{&m.labels, at.key.class}
 	for _, id := range at.policies {
-		if !p.applies(id, at) || !p.all.at(id).model.Selects.Matches(&v) {
+		if !p.applies(id, at) || !p.all.at(id).on.selects.Matches(&v) {
 			p.clear(id, s)
 		}
 	}
 	p.scratch = m.labels.usersFor(byPolicies, at.key.class, p.scratch[:0])
 	for _, u := range p.scratch {
 		id := policyID(u)
-		if p.applies(id, at) && p.all.at(id).model.Selects.Matches(&v) {
+		if p.applies(id, at) && p.selectorOf(id).Matches(&v) {
 			p.set(id, s)
 		}
 	}
@@ -254,53 +272,110 @@ func (p *policies) reselect(m *members, s slotID) {
 
 // applies reports whether a policy is for the kind of endpoint in a slot.
 func (p *policies) applies(id policyID, at *slot) bool {
-	v := p.all.at(id).model
-	return at.key.host || !v.DoNotTrack && !v.PreDNAT
+	return at.key.host || p.all.at(id).flags&packHostsOnly == 0
+}
+
+// selectorOf returns whom a policy selects.
+func (p *policies) selectorOf(id policyID) selector.Selector {
+	at := p.all.at(id)
+	switch {
+	case at.on != nil:
+		return at.on.selects
+	case at.parsed != nil:
+		return *at.parsed
+	}
+	u := at.packed.open(&p.texts)
+	return u.selector()
+}
+
+func (p *policies) hash(id model.ID) uint32 {
+	return mix(maphash.String(p.seed, id.Name) ^ maphash.String(p.seed, id.Namespace)*3)
 }
 
 // put stores a policy and tries it on the slots that it may select. Staged
 // policies are not looked at: they have no effect.
 func (p *policies) put(m *members, id model.ID, v *model.Policy, t *touched) {
-	k := p.byID[id]
-	var old *model.Policy
-	if k != 0 {
-		old = p.all.at(k).model
-	}
-	if reflect.DeepEqual(old, v) {
+	p.putBroken(id, v, t)
+	hash := p.hash(id)
+	k := p.byID.find(hash, func(k policyID) bool { return p.all.at(k).id() == id })
+	if v == nil {
+		if k != 0 && p.all.at(k).packed != "" {
+			p.erase(m, k)
+			p.changes.dead = append(p.changes.dead, k)
+		}
 		return
 	}
-	if v != nil && v.Broken != "" || p.broken[id] != nil {
-		t.matches = true
-		delete(p.broken, id)
-		if v != nil && v.Broken != "" {
-			p.broken[id] = v
-		}
-	}
+	next := p.packer.pack(v)
 	if k == 0 {
-		k = p.all.add(policy{id: id})
-		p.byID[id] = k
+		k = p.all.add(policy{namespace: m.shared(id.Namespace), name: id.Name})
+		p.byID.add(hash, k)
 	}
 	at := p.all.at(k)
-	was, is := old != nil && !old.Staged, v != nil && !v.Staged
-	switch {
-	case was && is:
-		p.change(m, k, v)
-	case was:
+	if at.staged == v.Staged && string(next) == string(at.packed) {
+		packed(next).release(&p.texts)
+		return
+	}
+	old, now := at.packed, packed(next)
+	was, is := old != "" && !at.staged, !v.Staged
+	if was && !(is && p.selectsSame(old, now)) {
 		p.retract(m, k)
+		was = false
+	}
+	at.packed, at.staged, at.flags = now, v.Staged, flagsOf(v)
+	switch {
+	case was:
+		p.change(k)
 	case is:
 		p.enter(m, k, v)
 	}
-	if at.model = v; v == nil {
-		p.changes.dead = append(p.changes.dead, k)
+	old.release(&p.texts)
+}
+
+// putBroken notes what is to be told of a policy that breaks the rules.
+func (p *policies) putBroken(id model.ID, v *model.Policy, t *touched) {
+	old, next := p.broken[id], broken{}
+	if v != nil && v.Broken != "" {
+		next = broken{v.Title, v.Broken, v.Staged}
 	}
+	if old == next {
+		return
+	}
+	t.matches = true
+	if p.broken[id] = next; next == (broken{}) {
+		delete(p.broken, id)
+	}
+}
+
+// selectsSame reports whether two policies are for the same endpoints.
+func (p *policies) selectsSame(a, b packed) bool {
+	x, y := a.open(&p.texts), b.open(&p.texts)
+	if x.text() != y.text() {
+		return false
+	}
+	return (x.byte()^y.byte())&packHostsOnly == 0
+}
+
+// erase forgets what a policy is. What is asked for because of it goes later.
+func (p *policies) erase(m *members, k policyID) {
+	at := p.all.at(k)
+	if !at.staged {
+		p.retract(m, k)
+	}
+	at.packed.release(&p.texts)
+	at.packed, at.staged, at.flags = "", false, 0
 }
 
 // enter makes a policy known under its labels and tries it on the slots.
 func (p *policies) enter(m *members, k policyID, v *model.Policy) {
 	at := p.all.at(k)
-	at.model, at.under = v, m.labels.register(byPolicies, uint32(k), v.Selects)
-	if at.on != nil { // it was here a moment ago, perhaps at another place
-		at.on.tier, p.changes.sort = nil, true
+	at.under = m.labels.register(byPolicies, uint32(k), v.Selects)
+	if at.under.scan || at.under.key != nil {
+		s := v.Selects // apart from the event's value, which need not stay
+		at.parsed = &s
+	}
+	if at.on != nil { // it was here a moment ago, perhaps as another
+		at.on.selects = v.Selects
+		p.change(k)
 	}
 	seen := view{l: &m.labels}
 	p.candidates(k, func(s slotID) {
@@ -315,29 +390,22 @@ func (p *policies) enter(m *members, k policyID, v *model.Policy) {
 func (p *policies) retract(m *members, k policyID) {
 	at := p.all.at(k)
 	m.labels.unregister(byPolicies, uint32(k), at.under)
-	at.under = registration{}
+	at.under, at.parsed = registration{}, nil
 	if at.on != nil {
 		at.on.slots.each(func(s slotID) { p.clear(k, s) })
 	}
 }
 
-// change makes a policy another one of the same name.
-func (p *policies) change(m *members, k policyID, v *model.Policy) {
+// change takes over what a policy is now, for one that selects something.
+func (p *policies) change(k policyID) {
 	at := p.all.at(k)
-	old := at.model
-	if !old.Selects.Equal(v.Selects) || old.DoNotTrack != v.DoNotTrack || old.PreDNAT != v.PreDNAT {
-		p.retract(m, k)
-		p.enter(m, k, v)
-	}
 	if at.on == nil {
 		return
 	}
 	p.changes.enforce[k] = true
 	p.changes.told = p.changes.told || at.on.hosts > 0
-	if old.Tier != v.Tier || old.Order != v.Order || old.Title != v.Title ||
-		old.Ingress.Applies != v.Ingress.Applies || old.Egress.Applies != v.Egress.Applies {
-		p.changes.sort = true
-		at.on.tier = nil
+	if next := at.packed.open(&p.texts).head(at.id()); next != at.on.head {
+		at.on.head, at.on.tier, p.changes.sort = next, nil, true
 		at.on.slots.each(func(s slotID) { p.changes.dirty[s] = true })
 	}
 }
@@ -356,18 +424,18 @@ func (p *policies) candidates(k policyID, visit func(slotID)) {
 			visit(s)
 		}
 	}
-	for _, id := range under.pairs {
+	under.each(func(id pairID) {
 		for _, s := range p.byPair[id] {
 			visit(s)
 		}
-	}
+	})
 }
 
 // set notes that a policy selects a slot.
 func (p *policies) set(k policyID, s slotID) {
 	at := p.all.at(k)
 	if at.on == nil {
-		at.on = &selection{}
+		at.on = &selection{selects: p.selectorOf(k), head: at.packed.open(&p.texts).head(at.id())}
 	}
 	if at.on.slots.has(s) {
 		return

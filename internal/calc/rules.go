@@ -2,7 +2,6 @@ package calc
 
 import (
 	"reflect"
-	"slices"
 
 	"github.com/brindle-net/brindle/internal/desired"
 	"github.com/brindle-net/brindle/internal/model"
@@ -27,7 +26,15 @@ type resolver struct {
 // where rules is nil.
 func (c *Core) enforce(e *enforced, id desired.RulesID, rules []model.Rule, u *desired.Update) {
 	r := resolver{m: &c.members}
-	list := &desired.RuleList{}
+	list, n := &desired.RuleList{}, 0
+	for i := range rules {
+		if !rules[i].Never {
+			n++
+		}
+	}
+	if n > 0 {
+		list.Rules = make([]desired.PolicyRule, 0, n)
+	}
 	for i := range rules {
 		if !rules[i].Never {
 			list.Rules = append(list.Rules, r.rule(i, &rules[i]))
@@ -152,51 +159,54 @@ func everything(a model.Action) []model.Rule {
 // enforcePolicies makes the rules of policies that select a workload here
 // asked for, and no others.
 func (c *Core) enforcePolicies(u *desired.Update) {
-	p := &c.policies
-	want := func(id policyID, d desired.Direction) (desired.RulesID, []model.Rule, bool) {
+	p := c.policies
+	want := func(id policyID, d desired.Direction) (desired.RulesID, bool) {
 		at := p.all.at(id)
 		if at.on == nil || at.on.workloads == 0 {
-			return desired.RulesID{}, nil, false
+			return desired.RulesID{}, false
 		}
-		v := &at.model.Ingress
-		if d == desired.Egress {
-			v = &at.model.Egress
-		}
-		return desired.RulesID{Owner: at.model.Title, Direction: d}, v.Rules, v.Applies
+		return desired.RulesID{Owner: at.on.title, Direction: d}, at.flags&applies(d) != 0
 	}
 	both := []desired.Direction{desired.Ingress, desired.Egress}
 	for id := range p.changes.enforce { // what goes comes first: names are free then
 		if on := p.all.at(id).on; on != nil {
 			for _, d := range both {
-				if name, _, ok := want(id, d); !ok || name != on.lists[d].id {
+				if name, ok := want(id, d); !ok || name != on.lists[d].id {
 					c.waive(&on.lists[d], u)
 				}
 			}
 		}
 	}
 	for id := range p.changes.enforce {
-		for _, d := range both {
-			if name, rules, ok := want(id, d); ok {
-				c.enforce(&p.all.at(id).on.lists[d], name, rules, u)
+		at := p.all.at(id)
+		if at.on != nil && at.on.workloads > 0 {
+			rules := p.rulesOf(id)
+			for _, d := range both {
+				if name, ok := want(id, d); ok {
+					c.enforce(&at.on.lists[d], name, rules[d], u)
+				}
 			}
 		}
 		p.noteHTTP(id)
-		if at := p.all.at(id); at.on != nil && at.on.workloads+at.on.hosts == 0 {
+		if at.on != nil && at.on.workloads+at.on.hosts == 0 {
 			at.on = nil
 		}
 	}
 	p.bury()
 }
 
+// rulesOf reads the rules of a policy.
+func (p *policies) rulesOf(id policyID) [2][]model.Rule {
+	at := p.all.at(id)
+	u := at.packed.open(&p.texts)
+	u.head(at.id())
+	return [2][]model.Rule{u.rules(), u.rules()}
+}
+
 // noteHTTP keeps who has rules with HTTP criteria in force.
 func (p *policies) noteHTTP(id policyID) {
 	at := p.all.at(id)
-	has := false
-	if at.on != nil && at.on.workloads > 0 {
-		for _, d := range []model.Direction{at.model.Ingress, at.model.Egress} {
-			has = has || d.Applies && slices.ContainsFunc(d.Rules, func(r model.Rule) bool { return r.HTTP })
-		}
-	}
+	has := at.on != nil && at.on.workloads > 0 && at.flags&packHTTP != 0
 	if has || p.http[id] {
 		p.changes.told = true
 		delete(p.http, id)
@@ -208,13 +218,14 @@ func (p *policies) noteHTTP(id policyID) {
 
 // bury forgets the deleted policies.
 func (p *policies) bury() {
-	for _, id := range p.changes.dead {
-		if at := p.all.at(id); at.model == nil && at.id != (model.ID{}) {
-			delete(p.byID, at.id)
-			p.all.drop(id)
+	for _, k := range p.changes.dead {
+		if at := p.all.at(k); at.packed == "" && at.name != "" {
+			p.byID.remove(p.hash(at.id()), k)
+			p.all.drop(k)
 		}
 	}
 	p.tidyTiers()
 	p.slots.settle()
 	p.all.settle()
+	p.texts.all.settle()
 }

@@ -128,13 +128,12 @@ func (p *policies) place(in *inputs, id policyID) {
 	if at.on.tier != nil {
 		return
 	}
-	name := at.model.Tier
+	name := at.on.head.tier
 	if p.tiers[name] == nil {
 		p.tiers[name] = &tier{name: name}
 		p.tiers[name].read(in)
 	}
 	at.on.tier = p.tiers[name]
-	at.on.key = at.model.Name + "/" + at.model.Namespace + "/" + at.model.APIKind
 }
 
 // compare orders policies by tier, order and name (documented Calico
@@ -150,7 +149,7 @@ func (p *policies) compare(a, b policyID) int {
 		}
 		return cmp.Or(cmp.Compare(s.order, t.order), strings.Compare(s.name, t.name))
 	}
-	return cmp.Or(cmp.Compare(x.model.Order, y.model.Order), strings.Compare(x.on.key, y.on.key))
+	return cmp.Or(cmp.Compare(x.on.order, y.on.order), strings.Compare(x.on.key, y.on.key))
 }
 
 // assemble gives a slot the lists of its tiers. What another slot with the
@@ -189,21 +188,25 @@ func (p *policies) tiersOf(at *slot, d desired.Direction) []desired.Tier {
 	}
 	for _, id := range at.policies {
 		v := p.all.at(id)
-		applies := v.model.Ingress.Applies
-		if d == desired.Egress {
-			applies = v.model.Egress.Applies
-		}
-		if !applies {
+		if v.flags&applies(d) == 0 {
 			continue
 		}
 		if v.on.tier != last {
 			flush()
 			last = v.on.tier
 		}
-		p.owners = append(p.owners, v.model.Title)
+		p.owners = append(p.owners, v.on.title)
 	}
 	flush()
 	return out
+}
+
+// applies is the flag of policies that are for a direction.
+func applies(d desired.Direction) byte {
+	if d == desired.Egress {
+		return packEgress
+	}
+	return packIngress
 }
 
 // share returns lists that are equal, if some slot has them, and counts a

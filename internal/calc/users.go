@@ -16,9 +16,22 @@ const (
 // registration says under which labels a selector is found. Whatever it
 // matches has one of them; with all empty it matches nothing.
 type registration struct {
-	key   *labelKey
-	pairs []pairID
-	scan  bool // it is looked at for everything
+	key  *labelKey
+	pair pairID
+	scan bool      // it is looked at for everything
+	more *[]pairID // if one pair is not enough
+}
+
+// each visits the pairs.
+func (r registration) each(visit func(pairID)) {
+	if r.pair != 0 {
+		visit(r.pair)
+	}
+	if r.more != nil {
+		for _, id := range *r.more {
+			visit(id)
+		}
+	}
 }
 
 // register notes a selector under the label that fewest others are under.
@@ -40,11 +53,18 @@ func (l *labels) register(kind int, user uint32, s selector.Selector) registrati
 		return registration{key: k}
 	}
 	var out registration
-	for _, v := range best.Values {
+	if len(best.Values) > 1 {
+		out.more = new([]pairID)
+	}
+	for i, v := range best.Values {
 		id := l.pair(best.Key, v)
 		p := l.pairs.at(id)
 		p.users[kind] = append(p.users[kind], user)
-		out.pairs = append(out.pairs, id)
+		if i == 0 {
+			out.pair = id
+		} else {
+			*out.more = append(*out.more, id)
+		}
 	}
 	return out
 }
@@ -78,11 +98,11 @@ func (l *labels) unregister(kind int, user uint32, r registration) {
 		r.key.users[kind] = remove(r.key.users[kind], user)
 		l.tidyKey(r.key)
 	}
-	for _, id := range r.pairs {
+	r.each(func(id pairID) {
 		p := l.pairs.at(id)
 		p.users[kind] = remove(p.users[kind], user)
 		l.tidy(id)
-	}
+	})
 }
 
 // usersFor appends all that may match a class, sorted, each once.

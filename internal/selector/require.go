@@ -26,10 +26,21 @@ func (s Selector) Requires() []Requirement {
 func (s Selector) EachRequirement(visit func(Requirement)) { eachRequirement(s.root, visit) }
 
 func eachRequirement(n node, visit func(Requirement)) {
-	if g, ok := n.(group); ok && !g.or {
-		for _, o := range g.of {
-			eachRequirement(o, visit)
+	switch n := n.(type) {
+	case group:
+		if !n.or {
+			for _, o := range n.of {
+				eachRequirement(o, visit)
+			}
+			return
 		}
+	case compare:
+		if n.op == equal {
+			visit(Requirement{Key: n.key, Values: []string{n.value}})
+			return
+		}
+	case has:
+		visit(Requirement{Key: string(n), AnyValue: true})
 		return
 	}
 	for _, r := range requires(n, false) {
