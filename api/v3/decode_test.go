@@ -356,3 +356,25 @@ func TestDecodeStoredPart(t *testing.T) {
 		}
 	}
 }
+
+// TestKindOfStoredObjects: the kind may stand anywhere, and the last one counts.
+func TestKindOfStoredObjects(t *testing.T) {
+	for in, want := range map[string]string{
+		`{"kind":"Tier","metadata":{"name":"a"}}`:                 "Tier",
+		`{"metadata":{"name":"a"},"kind":"Tier"}`:                 "Tier",
+		`{"kind":"IPPool","metadata":{"name":"a"},"kind":"Tier"}`: "Tier",
+		`{ "kind": "Tier" }`:                                      "Tier",
+		`{"kind":"Tier`:                                           "",
+		`{"kind":"`:                                               "",
+		`{"kind":"Tier","kind":"Nothing"}`:                        "",
+	} {
+		o, err := DecodeStored([]byte(in))
+		if got := ""; err == nil {
+			if got = kindOf(o); got != want || o.Type().Kind != want {
+				t.Errorf("%s: %s, %s", in, got, o.Type().Kind)
+			}
+		} else if want != "" {
+			t.Errorf("%s: %v", in, err)
+		}
+	}
+}
