@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"net/netip"
 	"strings"
 
 	"github.com/brindle-net/brindle/internal/desired"
@@ -27,6 +28,8 @@ type Builder struct {
 	dirtyTiers  map[string]struct{}
 	dirtyGroups map[string]struct{}
 	names       map[tierKey]string // within one change: lists that many endpoints share
+
+	compiler *compiler // nil: plain rules only
 }
 
 // listState is what others have to know of a list of rules.
@@ -34,6 +37,8 @@ type listState struct {
 	sets     []desired.SetID
 	counters map[string]struct{}
 	passes   bool
+	keyed    []*keyed         // for the compiler
+	nets     [][]netip.Prefix // that the compiler holds
 }
 
 // New returns a builder with the program of a policy.
@@ -48,6 +53,9 @@ func New(cfg Config, want *desired.Policy) *Builder {
 		dirtyLists: map[desired.RulesID]struct{}{}, dirtyTiers: map[string]struct{}{}, dirtyGroups: map[string]struct{}{},
 	}
 	b.skeleton()
+	if cfg.Compiled {
+		b.compiler = newCompiler(b)
+	}
 	all := desired.PolicyPatch{Sets: make(map[desired.SetID]desired.SetPatch, len(want.Sets))}
 	for id, s := range want.Sets {
 		all.Sets[id] = desired.SetPatch{Kind: s.Kind}
@@ -69,6 +77,9 @@ func (b *Builder) Program() *Program { return b.prog }
 func (b *Builder) Update(want *desired.Policy, patch *desired.PolicyPatch) Delta {
 	b.names = map[tierKey]string{}
 	for id, p := range patch.Sets {
+		if b.compiler != nil {
+			b.compiler.learnSet(id, want.Sets[id], p)
+		}
 		if b.patchSet(id, want.Sets[id], p) {
 			for user := range b.users[id] {
 				b.dirtyLists[user] = struct{}{}
@@ -95,6 +106,9 @@ func (b *Builder) Update(want *desired.Policy, patch *desired.PolicyPatch) Delta
 			b.putChain(name, b.groupChain(name, g))
 		}
 	}
+	if b.compiler != nil {
+		b.compiler.update(b.dirtyLists)
+	}
 	clear(b.dirtyLists)
 	clear(b.dirtyTiers)
 	clear(b.dirtyGroups)
@@ -118,6 +132,9 @@ func (b *Builder) writeList(id desired.RulesID, list *desired.RuleList) {
 				b.dropCounter(c)
 			}
 			delete(b.lists, id)
+			if b.compiler != nil {
+				b.compiler.forgetList(old)
+			}
 			b.putChain(chain, nil)
 			b.listChanged(id)
 		}
@@ -140,6 +157,12 @@ func (b *Builder) writeList(id desired.RulesID, list *desired.RuleList) {
 	}
 	w := &listWriter{cfg: &b.cfg, id: id, tier: b.tierOf(id), set: b.setNamed}
 	b.putChain(chain, w.chain(list))
+	if b.compiler != nil {
+		b.compiler.learnList(w, list, st)
+		if old != nil {
+			b.compiler.forgetList(old)
+		}
+	}
 	if old == nil || old.passes != st.passes {
 		b.listChanged(id)
 	}

@@ -26,6 +26,10 @@ type Config struct {
 	AllowInvalid bool
 	// Spoofing lets workloads send from the prefixes of their endpoint's Sources.
 	Spoofing bool
+	// Compiled has new connections decided by look-ups, where that can be done,
+	// so that their cost does not grow with the number of policies. What cannot
+	// is left to the plain rules, which are there in any case.
+	Compiled bool
 	// Encapsulations are those that no workload may send.
 	Encapsulations []Encapsulation
 	// LogPrefix begins the lines of the Log action. In it %k, %n, %p and %t

@@ -2,6 +2,7 @@ package rules
 
 import (
 	"net"
+	"net/netip"
 	"strings"
 
 	"github.com/brindle-net/brindle/internal/desired"
@@ -29,6 +30,7 @@ const (
 type endpointState struct {
 	groups   [2]string // by direction
 	elements []placed
+	addrs    []netip.Addr
 }
 
 // placed is an element and the set that it is in.
@@ -38,6 +40,9 @@ type placed struct {
 }
 
 func (b *Builder) patchEndpoints(want *desired.Policy, patch *desired.PolicyPatch) {
+	if b.compiler != nil {
+		b.compiler.learnEndpoints(patch)
+	}
 	// What comes is made before what goes is let go, so that shared chains stay.
 	var gone []*endpointState
 	for iface := range patch.Endpoints.Set {
@@ -72,7 +77,7 @@ func (b *Builder) dropElements(st *endpointState) {
 }
 
 func (b *Builder) newEndpoint(iface string, ep *desired.Endpoint) *endpointState {
-	st := &endpointState{}
+	st := &endpointState{addrs: ep.Addrs}
 	name := interfaceBytes(iface)
 	put := func(set string, e Element) { st.elements = append(st.elements, placed{set, e}) }
 	for i, m := range []string{mapTo, mapFrom} { // in the order of desired.Ingress, Egress

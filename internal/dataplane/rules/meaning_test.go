@@ -155,41 +155,34 @@ func (w *world) packet() Packet {
 // both ends; the counters are those of the rules that matched; and the mark's
 // other bits are untouched, ours clear.
 func TestMeaning(t *testing.T) {
-	seeds := 400
+	seeds := 200
 	if testing.Short() {
 		seeds = 50
 	}
-	verdicts := map[bool]int{}
+	verdicts, ways := map[bool]int{}, map[string]int{}
 	for seed := range seeds {
 		w := newWorld(uint64(seed))
 		w.full()
-		program := Render(testConfig(), &w.policy)
-		for range 100 {
+		plain, compiled := testConfig(), testConfig()
+		compiled.Compiled = true
+		programs := []*Program{Render(plain, &w.policy), Render(compiled, &w.policy)}
+		if err := programs[1].sound(); err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+		for i := range 200 {
 			pkt := w.packet()
-			m := &meaning{policy: &w.policy, pkt: pkt}
-			want := true
-			if ep := w.policy.Endpoints[pkt.In]; ep != nil {
-				want = m.allowed(ep, desired.Egress)
+			if i%4 > 1 {
+				pkt.Mark = 0
 			}
-			if ep := w.policy.Endpoints[pkt.Out]; ep != nil && want {
-				want = m.allowed(ep, desired.Ingress)
-			}
+			got, want := w.check(t, programs[i%2], pkt)
 			verdicts[want]++
-			got, err := program.Trace(pkt)
-			if err != nil {
-				t.Fatalf("seed %d: %v", seed, err)
-			}
-			var counted []string
 			for _, s := range got.Steps {
-				if strings.HasPrefix(s.Counter, "c-") {
-					counted = append(counted, s.Counter)
-				}
-			}
-			if got.Accepted != want || !slices.Equal(counted, m.counted) || want && got.Mark != pkt.Mark {
-				t.Fatalf("seed %d: %+v\nwant accepted: %v %v\ngot %s%v mark %#x\n%s", seed, pkt, want, m.counted,
-					got, counted, got.Mark, program)
+				ways[s.Chain]++
 			}
 		}
+	}
+	if ways[chainDecided] < seeds*5 {
+		t.Errorf("only %d flows were decided by look-ups", ways[chainDecided])
 	}
 	for verdict, n := range verdicts {
 		if n < seeds*100/10 {
@@ -197,4 +190,90 @@ func TestMeaning(t *testing.T) {
 		}
 	}
 	t.Logf("verdicts: %v", verdicts)
+}
+
+// check sends a packet through a program, and compares what comes of it with
+// what the policy means.
+func (w *world) check(t *testing.T, program *Program, pkt Packet) (got Trace, want bool) {
+	t.Helper()
+	m := &meaning{policy: &w.policy, pkt: pkt}
+	want = true
+	if ep := w.policy.Endpoints[pkt.In]; ep != nil {
+		want = m.allowed(ep, desired.Egress)
+	}
+	if ep := w.policy.Endpoints[pkt.Out]; ep != nil && want {
+		want = m.allowed(ep, desired.Ingress)
+	}
+	got, err := program.Trace(pkt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var counted []string
+	for _, s := range got.Steps {
+		if strings.HasPrefix(s.Counter, "c-") {
+			counted = append(counted, s.Counter)
+		}
+	}
+	if got.Accepted != want || !slices.Equal(counted, m.counted) || want && got.Mark != pkt.Mark {
+		t.Fatalf("%+v\nwant accepted: %v %v\ngot %s%v mark %#x\n%s", pkt, want, m.counted, got, counted, got.Mark, program)
+	}
+	return got, want
+}
+
+// TestCompiledUpdate: after any history, the compiled rules decide as the
+// policy means, they are those that are made in one go but for their numbers,
+// and the deltas lead there.
+func TestCompiledUpdate(t *testing.T) {
+	seeds, steps := 60, 12
+	if testing.Short() {
+		seeds = 20
+	}
+	for seed := range seeds {
+		w := newWorld(uint64(seed))
+		w.missing = seed%3 == 0
+		cfg := testConfig()
+		cfg.Compiled = true
+		b, mirror := New(cfg, &w.policy), Render(cfg, &w.policy)
+		for step := range steps {
+			patch := w.step(6)
+			patch.Play(w.policy)
+			d := b.Update(&w.policy, &patch)
+			if err := b.Program().sound(); err != nil {
+				t.Fatalf("seed %d, step %d: %v", seed, step, err)
+			}
+			if err := mirror.play(d); err != nil {
+				t.Fatalf("seed %d, step %d: delta: %v", seed, step, err)
+			}
+			if diff := difference(mirror.String(), b.Program().String()); diff != "" {
+				t.Fatalf("seed %d, step %d: deltas (-) against updated (+):\n%s", seed, step, diff)
+			}
+			want, plain := Render(cfg, &w.policy), Render(testConfig(), &w.policy)
+			for name, s := range want.Sets {
+				if n := len(b.Program().Sets[name].Elements); n != len(s.Elements) {
+					t.Fatalf("seed %d, step %d: %d elements, want %d:\n%v\n%v", seed, step, n, len(s.Elements), b.Program().Sets[name], s)
+				}
+			}
+			if n := len(b.Program().Chains); n != len(want.Chains) {
+				t.Fatalf("seed %d, step %d: %d chains, want %d", seed, step, n, len(want.Chains))
+			}
+			for range 20 {
+				pkt := w.packet()
+				pkt.Mark = 0
+				if !w.missing {
+					w.check(t, b.Program(), pkt)
+					continue
+				}
+				got, err := b.Program().Trace(pkt)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if twin, err := plain.Trace(pkt); err != nil || twin.Accepted != got.Accepted {
+					t.Fatalf("seed %d, step %d: %+v\ncompiled: %v\nplain: %v %v", seed, step, pkt, got, twin, err)
+				}
+			}
+			if d := b.Update(&w.policy, &desired.PolicyPatch{}); !d.Empty() {
+				t.Fatalf("seed %d, step %d: no patch changes something: %v", seed, step, d)
+			}
+		}
+	}
 }

@@ -15,12 +15,14 @@ import (
 // TestOracle: what the program of a random cluster's policy does with a flow
 // is what the oracle says of it, at both ends.
 func TestOracle(t *testing.T) {
-	clusters := uint64(2000)
+	clusters := uint64(1000)
 	if testing.Short() {
 		clusters = 200
 	}
 	here := model.Settings{Node: randworld.Node}
 	cfg := rules.Config{Prefixes: []string{"cali"}, MarkMask: 0xffff0000, CutMark: 0x10000}
+	compiled := cfg
+	compiled.Compiled = true
 	seen := oracle.NewCoverage()
 	for seed := range clusters {
 		w, s := randworld.New(seed), oracle.Snapshot{}
@@ -28,9 +30,9 @@ func TestOracle(t *testing.T) {
 			s.Add(e)
 		}
 		tables, view := oracle.Desired(s, here).Policy, oracle.NewView(s)
-		program := rules.Render(cfg, &tables)
-		for range 10 {
-			f := w.Flow()
+		programs := []*rules.Program{rules.Render(cfg, &tables), rules.Render(compiled, &tables)}
+		for i := range 12 {
+			f, program := w.Flow(), programs[i%2]
 			pkt := rules.Packet{
 				Way: rules.Forwarded, In: "eth0", Out: "eth0", EthSource: "\x02\x00\x00\x00\x00\x01", Source: f.Source, Dest: f.Dest,
 				Protocol: f.Protocol, SourcePort: f.SourcePort, DestPort: f.DestPort, ICMPType: f.ICMPType, ICMPCode: f.ICMPCode,

@@ -65,8 +65,9 @@ func (p *Program) sound() error {
 	}
 	for _, s := range p.Sets {
 		for _, e := range s.Elements {
-			if e.Name != "" && p.Chains[e.Name] == nil {
-				return fmt.Errorf("map %s: no chain %s", s.Name, e.Name)
+			_, counter := p.Counters[e.Name]
+			if there := s.Value == ChainValue && p.Chains[e.Name] != nil || s.Value == CounterValue && counter; e.Name != "" && !there {
+				return fmt.Errorf("map %s: no %s", s.Name, e.Name)
 			}
 		}
 		if err := s.disjoint(); err != nil {
@@ -134,6 +135,10 @@ func (p *Program) soundRule(c *Chain, r Rule) error {
 			there = p.Chains[s.Chain] != nil
 		case Dispatch:
 			there = p.Sets[s.Map] != nil && p.Sets[s.Map].Value == ChainValue
+		case MarkBy:
+			there = p.Sets[s.Map] != nil && p.Sets[s.Map].Value == NumberValue
+		case CountBy:
+			there = p.Sets[s.Map] != nil && p.Sets[s.Map].Value == CounterValue
 		}
 		if !there {
 			return fmt.Errorf("%v: not there", s)

@@ -1,0 +1,188 @@
+package rules
+
+import (
+	"net/netip"
+
+	"github.com/brindle-net/brindle/internal/desired"
+)
+
+// The packet's mark between look-ups. It is 0 when the compiled chains begin,
+// or they are not gone through, and when they end.
+const (
+	classBits    = 18
+	groupBits    = 10
+	classMask    = 1<<classBits - 1
+	groupMask    = (1<<groupBits - 1) << classBits
+	markDecided  = 1 << 28 // the rest is a decision, no class and group
+	markAllow    = 1 << 29
+	markPlain    = 1 << 30 // the plain rules decide
+	decisionMask = 1<<28 - 1
+	everyMark    = 1<<32 - 1
+)
+
+// Names of what the compiled rules have beside the plain ones.
+const (
+	mapRanges    = "class-ranges" // + family: addresses in nets to classes
+	mapClasses   = "class"        // + family: single addresses to classes
+	setPainted   = "painted"      // groups and classes that have rows
+	mapPorts     = "row-ports"    // group and class, protocol, port
+	mapProtocols = "row-protocols"
+	mapRows      = "row-classes"
+	mapCounted   = "counted" // + 1 to maxCounted: decisions to counters
+	chainDecide  = "decide"
+	chainDecided = "decided"
+	maxCounted   = 3
+)
+
+// maxRows is how many rows one group may have; beyond, its rules stay plain.
+const maxRows = 1 << 17
+
+// compiler keeps the compiled rules: maps that take the class of the far
+// address, protocol and port to what the plain rules of a group of endpoints
+// would decide. What they don't decide is left to the plain rules.
+type compiler struct {
+	b       *Builder
+	space   *space
+	loaded  map[desired.SetID]desired.SetKind
+	inline  map[string]int // lists of nets in rules: how often they are used
+	groups  map[groupKey]*compiled
+	numbers map[uint32]struct{}    // of groups
+	locals  map[string][]predicate // what the rules of a plain group ask of the near address
+
+	decisions map[string]*decision
+	free      []uint32
+	highest   uint32
+	unused    map[*decision]struct{}
+
+	assigned map[string][]assignment            // by interface
+	near     map[netip.Addr]map[string]struct{} // interfaces by address
+	dirtyEnd map[string]struct{}
+}
+
+// groupKey tells compiled groups apart: the plain rules, and what these can
+// tell of the near address.
+type groupKey struct {
+	plain  string // chain
+	family int
+	local  string // signature
+}
+
+// compiled is one group of endpoints' addresses.
+type compiled struct {
+	key     groupKey
+	dir     desired.Direction
+	number  uint32
+	chain   string
+	local   signature
+	refs    int
+	program *flat
+	rows    map[uint32]*painted // by class; 0 is the class of nothing
+	count   int
+	broken  bool // too many rows
+	full    bool // too many classes
+}
+
+// painted is the rows of a class.
+type painted struct {
+	class     *class
+	elements  []placed
+	decisions []*decision
+}
+
+// decision is a verdict, and the counters of the rules that led to it.
+type decision struct {
+	key      string
+	number   uint32
+	value    uint32 // of the mark
+	counters []string
+	refs     int
+}
+
+func newCompiler(b *Builder) *compiler {
+	c := &compiler{
+		b: b, space: newSpace(), loaded: map[desired.SetID]desired.SetKind{}, inline: map[string]int{}, groups: map[groupKey]*compiled{}, numbers: map[uint32]struct{}{}, locals: map[string][]predicate{},
+		decisions: map[string]*decision{}, unused: map[*decision]struct{}{}, assigned: map[string][]assignment{},
+		near: map[netip.Addr]map[string]struct{}{}, dirtyEnd: map[string]struct{}{},
+	}
+	for _, s := range []Set{
+		{Name: setPainted, Key: []Type{MarkType}},
+		{Name: mapPorts, Key: []Type{MarkType, ProtocolType, PortType}, Value: NumberValue},
+		{Name: mapProtocols, Key: []Type{MarkType, ProtocolType}, Value: NumberValue},
+		{Name: mapRows, Key: []Type{MarkType}, Value: NumberValue},
+	} {
+		b.addSet(s)
+	}
+	for i := range maxCounted {
+		b.addSet(Set{Name: countedMap(i), Key: []Type{MarkType}, Value: CounterValue})
+	}
+	for _, f := range families {
+		b.addSet(Set{Name: mapClasses + f.digit(), Key: []Type{f.addrType()}, Value: NumberValue})
+		b.addSet(Set{Name: mapRanges + f.digit(), Key: []Type{f.addrType()}, Interval: true, Value: NumberValue})
+		for _, m := range []string{mapFrom, mapTo} {
+			b.addSet(Set{Name: m + f.digit(), Key: []Type{InterfaceType, f.addrType()}, Value: ChainValue})
+		}
+	}
+	for _, ch := range c.chains() {
+		b.putChain(ch.Name, ch)
+	}
+	return c
+}
+
+func countedMap(i int) string { return mapCounted + string('1'+rune(i)) }
+
+// chains are those that all groups share. They leave the mark with a verdict
+// only where they end the packet's way; otherwise the caller clears it.
+func (c *compiler) chains() []*Chain {
+	bit := func(b uint32) Match {
+		return Match{Fields: []Field{Mark}, Mask: b, In: []Range{{markBytes(b), markBytes(b)}}}
+	}
+	ready := when(bit(markDecided)).do(Goto{chainDecided})
+	decide := []Rule{
+		when(Match{Fields: []Field{Mark}, Set: setPainted, Not: true}).do(SetMark{classMask, 0}),
+		when(withPorts(false)).do(MarkBy{[]Field{Mark, Protocol, DestinationPort}, mapPorts}), ready,
+		when().do(MarkBy{[]Field{Mark, Protocol}, mapProtocols}), ready,
+		when().do(MarkBy{[]Field{Mark}, mapRows}), ready,
+	}
+	decided := []Rule{when(bit(markPlain)).do(Return{})}
+	for i := range maxCounted {
+		decided = append(decided, when().do(CountBy{[]Field{Mark}, countedMap(i)}))
+	}
+	decided = append(decided, when(bit(markAllow)).do(SetMark{everyMark, 0}, Accept{}), when().do(c.b.cfg.deny()))
+	return []*Chain{
+		{Name: chainDecide, Rules: decide, Note: "from group and class to a decision"},
+		{Name: chainDecided, Rules: decided},
+	}
+}
+
+// entry is where the packets of a group's endpoints come in.
+func (g *compiled) entry() *Chain {
+	c := &Chain{Name: g.chain, Note: "group, " + g.dir.String() + ", compiled"}
+	if g.broken || g.full {
+		c.Rules = []Rule{when().do(Goto{g.key.plain})}
+		return c
+	}
+	far, f := [2][2]Field{{Source4, Source6}, {Destination4, Destination6}}[g.dir][g.key.family], families[g.key.family]
+	fam := bytesOf(Family, byte(f))
+	c.Rules = []Rule{
+		when(fam).do(MarkBy{[]Field{far}, mapRanges + f.digit()}),
+		when(fam).do(MarkBy{[]Field{far}, mapClasses + f.digit()}),
+		when().do(SetMark{groupMask, g.number << classBits}, Jump{chainDecide}),
+		when().do(SetMark{everyMark, 0}, Goto{g.key.plain}),
+	}
+	return c
+}
+
+// dispatch begins the way through the compiled rules: for packets whose mark
+// nobody else has a bit in, from or to an address of an endpoint's own.
+func dispatch(f Field, m string) []Rule {
+	near := []Field{Source4, Source6}
+	if f == OutInterface {
+		near = []Field{Destination4, Destination6}
+	}
+	var rules []Rule
+	unmarked := is(Mark, markBytes(0))
+	for i, fam := range families {
+		rules = append(rules, when(unmarked, bytesOf(Family, byte(fam))).do(Dispatch{[]Field{f, near[i]}, m + fam.digit()}))
+	}
+	return rules
+}

@@ -1,0 +1,192 @@
+package rules
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/brindle-net/brindle/internal/desired"
+)
+
+// update brings the compiled rules to what the plain ones are now. Sets,
+// lists and endpoints have been told before.
+func (c *compiler) update(lists map[desired.RulesID]struct{}) {
+	fresh, gone := c.settle()
+	for _, g := range c.groups {
+		for _, cl := range gone {
+			c.unpaint(g, cl.number)
+		}
+	}
+	stale := c.staleGroups(lists)
+	for iface, st := range c.b.endpoints {
+		for _, plain := range st.groups {
+			if _, ok := stale[plain]; ok {
+				c.dirtyEnd[iface] = struct{}{}
+			}
+		}
+	}
+	for _, iface := range slices.Sorted(maps.Keys(c.dirtyEnd)) {
+		c.assign(iface)
+	}
+	clear(c.dirtyEnd)
+	full := c.space.highest > classMask
+	for _, g := range c.sortedGroups() {
+		switch _, all := stale[g.key.plain]; {
+		case g.refs == 0:
+			c.dropGroup(g)
+		case all || g.rows == nil || full != g.full:
+			c.paintGroup(g)
+		default:
+			for _, cl := range fresh {
+				c.paintClass(g, cl)
+			}
+		}
+	}
+	c.forgetDecisions()
+}
+
+func (c *compiler) sortedGroups() []*compiled {
+	return slices.SortedFunc(maps.Values(c.groups), func(a, b *compiled) int { return strings.Compare(a.chain, b.chain) })
+}
+
+// learnSet takes in what a set says of addresses.
+func (c *compiler) learnSet(id desired.SetID, want *desired.Set, p desired.SetPatch) {
+	name := "set:" + string(id)
+	kind, known := c.loaded[id]
+	if want == nil || known && (p.Gone || kind != want.Kind) {
+		c.space.forget(name)
+		delete(c.loaded, id)
+		known = false
+	}
+	switch {
+	case want == nil:
+	case !known:
+		c.loaded[id] = want.Kind
+		n := c.space.number(name)
+		for m := range want.Members {
+			c.space.add(n, want.Kind, m)
+		}
+	default:
+		n := c.space.number(name)
+		for _, m := range p.Remove {
+			c.space.remove(n, kind, m)
+		}
+		for _, m := range p.Add {
+			c.space.add(n, kind, m)
+		}
+	}
+}
+
+// holdNets takes in a list of nets in a rule, and returns its predicate.
+func (c *compiler) holdNets(list []netip.Prefix) predicate {
+	name := netsPredicate(list)
+	n := c.space.number(name)
+	if c.inline[name]++; c.inline[name] == 1 {
+		for _, p := range list {
+			c.space.add(n, desired.AddressSet, desired.Member{Prefix: p})
+		}
+	}
+	return n
+}
+
+func (c *compiler) releaseNets(list []netip.Prefix) {
+	name := netsPredicate(list)
+	if c.inline[name]--; c.inline[name] == 0 {
+		delete(c.inline, name)
+		c.space.forget(name)
+	}
+}
+
+func netsPredicate(list []netip.Prefix) string {
+	words := make([]string, len(list))
+	for i, p := range list {
+		words[i] = canonical(p).String()
+	}
+	slices.Sort(words)
+	return "nets:" + strings.Join(slices.Compact(words), ",")
+}
+
+// settle moves every address to its class, and returns the classes that are
+// new and those that are no more.
+func (c *compiler) settle() (fresh, gone []*class) {
+	s := c.space
+	type moved struct {
+		addr netip.Addr
+		to   *class
+	}
+	var singles []moved
+	var ranges [2][]piece
+	for i := range families {
+		if len(s.dirtyNets[i]) > 0 {
+			s.spread(i)
+			for a, at := range c.near {
+				if familyIndex(a) == i {
+					maps.Copy(c.dirtyEnd, at)
+				}
+			}
+			ranges[i] = s.pieces(i)
+			for _, cl := range s.ranges[i] {
+				s.release(cl)
+			}
+			for _, p := range ranges[i] {
+				s.hold(p.class)
+			}
+		}
+	}
+	for a := range s.dirty {
+		for iface := range c.near[a] {
+			c.dirtyEnd[iface] = struct{}{}
+		}
+		x := s.singles[a]
+		var to *class
+		if !x.own.empty() {
+			to = s.classOf(familyIndex(a), s.of(a))
+		}
+		s.release(x.class)
+		s.hold(to)
+		singles = append(singles, moved{a, to})
+	}
+	fresh, gone = s.enumerate()
+	for _, m := range singles {
+		c.place(m.addr, m.to)
+	}
+	for i := range families {
+		if len(s.dirtyNets[i]) > 0 {
+			c.placeRanges(i, ranges[i])
+			s.dirtyNets[i] = nil
+		}
+	}
+	clear(s.dirty)
+	return fresh, gone
+}
+
+// place puts a single address in its class.
+func (c *compiler) place(a netip.Addr, to *class) {
+	s, set := c.space, mapClasses+familyOf(a).digit()
+	if to != nil {
+		c.b.putElement(set, Element{Lo: addrBytes(a), Number: to.number})
+	} else if c.b.has(set, addrBytes(a)) {
+		c.b.dropElement(set, addrBytes(a))
+	}
+	if s.singles[a].class = to; to == nil {
+		delete(s.singles, a)
+	}
+}
+
+func (c *compiler) placeRanges(i int, pieces []piece) {
+	set, now := mapRanges+families[i].digit(), make(map[string]Element, len(pieces))
+	c.space.ranges[i] = make(map[string]*class, len(pieces))
+	for _, p := range pieces {
+		e := Element{Lo: addrBytes(p.lo), Hi: addrBytes(p.hi), Number: p.class.number}
+		now[e.Lo] = e
+		c.space.ranges[i][e.Lo] = p.class
+	}
+	d, _ := differ(c.b.prog.Sets[set].Elements, now)
+	for _, e := range d.Remove {
+		c.b.dropElement(set, e.Lo)
+	}
+	for _, e := range d.Add {
+		c.b.putElement(set, e)
+	}
+}
