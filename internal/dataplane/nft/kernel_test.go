@@ -94,7 +94,7 @@ func TestEverythingReadsBack(t *testing.T) {
 // policy asks for, what it holds means what the program says, and nft(8) lists
 // it. Now and then the driver is a new one, as after a restart.
 func TestRandomHistories(t *testing.T) {
-	for seed := range rounds(12) {
+	for seed := range rounds(8) {
 		ns := testenv.NetNS(t)
 		c := newChaos(seed)
 		d := open(t, ns)

@@ -284,7 +284,7 @@ func rounds(n int) uint64 {
 // and packets, through the program itself and through the machine that reads
 // the bytes.
 func TestMachineAgreesWithProgram(t *testing.T) {
-	for seed := range rounds(60) {
+	for seed := range rounds(30) {
 		c := newChaos(seed)
 		for range 4 {
 			c.step(15)
@@ -320,7 +320,7 @@ func agree(t *testing.T, c *chaos, program *rules.Program, m *Machine, packets i
 // the edits name nothing that is not there: random histories against a kernel
 // that is an image.
 func TestChangesLeadToTheWhole(t *testing.T) {
-	for seed := range rounds(80) {
+	for seed := range rounds(25) {
 		c := newChaos(seed)
 		builder := rules.New(settings(), &c.policy)
 		im, held, err := lowerProgram(builder.Program())
