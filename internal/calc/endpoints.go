@@ -115,8 +115,8 @@ func (c *Core) enforceProfiles(t *touched, u *desired.Update) {
 	for _, name := range slices.Compact(look) {
 		ingress, egress := c.members.labels.rulesOf(name)
 		owner := profileOwner(name)
-		c.enforce(&p.profiles[name][0], desired.RulesID{Owner: owner, Direction: desired.Ingress}, ingress, u)
-		c.enforce(&p.profiles[name][1], desired.RulesID{Owner: owner, Direction: desired.Egress}, egress, u)
+		c.enforce(&p.profiles[name][0], desired.RulesID{Owner: owner, Direction: desired.Ingress}, c.resolve(ingress), u)
+		c.enforce(&p.profiles[name][1], desired.RulesID{Owner: owner, Direction: desired.Egress}, c.resolve(egress), u)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"math"
 	"net/netip"
+	"strings"
 
 	"github.com/brindle-net/brindle/internal/model"
 	"github.com/brindle-net/brindle/internal/selector"
@@ -92,10 +93,10 @@ func flagsOf(v *model.Policy) byte {
 	if v.DoNotTrack || v.PreDNAT {
 		flags |= packHostsOnly
 	}
-	if v.Title != v.ID.String() {
+	if !titled(v) {
 		flags |= packTitle
 	}
-	if v.ID.Name != v.APIKind+"/"+v.Name || v.ID.Namespace != v.Namespace {
+	if !named(v) {
 		flags |= packName
 	}
 	for _, d := range []model.Direction{v.Ingress, v.Egress} {
@@ -106,6 +107,24 @@ func flagsOf(v *model.Policy) byte {
 		}
 	}
 	return flags
+}
+
+// titled reports whether a policy's title is what its ID says, as nearly all
+// are; false may be wrong.
+func titled(v *model.Policy) bool {
+	rest, ok := strings.CutPrefix(v.Title, v.APIKind+" ")
+	if ok && v.Namespace != "" {
+		if rest, ok = strings.CutPrefix(rest, v.Namespace); ok {
+			rest, ok = strings.CutPrefix(rest, "/")
+		}
+	}
+	return ok && rest == v.Name && named(v)
+}
+
+// named reports whether a policy's name is what its ID says.
+func named(v *model.Policy) bool {
+	kind, name, _ := strings.Cut(v.ID.Name, "/")
+	return kind == v.APIKind && name == v.Name && v.ID.Namespace == v.Namespace
 }
 
 func (p *packer) text(s string) { p.held = append(p.held, p.texts.hold(s)) }
@@ -205,7 +224,7 @@ func (p *packer) ports(ports []model.PortMatch) {
 	}
 }
 
-// reader reads what packer wrote.
+// unpacker reads what packer wrote.
 type unpacker struct {
 	texts *texts
 	held  packed // numbers of texts not yet taken
@@ -304,6 +323,22 @@ func (u *unpacker) head(id model.ID) head {
 		}
 	}
 	return h
+}
+
+// skipHead goes on to the rules.
+func (u *unpacker) skipHead() {
+	texts := 2
+	flags := u.body[0]
+	if flags&packTitle != 0 {
+		texts++
+	}
+	if flags&packName != 0 {
+		texts += 3
+	}
+	for range texts {
+		_, u.held = uvarint(u.held)
+	}
+	u.body = u.body[1+8:]
 }
 
 func (u *unpacker) rules() []model.Rule {

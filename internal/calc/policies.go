@@ -34,7 +34,8 @@ type policies struct {
 	changes  changes
 	http     map[policyID]bool       // those in force with HTTP rules
 	profiles map[string]*[2]enforced // those that workloads here name
-	ends     map[string]end          // by interface
+	shared   map[rulesKey]*sharedRules
+	ends     map[string]end // by interface
 	seed     maphash.Seed
 	scratch  []uint32
 	owners   []string
@@ -53,7 +54,7 @@ type changes struct {
 }
 
 type policy struct {
-	namespace, name string // of its ID
+	namespace, name textID // of its ID
 	packed          packed // "": deleted
 	under           registration
 	parsed          *selector.Selector // whom it selects, where that is asked often
@@ -62,8 +63,10 @@ type policy struct {
 	on              *selection // nil: selects nothing here
 }
 
-func (p *policy) id() model.ID {
-	return model.ID{Kind: model.KindPolicy, Namespace: p.namespace, Name: p.name}
+// id returns the name of a policy.
+func (p *policies) id(k policyID) model.ID {
+	at := p.all.at(k)
+	return model.ID{Kind: model.KindPolicy, Namespace: p.texts.of(at.namespace), Name: p.texts.of(at.name)}
 }
 
 // broken is what is told of a policy that breaks the rules.
@@ -131,7 +134,7 @@ func newPolicies() *policies {
 		byPair: map[pairID][]slotID{}, byKey: map[*labelKey][]slotID{},
 		tiers: map[string]*tier{}, hosts: map[policyID]bool{},
 		broken: map[model.ID]broken{}, lists: map[uint64][]*tierLists{},
-		http: map[policyID]bool{}, profiles: map[string]*[2]enforced{}, ends: map[string]end{}, seed: maphash.MakeSeed(),
+		http: map[policyID]bool{}, profiles: map[string]*[2]enforced{}, ends: map[string]end{}, shared: map[rulesKey]*sharedRules{}, seed: maphash.MakeSeed(),
 	}
 	p.packer.texts = &p.texts
 	return p
@@ -297,7 +300,7 @@ func (p *policies) hash(id model.ID) uint32 {
 func (p *policies) put(m *members, id model.ID, v *model.Policy, t *touched) {
 	p.putBroken(id, v, t)
 	hash := p.hash(id)
-	k := p.byID.find(hash, func(k policyID) bool { return p.all.at(k).id() == id })
+	k := p.byID.find(hash, func(k policyID) bool { return p.id(k) == id })
 	if v == nil {
 		if k != 0 && p.all.at(k).packed != "" {
 			p.erase(m, k)
@@ -307,7 +310,7 @@ func (p *policies) put(m *members, id model.ID, v *model.Policy, t *touched) {
 	}
 	next := p.packer.pack(v)
 	if k == 0 {
-		k = p.all.add(policy{namespace: m.shared(id.Namespace), name: id.Name})
+		k = p.all.add(policy{namespace: p.texts.hold(id.Namespace), name: p.texts.hold(id.Name)})
 		p.byID.add(hash, k)
 	}
 	at := p.all.at(k)
@@ -404,7 +407,7 @@ func (p *policies) change(k policyID) {
 	}
 	p.changes.enforce[k] = true
 	p.changes.told = p.changes.told || at.on.hosts > 0
-	if next := at.packed.open(&p.texts).head(at.id()); next != at.on.head {
+	if next := at.packed.open(&p.texts).head(p.id(k)); next != at.on.head {
 		at.on.head, at.on.tier, p.changes.sort = next, nil, true
 		at.on.slots.each(func(s slotID) { p.changes.dirty[s] = true })
 	}
@@ -435,7 +438,7 @@ func (p *policies) candidates(k policyID, visit func(slotID)) {
 func (p *policies) set(k policyID, s slotID) {
 	at := p.all.at(k)
 	if at.on == nil {
-		at.on = &selection{selects: p.selectorOf(k), head: at.packed.open(&p.texts).head(at.id())}
+		at.on = &selection{selects: p.selectorOf(k), head: at.packed.open(&p.texts).head(p.id(k))}
 	}
 	if at.on.slots.has(s) {
 		return

@@ -8,12 +8,26 @@ import (
 	"github.com/brindle-net/brindle/internal/selector"
 )
 
-// enforced is a rule list that is asked for, with the sets that it refers to.
+// enforced is a rule list that is asked for under a name.
 type enforced struct {
 	id   desired.RulesID
-	list *desired.RuleList // nil: not asked for
-	sets []memberSetID
+	list *ruleList // nil: not asked for
 }
+
+// ruleList is rules as a back end gets them, with the sets that they refer
+// to, for all policies that say the same.
+type ruleList struct {
+	of   *desired.RuleList
+	sets []memberSetID
+	refs int
+	drop func() // called when nobody has it any more; may be nil
+}
+
+// sharedRules are the lists of all policies whose rules are the same.
+type sharedRules [2]*ruleList
+
+// rulesKey is the rules of a policy, packed.
+type rulesKey struct{ texts, body packed }
 
 // resolver turns the rules of one list into those of a back end. The sets
 // that it finds it holds.
@@ -22,9 +36,8 @@ type resolver struct {
 	sets []memberSetID
 }
 
-// enforce makes a list of rules asked for, or what is asked for of it no more
-// where rules is nil.
-func (c *Core) enforce(e *enforced, id desired.RulesID, rules []model.Rule, u *desired.Update) {
+// resolve makes a list of rules.
+func (c *Core) resolve(rules []model.Rule) *ruleList {
 	r := resolver{m: &c.members}
 	list, n := &desired.RuleList{}, 0
 	for i := range rules {
@@ -40,19 +53,49 @@ func (c *Core) enforce(e *enforced, id desired.RulesID, rules []model.Rule, u *d
 			list.Rules = append(list.Rules, r.rule(i, &rules[i]))
 		}
 	}
+	return &ruleList{of: list, sets: r.sets}
+}
+
+// resolvePolicy returns the list of a policy for a direction. Policies with
+// the same rules have the same one.
+func (c *Core) resolvePolicy(id policyID, d desired.Direction) *ruleList {
+	p := c.policies
+	u := p.all.at(id).packed.open(&p.texts)
+	u.skipHead()
+	key := rulesKey{u.held, u.body}
+	both := p.shared[key]
+	if both == nil {
+		both = &sharedRules{}
+		p.shared[key] = both
+	}
+	if both[d] == nil {
+		rules := u.rules()
+		if d == desired.Egress {
+			rules = u.rules()
+		}
+		both[d] = c.resolve(rules)
+		both[d].drop = func() {
+			if both[d] = nil; both[0] == nil && both[1] == nil {
+				delete(p.shared, key)
+			}
+		}
+	}
+	return both[d]
+}
+
+// enforce makes a list of rules asked for under a name, in place of the one
+// that was.
+func (c *Core) enforce(e *enforced, id desired.RulesID, list *ruleList, u *desired.Update) {
 	old := *e
-	*e = enforced{id, list, r.sets}
-	if old.list != nil && old.id == id && reflect.DeepEqual(old.list, list) {
-		e.list = old.list
-	} else {
+	list.refs++
+	*e = enforced{id, list}
+	if old.list == nil || old.id != id || old.list != list && !reflect.DeepEqual(old.list.of, list.of) {
 		if u.Policy.Rules.Set == nil {
 			u.Policy.Rules.Set = map[desired.RulesID]*desired.RuleList{}
 		}
-		u.Policy.Rules.Set[id], c.asked.Policy.Rules[id] = list, list
+		u.Policy.Rules.Set[id], c.asked.Policy.Rules[id] = list.of, list.of
 	}
-	for _, s := range old.sets {
-		c.members.release(s)
-	}
+	c.unhand(old.list)
 }
 
 // waive takes back what enforce did.
@@ -62,10 +105,24 @@ func (c *Core) waive(e *enforced, u *desired.Update) {
 	}
 	u.Policy.Rules.Delete = append(u.Policy.Rules.Delete, e.id)
 	delete(c.asked.Policy.Rules, e.id)
-	for _, s := range e.sets {
+	c.unhand(e.list)
+	*e = enforced{}
+}
+
+// unhand counts a reference to a list less.
+func (c *Core) unhand(list *ruleList) {
+	if list == nil {
+		return
+	}
+	if list.refs--; list.refs > 0 {
+		return
+	}
+	for _, s := range list.sets {
 		c.members.release(s)
 	}
-	*e = enforced{}
+	if list.drop != nil {
+		list.drop()
+	}
 }
 
 func (r *resolver) rule(index int, in *model.Rule) desired.PolicyRule {
@@ -180,10 +237,9 @@ func (c *Core) enforcePolicies(u *desired.Update) {
 	for id := range p.changes.enforce {
 		at := p.all.at(id)
 		if at.on != nil && at.on.workloads > 0 {
-			rules := p.rulesOf(id)
 			for _, d := range both {
 				if name, ok := want(id, d); ok {
-					c.enforce(&at.on.lists[d], name, rules[d], u)
+					c.enforce(&at.on.lists[d], name, c.resolvePolicy(id, d), u)
 				}
 			}
 		}
@@ -197,9 +253,8 @@ func (c *Core) enforcePolicies(u *desired.Update) {
 
 // rulesOf reads the rules of a policy.
 func (p *policies) rulesOf(id policyID) [2][]model.Rule {
-	at := p.all.at(id)
-	u := at.packed.open(&p.texts)
-	u.head(at.id())
+	u := p.all.at(id).packed.open(&p.texts)
+	u.skipHead()
 	return [2][]model.Rule{u.rules(), u.rules()}
 }
 
@@ -219,8 +274,10 @@ func (p *policies) noteHTTP(id policyID) {
 // bury forgets the deleted policies.
 func (p *policies) bury() {
 	for _, k := range p.changes.dead {
-		if at := p.all.at(k); at.packed == "" && at.name != "" {
-			p.byID.remove(p.hash(at.id()), k)
+		if at := p.all.at(k); at.packed == "" && at.name != 0 {
+			p.byID.remove(p.hash(p.id(k)), k)
+			p.texts.release(at.namespace)
+			p.texts.release(at.name)
 			p.all.drop(k)
 		}
 	}
