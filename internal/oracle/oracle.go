@@ -27,7 +27,7 @@ func (s Snapshot) Add(e model.Event) {
 
 // Desired says what the host of the settings should look like.
 func Desired(s Snapshot, set model.Settings) desired.State {
-	w := world{all: s, ids: slices.SortedFunc(maps.Keys(s), model.ID.Compare), set: set}
+	w := newWorld(s, set)
 	out := desired.NewState()
 	out.Links = w.links()
 	out.Neighbours = w.neighbours()
@@ -44,16 +44,24 @@ func Desired(s Snapshot, set model.Settings) desired.State {
 
 // world is a snapshot as one host sees it.
 type world struct {
-	all Snapshot
-	ids []model.ID // in order
-	set model.Settings
+	all    Snapshot
+	values []model.Value // of all, in the order of the IDs
+	set    model.Settings
+}
+
+func newWorld(s Snapshot, set model.Settings) world {
+	w := world{all: s, set: set}
+	for _, id := range slices.SortedFunc(maps.Keys(s), model.ID.Compare) {
+		w.values = append(w.values, s[id])
+	}
+	return w
 }
 
 // each returns every object of one type, in the order of the IDs.
 func each[V model.Value](w world) []V {
 	var out []V
-	for _, id := range w.ids {
-		if v, ok := w.all[id].(V); ok {
+	for _, x := range w.values {
+		if v, ok := x.(V); ok {
 			out = append(out, v)
 		}
 	}

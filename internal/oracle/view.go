@@ -45,7 +45,7 @@ type thing struct {
 
 // NewView makes a snapshot ready to ask of.
 func NewView(s Snapshot) *View {
-	return newView(world{all: s, ids: slices.SortedFunc(maps.Keys(s), model.ID.Compare)})
+	return newView(newWorld(s, model.Settings{}))
 }
 
 func newView(w world) *View {
