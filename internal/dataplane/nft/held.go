@@ -35,8 +35,15 @@ func lowerProgram(p *rules.Program) (*image, *held, error) {
 	im := newImage()
 	im.tables[inet], im.tables[arp] = newTable(), newTable()
 	h := &held{map[string]heldChain{}, map[string]rules.Set{}, map[string]rules.Table{}, map[string]int{}}
+	find := func(name string) (rules.Set, bool) {
+		s, ok := p.Sets[name]
+		if !ok {
+			return rules.Set{}, false
+		}
+		return *s, true
+	}
 	for name, c := range p.Chains {
-		l, err := lowerChain(c)
+		l, err := lowerChain(c, find)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -148,8 +155,15 @@ func (h *held) changeChains(d rules.Delta, p *pending, edits map[tableID]*edit) 
 		p.chains[name] = nil
 		p.use(old.inline, -1)
 	}
+	find := func(name string) (rules.Set, bool) {
+		if s := d.Sets[name]; s.Define != nil {
+			return *s.Define, true
+		}
+		s, ok := h.sets[name]
+		return s, ok
+	}
 	for name, c := range d.Chains.Set {
-		l, err := lowerChain(c)
+		l, err := lowerChain(c, find)
 		if err != nil {
 			return err
 		}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -18,8 +19,13 @@ import (
 )
 
 // lists asks nft(8) for everything that is in a namespace, as text and as JSON.
+// In the virtual machines of other kernels, which have no programs, it says
+// nothing: there the kernel's own answers have to do.
 func lists(t testing.TB, ns *netns.NS) string {
 	t.Helper()
+	if os.Getenv("BRINDLE_VM") != "" {
+		return ""
+	}
 	text := testenv.Run(t, ns, "nft", "list", "ruleset")
 	var doc struct {
 		Nftables []map[string]any `json:"nftables"`
@@ -28,6 +34,14 @@ func lists(t testing.TB, ns *netns.NS) string {
 		t.Fatalf("nft -j: %v", err)
 	}
 	return text
+}
+
+// shownLines are lines that a listing must have, if there is one.
+func shownLines(text string, lines ...string) []string {
+	if text == "" {
+		return nil
+	}
+	return lines
 }
 
 // settled fails unless the kernel holds exactly what the policy asks for.
@@ -63,7 +77,7 @@ func TestEverythingReadsBack(t *testing.T) {
 	mustSync(t, d, want, nil)
 	settled(t, d, want)
 	text := lists(t, ns)
-	for _, line := range []string{
+	for _, line := range shownLines(text,
 		`comment "NetworkPolicy default/all, ingress rule 1"`,
 		"elements = { 0.0.0.0/1, 192.0.2.1,", "255.0.0.0/8 }",
 		`elements = { "cali1" . ee:ee:ee:ee:ee:ee . 10.0.0.2 }`, `"tap2" . 198.51.100.0/24`,
@@ -72,7 +86,7 @@ func TestEverythingReadsBack(t *testing.T) {
 		"tcp dport 1000-2000", "icmp type echo-request", "meta mark set meta mark | 0x00020000 return",
 		`log prefix "brindle NetworkPolicy default/all: "`, "icmpv6 type @in-byte-",
 		`arp operation reply oifname . arp saddr ip @arp-own counter name "d-arp-claim" drop`,
-	} {
+	) {
 		if !strings.Contains(text, line) {
 			t.Errorf("nft does not list %q", line)
 		}

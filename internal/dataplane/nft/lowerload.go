@@ -89,7 +89,7 @@ func loadField(f rules.Field, at reg) ([]expr, error) {
 }
 
 // statement translates what a rule does.
-func statement(s rules.Statement) ([]expr, error) {
+func (l *lowered) statement(s rules.Statement) ([]expr, error) {
 	ends := func(v verdict) []expr { return []expr{immediate{verdict: &v}} }
 	switch s := s.(type) {
 	case rules.Count:
@@ -110,11 +110,11 @@ func statement(s rules.Statement) ([]expr, error) {
 	case rules.Goto:
 		return ends(verdict{goTo, s.Chain}), nil
 	case rules.Dispatch:
-		return byMap(s.Fields, lookup{set: s.Map, verdict: true})
+		return l.byMap(s.Fields, s.Map, lookup{set: s.Map, verdict: true})
 	case rules.MarkBy:
-		return byMap(s.Fields, lookup{set: s.Map, load: true}, meta{key: unix.NFT_META_MARK, set: true})
+		return l.byMap(s.Fields, s.Map, lookup{set: s.Map, load: true}, meta{key: unix.NFT_META_MARK, set: true})
 	case rules.CountBy:
-		return byMap(s.Fields, objref{set: s.Map})
+		return l.byMap(s.Fields, s.Map, objref{set: s.Map})
 	case rules.Return:
 		return ends(verdict{code: goReturn}), nil
 	case rules.Accept:
@@ -128,7 +128,31 @@ func statement(s rules.Statement) ([]expr, error) {
 	return nil, fmt.Errorf("statement %v: %w", s, errNoForm)
 }
 
-func byMap(fields []rules.Field, then ...expr) ([]expr, error) {
-	list, err := load(fields, 0)
+func (l *lowered) byMap(fields []rules.Field, set string, then ...expr) ([]expr, error) {
+	list, err := l.loadKey(fields, 0, set)
 	return append(list, then...), err
+}
+
+// loadKey puts the key to look up in a set into the registers.
+func (l *lowered) loadKey(fields []rules.Field, mask uint32, set string) ([]expr, error) {
+	list, err := load(fields, mask)
+	if err != nil {
+		return nil, err
+	}
+	s, ok := l.sets(set)
+	if !ok {
+		return nil, fmt.Errorf("no set %s: %w", set, errNoForm)
+	}
+	if len(fields) != len(s.Key) {
+		return nil, fmt.Errorf("set %s is asked for %d fields, not %d: %w", set, len(fields), len(s.Key), errNoForm)
+	}
+	for i, f := range fields {
+		if f.Type() != s.Key[i] || f == rules.Family {
+			return nil, fmt.Errorf("set %s is asked for %v: %w", set, f, errNoForm)
+		}
+	}
+	if s.Interval && len(s.Key) == 1 && s.Key[0] == rules.MarkType {
+		list = append(list, toNetwork)
+	}
+	return list, nil
 }

@@ -19,7 +19,11 @@ import (
 type lowered struct {
 	chain  *chain
 	inline map[string]inline
+	sets   setsByName
 }
+
+// setsByName finds the definition of a set of the program.
+type setsByName func(name string) (rules.Set, bool)
 
 // An inline set holds a list of values of one field in a rule.
 type inline struct {
@@ -36,9 +40,9 @@ func (s inline) lower() (*set, error) {
 	return made, err
 }
 
-// lowerChain translates a chain.
-func lowerChain(c *rules.Chain) (*lowered, error) {
-	l := &lowered{chain: &chain{}, inline: map[string]inline{}}
+// lowerChain translates a chain, whose rules refer to the given sets.
+func lowerChain(c *rules.Chain, sets setsByName) (*lowered, error) {
+	l := &lowered{chain: &chain{}, inline: map[string]inline{}, sets: sets}
 	if c.Hook != nil {
 		hook, err := hookOf(c.Table, c.Hook.Point)
 		if err != nil {
@@ -100,7 +104,7 @@ func (l *lowered) rule(t rules.Table, r rules.Rule) ([]rule, error) {
 	}
 	for i := range ways {
 		for _, s := range r.Do {
-			made, err := statement(s)
+			made, err := l.statement(s)
 			if err != nil {
 				return nil, err
 			}
@@ -117,7 +121,7 @@ func (l *lowered) match(t rules.Table, r rules.Rule, m rules.Match) ([][]expr, e
 	case len(m.Fields) == 1 && m.Fields[0] == rules.State:
 		return one(stateMatch(m)...), nil
 	case m.Set != "":
-		exprs, err := load(m.Fields, m.Mask)
+		exprs, err := l.loadKey(m.Fields, m.Mask, m.Set)
 		return one(append(exprs, lookup{set: m.Set, not: m.Not})...), err
 	case len(m.In) == 0 || len(m.Fields) == 0:
 		if m.Not {
