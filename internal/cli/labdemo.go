@@ -51,7 +51,8 @@ func labDemo(e *Env, name *string) *cobra.Command {
 	return c
 }
 
-// show prints addresses, routes and the matrix of a running lab.
+// show prints addresses, routes and the matrix of a running lab, then what
+// policies do.
 func show(ctx context.Context, e *Env, name string) error {
 	cl, err := lab.Open(name)
 	if err != nil {
@@ -90,7 +91,7 @@ func show(ctx context.Context, e *Env, name string) error {
 	if failed {
 		return fmt.Errorf("somebody does not reach somebody: see the matrix above")
 	}
-	return nil
+	return showPolicy(ctx, e, st)
 }
 
 // showRoutes prints what the first host learned by BGP.
@@ -143,8 +144,12 @@ func goOn(up bool) string {
 	if !up {
 		lines = append(lines, "  "+sudo+"bin/brindle lab up")
 	}
+	probe := "lab probe w1 w3 80/tcp"
+	if up { // with the shop's policies
+		probe = "lab probe w1 w3 8080/tcp"
+	}
 	for _, l := range []string{
-		"lab exec w1 -- ip route", "lab probe w1 w3 80/tcp", "lab workload add db --host h2 -l app=db", "lab down",
+		"lab exec w1 -- ip route", probe, "lab workload add db --host h2 -l app=db", "lab verify", "lab down",
 	} {
 		lines = append(lines, "  "+sudo+"bin/brindle "+l)
 	}
