@@ -190,8 +190,8 @@ func empty(t *testing.T, c *Core) {
 		"keys": len(l.keys), "profiles": len(l.named), "label sets": l.setsBy.used, "lists": l.listsBy.used,
 		"classes": l.classBy.used, "items": m.byID.used, "sets": len(m.sets.by), "watched": len(m.watched),
 		"services": len(m.services), "policies": p.byID.used, "texts": p.texts.by.used, "slots": len(p.slotOf), "pairs": len(p.byPair),
-		"order": len(p.order), "hosts": len(p.hosts), "broken": len(p.broken), "tier lists": len(p.lists),
-		"http": len(p.http), "shared rules": len(p.shared), "ends": len(p.ends), "profile rules": len(p.profiles), "scan": len(l.scan[0]) + len(l.scan[1]),
+		"order": len(p.order), "hosts": len(p.told.hosts), "broken": len(p.told.broken), "tier lists": len(p.lists),
+		"http": len(p.told.http), "shared rules": len(p.shared), "ends": len(p.ends), "profile rules": len(p.profiles), "scan": len(l.scan[0]) + len(l.scan[1]),
 	}
 	for what, n := range got {
 		if n != 0 {

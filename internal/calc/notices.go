@@ -51,17 +51,17 @@ func (c *Core) notices(t *touched, u *desired.Update) {
 // notices tells what of policies is not as it was asked for. What is said of
 // one policy adds up in this order.
 func (p *policies) notices(to desired.Notices) {
-	for _, v := range p.broken {
+	for _, v := range p.told.broken {
 		if v.staged {
 			to.InvalidObject(v.title, v.why)
 		} else {
 			to.InvalidPolicy(v.title, v.why)
 		}
 	}
-	for id := range p.hosts {
+	for id := range p.told.hosts {
 		to.PolicyNotEnforced(p.all.at(id).on.title, p.selectsHosts(id))
 	}
-	http := slices.SortedFunc(maps.Keys(p.http), func(a, b policyID) int { return cmp.Compare(a, b) })
+	http := slices.SortedFunc(maps.Keys(p.told.http), func(a, b policyID) int { return cmp.Compare(a, b) })
 	for _, id := range http {
 		at := p.all.at(id)
 		for d, rules := range p.rulesOf(id) {

@@ -28,17 +28,22 @@ type policies struct {
 	byKey    map[*labelKey][]slotID
 	tiers    map[string]*tier
 	order    []policyID // those that select a workload here, first to last
-	hosts    map[policyID]bool
-	broken   map[model.ID]broken
 	lists    map[uint64][]*tierLists
+	told     told
 	changes  changes
-	http     map[policyID]bool       // those in force with HTTP rules
 	profiles map[string]*[2]enforced // those that workloads here name
 	shared   map[rulesKey]*sharedRules
 	ends     map[string]end // by interface
 	seed     maphash.Seed
 	scratch  []uint32
 	owners   []string
+}
+
+// told is what a person must hear of.
+type told struct {
+	hosts  map[policyID]bool   // policies that select host endpoints here
+	http   map[policyID]bool   // policies in force with HTTP rules
+	broken map[model.ID]broken // policies that break the rules
 }
 
 // changes is what a batch came to so far.
@@ -132,9 +137,9 @@ func newPolicies() *policies {
 	p := &policies{
 		texts: newTexts(), slotOf: map[slotKey]slotID{},
 		byPair: map[pairID][]slotID{}, byKey: map[*labelKey][]slotID{},
-		tiers: map[string]*tier{}, hosts: map[policyID]bool{},
-		broken: map[model.ID]broken{}, lists: map[uint64][]*tierLists{},
-		http: map[policyID]bool{}, profiles: map[string]*[2]enforced{}, ends: map[string]end{}, shared: map[rulesKey]*sharedRules{}, seed: maphash.MakeSeed(),
+		tiers: map[string]*tier{}, told: told{hosts: map[policyID]bool{}, http: map[policyID]bool{}, broken: map[model.ID]broken{}},
+		lists:    map[uint64][]*tierLists{},
+		profiles: map[string]*[2]enforced{}, ends: map[string]end{}, shared: map[rulesKey]*sharedRules{}, seed: maphash.MakeSeed(),
 	}
 	p.packer.texts = &p.texts
 	return p
@@ -336,7 +341,7 @@ func (p *policies) put(m *members, id model.ID, v *model.Policy, t *touched) {
 
 // putBroken notes what is to be told of a policy that breaks the rules.
 func (p *policies) putBroken(id model.ID, v *model.Policy, t *touched) {
-	old, next := p.broken[id], broken{}
+	old, next := p.told.broken[id], broken{}
 	if v != nil && v.Broken != "" {
 		next = broken{v.Title, v.Broken, v.Staged}
 	}
@@ -344,8 +349,8 @@ func (p *policies) putBroken(id model.ID, v *model.Policy, t *touched) {
 		return
 	}
 	t.matches = true
-	if p.broken[id] = next; next == (broken{}) {
-		delete(p.broken, id)
+	if p.told.broken[id] = next; next == (broken{}) {
+		delete(p.told.broken, id)
 	}
 }
 
@@ -446,7 +451,7 @@ func (p *policies) set(k policyID, s slotID) {
 	at.on.slots.set(s)
 	if p.slots.at(s).key.host {
 		at.on.hosts++
-		p.hosts[k], p.changes.told = true, true
+		p.told.hosts[k], p.changes.told = true, true
 	} else if at.on.workloads++; at.on.workloads == 1 {
 		p.changes.enforce[k] = true
 	}
@@ -464,7 +469,7 @@ func (p *policies) clear(k policyID, s slotID) {
 	if p.slots.at(s).key.host {
 		p.changes.told = true
 		if at.on.hosts--; at.on.hosts == 0 {
-			delete(p.hosts, k)
+			delete(p.told.hosts, k)
 		}
 	} else {
 		at.on.workloads--

@@ -262,11 +262,11 @@ func (p *policies) rulesOf(id policyID) [2][]model.Rule {
 func (p *policies) noteHTTP(id policyID) {
 	at := p.all.at(id)
 	has := at.on != nil && at.on.workloads > 0 && at.flags&packHTTP != 0
-	if has || p.http[id] {
+	if has || p.told.http[id] {
 		p.changes.told = true
-		delete(p.http, id)
+		delete(p.told.http, id)
 		if has {
-			p.http[id] = true
+			p.told.http[id] = true
 		}
 	}
 }
