@@ -20,7 +20,10 @@ var here = model.Settings{Node: randworld.Node}
 // in every cluster.
 func TestTablesMeanWhatTheObjectsSay(t *testing.T) {
 	clusters := uint64(4_000)
-	if os.Getenv("BRINDLE_CI") == "1" {
+	switch { // the race detector has nothing to find here, and makes it ten times as dear
+	case underRace:
+		clusters = 300
+	case os.Getenv("BRINDLE_CI") == "1":
 		clusters = 20_000
 	}
 	seen := oracle.NewCoverage()
@@ -46,6 +49,9 @@ func TestTablesMeanWhatTheObjectsSay(t *testing.T) {
 		}
 	}
 	t.Logf("%d clusters\n%v", clusters, seen)
+	if underRace {
+		return
+	}
 	for _, s := range seen.Seldom(int(clusters / 200)) {
 		t.Error(s)
 	}
