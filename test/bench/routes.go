@@ -136,8 +136,8 @@ func (b *routesBench) close() {
 	}
 }
 
-// ours is what an agent does: the core reads the blocks, the loop programs
-// what was learned of them and has it read back.
+// ours is what an agent does: the core reads the blocks, and the loop reads the
+// table, programs what was learned and waits until all of it is confirmed.
 func (b *routesBench) ours(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
