@@ -42,7 +42,12 @@ type listState struct {
 }
 
 // New returns a builder with the program of a policy.
-func New(cfg Config, want *desired.Policy) *Builder {
+func New(cfg Config, want *desired.Policy) *Builder { return Renew(cfg, want, nil) }
+
+// Renew is New for one who has another program in force, whose builder is old:
+// what is in both has the same numbers in both, so that little differs. old may
+// be nil.
+func Renew(cfg Config, want *desired.Policy, old *Builder) *Builder {
 	b := &Builder{
 		cfg: cfg, prog: &Program{map[string]*Chain{}, map[string]*Set{}, map[string]Counter{}}, was: newJournal(),
 		sets: map[desired.SetID]*setState{}, lists: map[desired.RulesID]*listState{},
@@ -54,7 +59,11 @@ func New(cfg Config, want *desired.Policy) *Builder {
 	}
 	b.skeleton()
 	if cfg.Compiled {
-		b.compiler = newCompiler(b)
+		h := hints{}
+		if old != nil && old.compiler != nil {
+			h = old.compiler.hints()
+		}
+		b.compiler = newCompiler(b, h)
 	}
 	all := desired.PolicyPatch{Sets: make(map[desired.SetID]desired.SetPatch, len(want.Sets))}
 	for id, s := range want.Sets {

@@ -85,20 +85,13 @@ func (c *compiler) holdGroup(plain string, dir desired.Direction, a netip.Addr) 
 		g.refs++
 		return g
 	}
-	number := uint32(0)
-	for ; number < 1<<groupBits; number++ {
-		if _, taken := c.numbers[number]; !taken {
-			break
-		}
-	}
-	if number == 1<<groupBits {
+	chain := "q-" + hash(plain, familyOf(a).digit(), c.space.words(local))
+	number := c.given.take(chain)
+	if number >= 1<<groupBits {
+		c.given.release(number)
 		return nil
 	}
-	c.numbers[number] = struct{}{}
-	g := &compiled{
-		key: key, dir: dir, number: number, local: local, refs: 1,
-		chain: "q-" + hash(plain, familyOf(a).digit(), c.words(local)),
-	}
+	g := &compiled{key: key, dir: dir, number: number, local: local, refs: 1, chain: chain}
 	c.groups[key] = g
 	return g
 }
@@ -108,7 +101,7 @@ func (c *compiler) dropGroup(g *compiled) {
 		c.unpaint(g, number)
 	}
 	delete(c.groups, g.key)
-	delete(c.numbers, g.number)
+	c.given.release(g.number)
 	// Another group of this name may have come: its key differs where a set was
 	// made anew.
 	for _, other := range c.groups {
@@ -124,7 +117,7 @@ func (c *compiler) paintGroup(g *compiled) {
 	if g.rows == nil {
 		g.rows = map[uint32]*painted{}
 	}
-	g.full, g.broken = c.space.highest > classMask, false
+	g.full, g.broken = c.space.given.highest > classMask, false
 	g.program = c.flatten(g)
 	seen := map[uint32]struct{}{0: {}}
 	if !g.full {
@@ -217,7 +210,7 @@ func (c *compiler) decide(counters []string, verdict uint32) *decision {
 	if d == nil {
 		d = &decision{key: key, counters: slices.Clone(counters), value: markDecided | verdict}
 		if verdict != markPlain {
-			d.number = c.newDecision()
+			d.number = c.numbered.take(key)
 			d.value |= d.number
 		}
 		c.decisions[key] = d
@@ -227,16 +220,6 @@ func (c *compiler) decide(counters []string, verdict uint32) *decision {
 	}
 	c.unused[d] = struct{}{} // unless somebody holds it
 	return d
-}
-
-func (c *compiler) newDecision() uint32 {
-	if n := len(c.free); n > 0 {
-		number := c.free[n-1]
-		c.free = c.free[:n-1]
-		return number
-	}
-	c.highest++
-	return c.highest
 }
 
 func (c *compiler) forgetDecisions() {
@@ -249,10 +232,8 @@ func (c *compiler) forgetDecisions() {
 			c.b.dropElement(countedMap(i), markBytes(d.value))
 		}
 		if d.number != 0 {
-			c.free = append(c.free, d.number)
+			c.numbered.release(d.number)
 		}
 	}
 	clear(c.unused)
-	slices.Sort(c.free)
-	slices.Reverse(c.free)
 }

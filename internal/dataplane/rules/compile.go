@@ -41,17 +41,16 @@ const maxRows = 1 << 17
 // address, protocol and port to what the plain rules of a group of endpoints
 // would decide. What they don't decide is left to the plain rules.
 type compiler struct {
-	b       *Builder
-	space   *space
-	loaded  map[desired.SetID]desired.SetKind
-	inline  map[string]int // lists of nets in rules: how often they are used
-	groups  map[groupKey]*compiled
-	numbers map[uint32]struct{}    // of groups
-	locals  map[string][]predicate // what the rules of a plain group ask of the near address
+	b      *Builder
+	space  *space
+	loaded map[desired.SetID]desired.SetKind
+	inline map[string]int // lists of nets in rules: how often they are used
+	groups map[groupKey]*compiled
+	given  *numbers               // to groups
+	locals map[string][]predicate // what the rules of a plain group ask of the near address
 
 	decisions map[string]*decision
-	free      []uint32
-	highest   uint32
+	numbered  *numbers
 	unused    map[*decision]struct{}
 
 	assigned map[string][]assignment            // by interface
@@ -98,9 +97,33 @@ type decision struct {
 	refs     int
 }
 
-func newCompiler(b *Builder) *compiler {
+// hints are the numbers of a program before.
+type hints struct{ classes, groups, decisions map[string]uint32 }
+
+// hints returns the numbers that are given out now.
+func (c *compiler) hints() hints {
+	h := hints{map[string]uint32{}, map[string]uint32{}, map[string]uint32{}}
+	for _, of := range c.space.classes {
+		for _, cl := range of {
+			h.classes[cl.name] = cl.number
+		}
+	}
+	for _, g := range c.groups {
+		h.groups[g.chain] = g.number
+	}
+	for _, d := range c.decisions {
+		if d.number != 0 {
+			h.decisions[d.key] = d.number
+		}
+	}
+	return h
+}
+
+func newCompiler(b *Builder, h hints) *compiler {
 	c := &compiler{
-		b: b, space: newSpace(), loaded: map[desired.SetID]desired.SetKind{}, inline: map[string]int{}, groups: map[groupKey]*compiled{}, numbers: map[uint32]struct{}{}, locals: map[string][]predicate{},
+		given: newNumbers(0, h.groups), numbered: newNumbers(1, h.decisions),
+
+		b: b, space: newSpace(h.classes), loaded: map[desired.SetID]desired.SetKind{}, inline: map[string]int{}, groups: map[groupKey]*compiled{}, locals: map[string][]predicate{},
 		decisions: map[string]*decision{}, unused: map[*decision]struct{}{}, assigned: map[string][]assignment{},
 		near: map[netip.Addr]map[string]struct{}{}, dirtyEnd: map[string]struct{}{},
 	}

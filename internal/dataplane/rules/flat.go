@@ -3,7 +3,6 @@ package rules
 import (
 	"net/netip"
 	"slices"
-	"strings"
 
 	"github.com/brindle-net/brindle/internal/desired"
 )
@@ -264,20 +263,4 @@ func (s signature) restrictTo(asked []predicate) signature {
 		}
 	}
 	return out
-}
-
-// words names a signature the same way in every run.
-func (c *compiler) words(s signature) string {
-	var b strings.Builder
-	for _, p := range s.preds {
-		b.WriteString(c.space.names[p] + "\n")
-	}
-	for _, t := range s.triples {
-		b.WriteString(c.space.names[t.set] + " " + Rule{Matches: []Match{
-			{Fields: []Field{Protocol}, In: []Range{{string([]byte{t.protocol}), string([]byte{t.protocol})}}},
-			is(DestinationPort, portBytes(t.port))}}.String() + "\n")
-	}
-	lines := strings.SplitAfter(b.String(), "\n")
-	slices.Sort(lines)
-	return strings.Join(lines, "")
 }

@@ -253,6 +253,9 @@ func TestCompiledUpdate(t *testing.T) {
 					t.Fatalf("seed %d, step %d: %d elements, want %d:\n%v\n%v", seed, step, n, len(s.Elements), b.Program().Sets[name], s)
 				}
 			}
+			if diff := difference(Renew(cfg, &w.policy, b).Program().String(), b.Program().String()); diff != "" {
+				t.Fatalf("seed %d, step %d: made anew with the same numbers (-) against updated (+):\n%s", seed, step, diff)
+			}
 			if n := len(b.Program().Chains); n != len(want.Chains) {
 				t.Fatalf("seed %d, step %d: %d chains, want %d", seed, step, n, len(want.Chains))
 			}

@@ -30,7 +30,7 @@ func (c *compiler) update(lists map[desired.RulesID]struct{}) {
 		c.assign(iface)
 	}
 	clear(c.dirtyEnd)
-	full := c.space.highest > classMask
+	full := c.space.given.highest > classMask
 	for _, g := range c.sortedGroups() {
 		switch _, all := stale[g.key.plain]; {
 		case g.refs == 0:
@@ -44,6 +44,9 @@ func (c *compiler) update(lists map[desired.RulesID]struct{}) {
 		}
 	}
 	c.forgetDecisions()
+	for _, n := range []*numbers{c.space.given, c.given, c.numbered} {
+		n.forgetHints()
+	}
 }
 
 func (c *compiler) sortedGroups() []*compiled {

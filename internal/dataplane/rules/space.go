@@ -3,8 +3,10 @@ package rules
 import (
 	"cmp"
 	"encoding/binary"
+	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/brindle-net/brindle/internal/desired"
 )
@@ -52,7 +54,8 @@ func (s signature) key() string {
 // nothing in it has number 0 and no elements.
 type class struct {
 	number uint32
-	family int // index in families
+	name   string // the same in every run
+	family int    // index in families
 	sig    signature
 	refs   int // elements
 }
@@ -67,8 +70,7 @@ type space struct {
 	ranges  [2]map[string]*class // elements of the map of ranges, by Lo
 
 	classes [2]map[string]*class // by signature
-	free    []uint32             // numbers of classes that are gone
-	highest uint32
+	given   *numbers             // to classes
 
 	// What changed since the last settle.
 	dirty     map[netip.Addr]struct{}
@@ -88,8 +90,8 @@ type netIndex struct {
 	lengths [129]int
 }
 
-func newSpace() *space {
-	s := &space{numbers: map[string]predicate{}, names: map[predicate]string{}, singles: map[netip.Addr]*single{},
+func newSpace(hints map[string]uint32) *space {
+	s := &space{given: newNumbers(1, hints), numbers: map[string]predicate{}, names: map[predicate]string{}, singles: map[netip.Addr]*single{},
 		dirty: map[netip.Addr]struct{}{}, touched: map[*class]struct{}{}}
 	for i := range families {
 		s.nets[i].at, s.ranges[i], s.classes[i] = map[netip.Prefix][]predicate{}, map[string]*class{}, map[string]*class{}
@@ -301,21 +303,29 @@ func (s *space) enumerate() (fresh, gone []*class) {
 		}
 	}
 	for _, c := range gone {
-		s.free = append(s.free, c.number)
-	}
-	slices.Sort(s.free)
-	slices.Reverse(s.free)
-	slices.SortFunc(fresh, func(a, b *class) int {
-		return cmp.Or(cmp.Compare(a.family, b.family), cmp.Compare(a.sig.key(), b.sig.key()))
-	})
-	for _, c := range fresh {
-		if n := len(s.free); n > 0 {
-			c.number, s.free = s.free[n-1], s.free[:n-1]
-			continue
-		}
-		s.highest++
-		c.number = s.highest
+		s.given.release(c.number)
 	}
 	clear(s.touched)
+	for i, c := range fresh {
+		fresh[i].name = hash(families[c.family].digit(), s.words(c.sig))
+	}
+	slices.SortFunc(fresh, func(a, b *class) int { return cmp.Compare(a.name, b.name) })
+	for _, c := range fresh {
+		c.number = s.given.take(c.name)
+	}
 	return fresh, gone
+}
+
+// words names a signature the same way in every run.
+func (s *space) words(sig signature) string {
+	var b strings.Builder
+	for _, p := range sig.preds {
+		b.WriteString(s.names[p] + "\n")
+	}
+	for _, t := range sig.triples {
+		fmt.Fprintf(&b, "%s %d %d\n", s.names[t.set], t.protocol, t.port)
+	}
+	lines := strings.SplitAfter(b.String(), "\n")
+	slices.Sort(lines)
+	return strings.Join(lines, "")
 }
