@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"slices"
 	"sync"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/brindle-net/brindle/internal/agentclient"
+	"github.com/brindle-net/brindle/internal/netns"
 	"github.com/brindle-net/brindle/internal/store/embedded"
 )
 
@@ -106,6 +108,43 @@ func (s *Supervisor) build(ctx context.Context) error {
 	for _, h := range s.sortedHosts() {
 		if err := s.waitReady(ctx, h); err != nil {
 			return err
+		}
+	}
+	return s.waitRouted(ctx)
+}
+
+// waitRouted waits until every host has a route to every workload: what was
+// announced last may still be on its way when all agents are ready.
+func (s *Supervisor) waitRouted(ctx context.Context) error {
+	for _, h := range s.sortedHosts() {
+		ns, err := netns.Open(netnsName(s.topo.Name, h.name))
+		if err != nil {
+			return fmt.Errorf("host %s: %w", h.name, err)
+		}
+		for _, w := range s.workloadStates() {
+			if err == nil {
+				err = waitRoute(ctx, ns, h.name, w)
+			}
+		}
+		if err = errors.Join(err, ns.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func waitRoute(ctx context.Context, ns *netns.NS, host string, w Workload) error {
+	for _, a := range w.Addresses {
+		to, err := netip.ParseAddr(a)
+		if err != nil {
+			return fmt.Errorf("workload %s: %w", w.Name, err)
+		}
+		for !(Probe{To: to}).routed(ns) {
+			select {
+			case <-ctx.Done():
+				return fmt.Errorf("host %s has no route to workload %s (%s) in time", host, w.Name, a)
+			case <-time.After(5 * time.Millisecond):
+			}
 		}
 	}
 	return nil
