@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -17,11 +18,17 @@ import (
 const root = "../.."
 
 // pages are the documents whose commands are run, each as one session.
-var pages = []string{"README.md", "docs/guides/lab.md"}
+var pages = []string{"README.md", "docs/guides/lab.md", "docs/guides/policy.md"}
 
 // asRoot stands in for sudo: the tests are root, and a machine that runs them
 // may lack it.
 const asRoot = "sudo() { while [[ \"$1\" == -* ]]; do shift; done; \"$@\"; }\n"
+
+// refute stands in for the shell's "!", after which a shell goes on whatever
+// comes of the command.
+const refute = "refute() { if \"$@\"; then echo 'it should have failed' >&2; return 1; fi; }\n"
+
+var negated = regexp.MustCompile(`(?m)^! `)
 
 func TestPages(t *testing.T) {
 	testenv.NeedRoot(t)
@@ -38,10 +45,10 @@ func TestPages(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			script := asRoot
+			script := asRoot + refute
 			for _, b := range blocks {
 				if b.Test == "test/docs/docs_test.go" {
-					script += b.Script()
+					script += negated.ReplaceAllString(b.Script(), "refute ")
 				}
 			}
 			runScript(t, script)
