@@ -202,7 +202,7 @@ func (e *evaluation) byRules(owner, tier string, rules []model.Rule, staged bool
 		if !rs.Matched {
 			if r.Action == model.Allow && !staged && !r.Never && e.explain && (e.Nearest == nil || distance < e.best) {
 				e.best = distance
-				e.Nearest = &Miss{Rule: name, Failed: rs.Failed, Reason: strings.Join(rs.reasons, " and ")}
+				e.Nearest = &Miss{Rule: name, Failed: rs.Failed, Reason: strings.Join(rs.reasons, "; ")}
 			}
 			continue
 		}

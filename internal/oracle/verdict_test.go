@@ -259,6 +259,8 @@ func TestReasons(t *testing.T) {
 			`source 10.65.0.3 (WorkloadEndpoint prod/be) has role = "be", selector wants role == "fe"`},
 		{"label is not there", from(t, model.Allow, `tier in {"a", "b"}`),
 			`source 10.65.0.3 (WorkloadEndpoint prod/be) has no label tier, selector wants tier to be "a" or "b"`},
+		{"more than a value", from(t, model.Allow, `has(app) && role == "fe"`),
+			`source 10.65.0.3 (WorkloadEndpoint prod/be) has no label app and role = "be", selector wants (has(app) && role == "fe")`},
 		{"namespace", from(t, model.Allow, `projectcalico.org/namespace == "dev" && role == "be"`),
 			`source 10.65.0.3 (WorkloadEndpoint prod/be) has namespace = "prod", selector wants namespace == "dev"`},
 		{"namespace label", from(t, model.Allow, `pcns.team == "x"`),

@@ -126,6 +126,9 @@ func (at *end) wordsSelector(s selector.Selector, nearest *thing, lacks []select
 		has = append(has, labelText(r.Key, nearest.labels))
 		wants = append(wants, requirementText(r))
 	}
+	if slices.ContainsFunc(lacks, func(r selector.Requirement) bool { return r.AnyValue || len(r.Values) == 0 }) {
+		wants = []string{s.String()} // a value is not all it takes
+	}
 	return at.who(*nearest) + " has " + strings.Join(has, " and ") + ", selector wants " + strings.Join(wants, " and ")
 }
 
@@ -170,12 +173,7 @@ func keyText(key string) string {
 }
 
 func requirementText(r selector.Requirement) string {
-	switch {
-	case r.AnyValue:
-		return keyText(r.Key) + " to be there"
-	case len(r.Values) == 0:
-		return "of " + keyText(r.Key) + " what nothing can be"
-	case len(r.Values) == 1:
+	if len(r.Values) == 1 {
 		return keyText(r.Key) + " == " + strconv.Quote(r.Values[0])
 	}
 	return keyText(r.Key) + " to be " + list(r.Values, strconv.Quote)
