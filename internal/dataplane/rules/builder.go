@@ -2,6 +2,7 @@ package rules
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/brindle-net/brindle/internal/desired"
@@ -39,6 +40,7 @@ type listState struct {
 	passes   bool
 	keyed    []*keyed         // for the compiler
 	nets     [][]netip.Prefix // that the compiler holds
+	near     []predicate      // what the rules ask of the near address
 }
 
 // New returns a builder with the program of a policy.
@@ -143,6 +145,7 @@ func (b *Builder) writeList(id desired.RulesID, list *desired.RuleList) {
 			delete(b.lists, id)
 			if b.compiler != nil {
 				b.compiler.forgetList(old)
+				b.compiler.asksElse[id] = struct{}{}
 			}
 			b.putChain(chain, nil)
 			b.listChanged(id)
@@ -168,6 +171,9 @@ func (b *Builder) writeList(id desired.RulesID, list *desired.RuleList) {
 	b.putChain(chain, w.chain(list))
 	if b.compiler != nil {
 		b.compiler.learnList(w, list, st)
+		if old == nil || !slices.Equal(old.near, st.near) {
+			b.compiler.asksElse[id] = struct{}{}
+		}
 		if old != nil {
 			b.compiler.forgetList(old)
 		}

@@ -1,7 +1,6 @@
 package rules
 
 import (
-	"maps"
 	"net/netip"
 	"slices"
 
@@ -25,24 +24,82 @@ func (c *compiler) learnEndpoints(patch *desired.PolicyPatch) {
 	}
 }
 
-// staleGroups returns the plain groups that one of the lists is of.
-func (c *compiler) staleGroups(lists map[desired.RulesID]struct{}) map[string]struct{} {
-	tiers, stale := map[string]struct{}{}, map[string]struct{}{}
+// staleGroups returns the plain groups that have one of the lists, with these.
+func (c *compiler) staleGroups(lists map[desired.RulesID]struct{}) map[string][]desired.RulesID {
+	tiers, stale := map[string][]desired.RulesID{}, map[string][]desired.RulesID{}
 	for id := range lists {
-		maps.Copy(tiers, c.b.tiersOf[id])
-		maps.Copy(stale, c.b.groupsOf[id])
-	}
-	for name, g := range c.b.groups {
-		if slices.ContainsFunc(g.tiers, func(t string) bool { _, ok := tiers[t]; return ok }) {
-			stale[name] = struct{}{}
+		for t := range c.b.tiersOf[id] {
+			tiers[t] = append(tiers[t], id)
+		}
+		for g := range c.b.groupsOf[id] {
+			stale[g] = append(stale[g], id)
 		}
 	}
-	for name := range c.locals {
-		if _, ok := stale[name]; ok || c.b.groups[name] == nil {
-			delete(c.locals, name)
+	if len(tiers) > 0 {
+		for name, g := range c.b.groups {
+			for _, t := range g.tiers {
+				stale[name] = append(stale[name], tiers[t]...)
+			}
+		}
+	}
+	for name, ids := range stale {
+		if len(ids) == 0 {
+			delete(stale, name)
 		}
 	}
 	return stale
+}
+
+// reassign marks the endpoints of plain groups whose rules ask something else
+// of the near address than before.
+func (c *compiler) reassign(stale map[string][]desired.RulesID) {
+	asks := map[string]struct{}{}
+	for name, ids := range stale {
+		if slices.ContainsFunc(ids, func(id desired.RulesID) bool { _, ok := c.asksElse[id]; return ok }) {
+			asks[name] = struct{}{}
+		}
+	}
+	for name := range c.locals {
+		if _, ok := asks[name]; ok || c.b.groups[name] == nil {
+			delete(c.locals, name)
+		}
+	}
+	if len(asks) > 0 {
+		for iface, st := range c.b.endpoints {
+			for _, plain := range st.groups {
+				if _, ok := asks[plain]; ok {
+					c.dirtyEnd[iface] = struct{}{}
+				}
+			}
+		}
+	}
+	clear(c.asksElse)
+}
+
+// asked returns what the rules of a plain group ask of the near address.
+func (c *compiler) asked(plain string) []predicate {
+	if list, ok := c.locals[plain]; ok {
+		return list
+	}
+	list := []predicate{}
+	g := c.b.groups[plain]
+	collect := func(id desired.RulesID) {
+		if l := c.b.lists[id]; l != nil {
+			list = append(list, l.near...)
+		}
+	}
+	for _, name := range g.tiers {
+		for _, p := range c.b.tiers[name].tier.Policies {
+			collect(desired.RulesID{Owner: p, Direction: g.dir})
+		}
+	}
+	for _, id := range g.profiles {
+		collect(id)
+	}
+	slices.Sort(list)
+	list = slices.Compact(list)
+	c.locals[plain] = list
+	return list
 }
 
 // assign puts an endpoint's addresses into their groups.
@@ -119,43 +176,63 @@ func (c *compiler) paintGroup(g *compiled) {
 	}
 	g.full, g.broken = c.space.given.highest > classMask, false
 	g.program = c.flatten(g)
-	seen := map[uint32]struct{}{0: {}}
-	if !g.full {
-		c.paintClass(g, &class{family: g.key.family})
-		for _, cl := range c.space.classes[g.key.family] {
-			if c.paintClass(g, cl) {
-				seen[cl.number] = struct{}{}
-			}
-		}
-	}
-	for number := range g.rows {
-		if _, ok := seen[number]; !ok || g.broken || g.full {
-			c.unpaint(g, number)
-		}
-	}
+	c.repaint(g, func(signature) bool { return true })
 	c.b.putChain(g.chain, g.entry())
+}
+
+// rewriteGroup paints what differs when lists have changed.
+func (c *compiler) rewriteGroup(g *compiled, lists []desired.RulesID) {
+	changed := c.rewrite(g, lists)
+	far := 1 - g.near()
+	c.repaint(g, func(s signature) bool {
+		return slices.ContainsFunc(changed, func(k *keyed) bool { return k == nil || k.ends[far].match(s) })
+	})
+}
+
+// repaint paints the classes of which this is said, and those that the rules
+// have begun to tell apart; it removes the rows of those they no longer do.
+func (c *compiler) repaint(g *compiled, said func(signature) bool) {
+	if !g.full && said(signature{}) {
+		c.paintClass(g, &class{family: g.key.family})
+	}
+	for _, cl := range c.space.classes[g.key.family] {
+		switch tells := g.program.tells(cl.sig); {
+		case g.broken || g.full || !tells:
+			c.unpaint(g, cl.number)
+		case g.rows[cl.number] == nil || said(cl.sig):
+			c.paintClass(g, cl)
+		}
+	}
+	if g.broken || g.full {
+		c.unpaint(g, 0)
+	}
 }
 
 // paintClass makes the rows of a class, if the group's rules can tell it from
 // the class of nothing.
-func (c *compiler) paintClass(g *compiled, cl *class) bool {
+func (c *compiler) paintClass(g *compiled, cl *class) {
 	if g.broken || g.full || cl.family != g.key.family || cl.number != 0 && !g.program.tells(cl.sig) {
-		return false
+		return
 	}
-	p := c.paint(g, cl)
-	old := g.rows[cl.number]
-	if old != nil {
-		c.clearRows(g, old)
+	now, old := c.paint(g, cl), g.rows[cl.number]
+	if old == nil {
+		old = &painted{}
 	}
-	for _, e := range p.elements {
+	gone, fresh := old.elements, now.elements
+	for len(gone) > 0 && len(fresh) > 0 && gone[0] == fresh[0] {
+		gone, fresh = gone[1:], fresh[1:]
+	}
+	for len(gone) > 0 && len(fresh) > 0 && gone[len(gone)-1] == fresh[len(fresh)-1] {
+		gone, fresh = gone[:len(gone)-1], fresh[:len(fresh)-1]
+	}
+	c.clearRows(g, &painted{elements: gone, decisions: old.decisions})
+	for _, e := range fresh {
 		c.b.putElement(e.set, e.Element)
 	}
-	g.rows[cl.number] = p
-	if g.count += len(p.elements); g.count > maxRows {
+	g.rows[cl.number] = now
+	if g.count += len(fresh); g.count > maxRows {
 		c.breakGroup(g)
-		return false
 	}
-	return true
 }
 
 // breakGroup leaves a group to its plain rules.
@@ -184,20 +261,6 @@ func (c *compiler) clearRows(g *compiled, p *painted) {
 		}
 	}
 	g.count -= len(p.elements)
-}
-
-func (f *flat) tells(s signature) bool {
-	for _, p := range s.preds {
-		if _, ok := f.far[p]; ok {
-			return true
-		}
-	}
-	for _, t := range s.triples {
-		if _, ok := f.far[t.set]; ok {
-			return true
-		}
-	}
-	return false
 }
 
 // decide returns the decision of a verdict and the counters that led to it.

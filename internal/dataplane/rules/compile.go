@@ -56,6 +56,7 @@ type compiler struct {
 	assigned map[string][]assignment            // by interface
 	near     map[netip.Addr]map[string]struct{} // interfaces by address
 	dirtyEnd map[string]struct{}
+	asksElse map[desired.RulesID]struct{} // lists that ask something else of the near address
 }
 
 // groupKey tells compiled groups apart: the plain rules, and what these can
@@ -125,7 +126,7 @@ func newCompiler(b *Builder, h hints) *compiler {
 
 		b: b, space: newSpace(h.classes), loaded: map[desired.SetID]desired.SetKind{}, inline: map[string]int{}, groups: map[groupKey]*compiled{}, locals: map[string][]predicate{},
 		decisions: map[string]*decision{}, unused: map[*decision]struct{}{}, assigned: map[string][]assignment{},
-		near: map[netip.Addr]map[string]struct{}{}, dirtyEnd: map[string]struct{}{},
+		near: map[netip.Addr]map[string]struct{}{}, dirtyEnd: map[string]struct{}{}, asksElse: map[desired.RulesID]struct{}{},
 	}
 	for _, s := range []Set{
 		{Name: setPainted, Key: []Type{MarkType}},

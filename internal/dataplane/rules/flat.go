@@ -1,125 +1,37 @@
 package rules
 
 import (
-	"net/netip"
+	"cmp"
+	"maps"
+	"reflect"
 	"slices"
 
 	"github.com/brindle-net/brindle/internal/desired"
 )
 
-// keyed is one policy rule, as far as it can be looked up.
-type keyed struct {
-	action      desired.Action
-	counter     string
-	ipv4, ipv6  bool
-	protocol    uint8
-	notProtocol uint8
-	ends        [2]criteria // source, destination
-	ports       []Range     // of the destination
-	portSets    []predicate
-	asksPorts   bool
-	notPorts    []Range
-	notPortSets []predicate
-	// What is no key: packets that the rest matches are left to the plain rules.
-	icmp        bool // asks about an ICMP message
-	message     bool // and for one
-	sourcePorts bool // asks about the source's port
-	fromPorts   bool // and for one
-}
-
-// criteria of one address.
-type criteria struct{ all, none []predicate }
-
-func (c criteria) match(s signature) bool {
-	for _, p := range c.all {
-		if !s.has(p) {
-			return false
-		}
-	}
-	for _, p := range c.none {
-		if s.has(p) {
-			return false
-		}
-	}
-	return true
-}
-
-// learnList takes in the rules of a list that is written.
-func (c *compiler) learnList(w *listWriter, list *desired.RuleList, st *listState) {
-	for i := range list.Rules {
-		if r := w.sound(&list.Rules[i]); r != nil {
-			st.keyed = append(st.keyed, c.keyedRule(w.id, r))
-			for _, s := range []*desired.Side{&r.Source, &r.Destination} {
-				for _, nets := range [][]netip.Prefix{s.Nets, s.NotNets} {
-					if len(nets) > 0 {
-						st.nets = append(st.nets, nets)
-					}
-				}
-			}
-		}
-	}
-}
-
-// forgetList undoes learnList.
-func (c *compiler) forgetList(st *listState) {
-	for _, nets := range st.nets {
-		c.releaseNets(nets)
-	}
-}
-
-func (c *compiler) keyedRule(id desired.RulesID, r *desired.PolicyRule) *keyed {
-	k := &keyed{
-		action: r.Action, counter: RuleCounter(id, r.Index), ipv4: r.IPv4, ipv6: r.IPv6,
-		protocol: r.Protocol, notProtocol: r.NotProtocol, icmp: r.ICMP != nil || r.NotICMP != nil, message: r.ICMP != nil,
-		ports: portRanges(r.Destination.Ports), portSets: c.sets(r.Destination.PortSets),
-		asksPorts: len(r.Destination.Ports)+len(r.Destination.PortSets) > 0,
-		notPorts:  portRanges(r.Destination.NotPorts), notPortSets: c.sets(r.Destination.NotPortSets),
-	}
-	s := &r.Source
-	k.fromPorts = len(s.Ports)+len(s.PortSets) > 0
-	k.sourcePorts = len(s.Ports)+len(s.PortSets)+len(s.NotPorts)+len(s.NotPortSets) > 0
-	for i, s := range []*desired.Side{&r.Source, &r.Destination} {
-		k.ends[i] = criteria{all: c.sets(s.Sets), none: c.sets(s.NotSets)}
-		if len(s.Nets) > 0 {
-			k.ends[i].all = append(k.ends[i].all, c.holdNets(s.Nets))
-			k.restrict(s)
-		}
-		if len(s.NotNets) > 0 {
-			k.ends[i].none = append(k.ends[i].none, c.holdNets(s.NotNets))
-			k.restrict(s)
-		}
-	}
-	return k
-}
-
-// restrict leaves out a family that a list of nets has nothing of.
-func (k *keyed) restrict(s *desired.Side) {
-	for _, list := range [][]netip.Prefix{s.Nets, s.NotNets} {
-		if len(list) > 0 {
-			k.ipv4 = k.ipv4 && slices.ContainsFunc(list, func(p netip.Prefix) bool { return canonical(p).Addr().Is4() })
-			k.ipv6 = k.ipv6 && slices.ContainsFunc(list, func(p netip.Prefix) bool { return canonical(p).Addr().Is6() })
-		}
-	}
-}
-
-func (c *compiler) sets(ids []desired.SetID) []predicate {
-	var out []predicate
-	for _, id := range ids {
-		out = append(out, c.space.number("set:"+string(id)))
-	}
-	return out
-}
-
-// flat is the rules that a group goes through, one after the other, without
-// those that the near address rules out.
+// flat is the rules that a group goes through, without those that the family
+// or the near address rules out.
 type flat struct {
-	rules  []flatRule
-	stages []stage
-	open   []int               // rules that ask nothing of the far address
-	by     map[predicate][]int // the others, by the first set that they ask for
-	// protocols that the rules tell apart, in order.
-	protocols []uint8
-	far       map[predicate]struct{} // what they ask of the far address
+	segments []segment
+	stages   []stage
+	open     []place               // of rules that ask nothing of the far address, in order
+	by       map[predicate][]place // of the others, by the first set that they ask for
+	far      map[predicate]int     // what rules ask of the far address, and how many do
+	named    map[uint8]int         // protocols that rules tell apart
+}
+
+// segment is the rules of one list.
+type segment struct {
+	id    desired.RulesID
+	stage int32
+	rules []*keyed // nil is one that is missing
+}
+
+// place is where a rule is: the segment, and the position in it.
+type place struct{ segment, at int32 }
+
+func (p place) compare(o place) int {
+	return cmp.Or(cmp.Compare(p.segment, o.segment), cmp.Compare(p.at, o.at))
 }
 
 type flatRule struct {
@@ -135,53 +47,99 @@ type stage struct {
 
 // flatten writes the rules of a plain group for a family and near address.
 func (c *compiler) flatten(g *compiled) *flat {
-	f := &flat{by: map[predicate][]int{}, far: map[predicate]struct{}{}}
+	f := &flat{by: map[predicate][]place{}, far: map[predicate]int{}, named: map[uint8]int{}}
 	plain := c.b.groups[g.key.plain]
+	add := func(owner string) {
+		id := desired.RulesID{Owner: owner, Direction: plain.dir}
+		f.segments = append(f.segments, segment{id: id, stage: int32(len(f.stages) - 1)})
+		f.fill(g, len(f.segments)-1, c.rulesFor(g, id))
+	}
 	for _, name := range plain.tiers {
 		t := c.b.tiers[name]
 		f.stages = append(f.stages, stage{t.tier.Pass, endCounter(t)})
 		for _, p := range t.tier.Policies {
-			c.flattenList(f, g, desired.RulesID{Owner: p, Direction: plain.dir})
+			add(p)
 		}
 	}
 	for _, id := range plain.profiles {
 		f.stages = append(f.stages, stage{pass: true})
-		c.flattenList(f, g, id)
+		add(id.Owner)
 	}
 	f.stages = append(f.stages, stage{counter: counterNoProfile + "-" + plain.dir.String()})
-	slices.Sort(f.protocols)
-	f.protocols = slices.Compact(f.protocols)
 	return f
 }
 
-func (c *compiler) flattenList(f *flat, g *compiled, id desired.RulesID) {
-	add := func(k *keyed) {
-		n := len(f.rules)
-		f.rules = append(f.rules, flatRule{k, int32(len(f.stages) - 1)})
-		if k != nil {
-			if far := k.ends[1-g.near()]; len(far.all) > 0 {
-				f.by[far.all[0]] = append(f.by[far.all[0]], n)
-				return
-			}
-		}
-		f.open = append(f.open, n)
-	}
+// rulesFor returns the rules of a list that a group goes through.
+func (c *compiler) rulesFor(g *compiled, id desired.RulesID) []*keyed {
 	list := c.b.lists[id]
 	if list == nil {
-		add(nil)
-		return
+		return []*keyed{nil}
 	}
+	var out []*keyed
 	for _, k := range list.keyed {
-		if g.key.family == 0 && !k.ipv4 || g.key.family == 1 && !k.ipv6 || !k.ends[g.near()].match(g.local) {
-			continue
+		if g.key.family == 0 && k.ipv4 || g.key.family == 1 && k.ipv6 {
+			if k.ends[g.near()].match(g.local) {
+				out = append(out, k)
+			}
 		}
-		add(k)
-		f.note(k, g)
+	}
+	return out
+}
+
+// fill gives an empty segment its rules.
+func (f *flat) fill(g *compiled, n int, rules []*keyed) {
+	f.segments[n].rules = rules
+	for at, k := range rules {
+		to := f.index(g, k)
+		here := place{int32(n), int32(at)}
+		i, _ := slices.BinarySearchFunc(*to, here, place.compare)
+		*to = slices.Insert(*to, i, here)
+		f.keep(g, k, to)
+		f.note(g, k, 1)
 	}
 }
 
-// note remembers what the rules tell apart.
-func (f *flat) note(k *keyed, g *compiled) {
+// empty takes the rules of a segment out.
+func (f *flat) empty(g *compiled, n int) {
+	for _, k := range f.segments[n].rules {
+		to := f.index(g, k)
+		*to = slices.DeleteFunc(*to, func(p place) bool { return p.segment == int32(n) })
+		f.keep(g, k, to)
+		f.note(g, k, -1)
+	}
+	f.segments[n].rules = nil
+}
+
+// index is the list of places that a rule belongs to; keep writes it back.
+func (f *flat) index(g *compiled, k *keyed) *[]place {
+	if first, ok := g.firstOf(k); ok {
+		list := f.by[first]
+		return &list
+	}
+	return &f.open
+}
+
+func (f *flat) keep(g *compiled, k *keyed, list *[]place) {
+	if first, ok := g.firstOf(k); ok {
+		if f.by[first] = *list; len(*list) == 0 {
+			delete(f.by, first)
+		}
+	}
+}
+
+// firstOf returns the first set that a rule asks for at the far end.
+func (g *compiled) firstOf(k *keyed) (predicate, bool) {
+	if k == nil || len(k.ends[1-g.near()].all) == 0 {
+		return 0, false
+	}
+	return k.ends[1-g.near()].all[0], true
+}
+
+// note counts what a rule tells apart.
+func (f *flat) note(g *compiled, k *keyed, by int) {
+	if k == nil {
+		return
+	}
 	far := k.ends[1-g.near()]
 	lists := [][]predicate{far.all, far.none}
 	if g.near() == 0 { // ports of the destination, which is far
@@ -189,78 +147,94 @@ func (f *flat) note(k *keyed, g *compiled) {
 	}
 	for _, list := range lists {
 		for _, p := range list {
-			f.far[p] = struct{}{}
-		}
-	}
-	for _, p := range []uint8{k.protocol, k.notProtocol} {
-		if p != 0 {
-			f.protocols = append(f.protocols, p)
-		}
-	}
-	if k.asksPorts || k.sourcePorts || len(k.notPorts)+len(k.notPortSets) > 0 {
-		f.protocols = append(f.protocols, protoTCP, protoUDP, protoSCTP)
-	}
-	if k.icmp {
-		f.protocols = append(f.protocols, g.icmp())
-	}
-}
-
-// near is which end of a packet the group's own address is: 0 the source.
-func (g *compiled) near() int {
-	if g.dir == desired.Egress {
-		return 0
-	}
-	return 1
-}
-
-func (g *compiled) icmp() uint8 { return [...]uint8{protoICMP, protoICMPv6}[g.key.family] }
-
-// asked returns what the rules of a plain group ask of the near address.
-func (c *compiler) asked(plain string) []predicate {
-	if list, ok := c.locals[plain]; ok {
-		return list
-	}
-	list := []predicate{}
-	g := c.b.groups[plain]
-	collect := func(id desired.RulesID) {
-		if l := c.b.lists[id]; l != nil {
-			for _, k := range l.keyed {
-				end := k.ends[0]
-				if id.Direction == desired.Ingress {
-					end = k.ends[1]
-					list = append(append(list, k.portSets...), k.notPortSets...)
-				}
-				list = append(append(list, end.all...), end.none...)
+			if f.far[p] += by; f.far[p] == 0 {
+				delete(f.far, p)
 			}
 		}
 	}
-	for _, name := range g.tiers {
-		for _, p := range c.b.tiers[name].tier.Policies {
-			collect(desired.RulesID{Owner: p, Direction: g.dir})
+	protocols := []uint8{k.protocol, k.notProtocol}
+	if k.asksPorts || k.sourcePorts || len(k.notPorts)+len(k.notPortSets) > 0 {
+		protocols = append(protocols, protoTCP, protoUDP, protoSCTP)
+	}
+	if k.icmp {
+		protocols = append(protocols, g.icmp())
+	}
+	for _, p := range protocols {
+		if f.named[p] += by; p == 0 || f.named[p] == 0 {
+			delete(f.named, p)
 		}
 	}
-	for _, id := range g.profiles {
-		collect(id)
-	}
-	slices.Sort(list)
-	list = slices.Compact(list)
-	c.locals[plain] = list
-	return list
 }
 
-// restrictTo leaves of a signature what is asked for.
-func (s signature) restrictTo(asked []predicate) signature {
-	var out signature
-	in := func(p predicate) bool { _, ok := slices.BinarySearch(asked, p); return ok }
+// protocols returns those that rules tell apart, in order.
+func (f *flat) protocols() []uint8 { return slices.Sorted(maps.Keys(f.named)) }
+
+// tells reports whether rules tell an address of this signature from one that
+// is in nothing.
+func (f *flat) tells(s signature) bool {
 	for _, p := range s.preds {
-		if in(p) {
-			out.preds = append(out.preds, p)
+		if f.far[p] > 0 {
+			return true
 		}
 	}
 	for _, t := range s.triples {
-		if in(t.set) {
-			out.triples = append(out.triples, t)
+		if f.far[t.set] > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// candidates returns, in order, the rules whose addresses match the class.
+func (f *flat) candidates(g *compiled, cl *class) []flatRule {
+	places := f.open
+	merged := false
+	for _, q := range cl.sig.preds {
+		if more := f.by[q]; len(more) > 0 {
+			places, merged = slices.Concat(places, more), true
+		}
+	}
+	if merged {
+		slices.SortFunc(places, place.compare)
+	}
+	far := 1 - g.near()
+	out := make([]flatRule, 0, len(places))
+	for _, p := range places {
+		s := &f.segments[p.segment]
+		if k := s.rules[p.at]; k == nil || k.ends[far].match(cl.sig) {
+			out = append(out, flatRule{k, s.stage})
 		}
 	}
 	return out
+}
+
+// rewrite takes in lists that have changed, and returns the rules that came
+// and went. nil among them is a list that is missing.
+func (c *compiler) rewrite(g *compiled, lists []desired.RulesID) []*keyed {
+	f := g.program
+	var changed []*keyed
+	for n := range f.segments {
+		id := f.segments[n].id
+		if !slices.Contains(lists, id) {
+			continue
+		}
+		old, now := f.segments[n].rules, c.rulesFor(g, id)
+		a, b := trimSame(old, now)
+		changed = append(append(changed, a...), b...)
+		f.empty(g, n)
+		f.fill(g, n, now)
+	}
+	return changed
+}
+
+// trimSame leaves out what two lists begin and end with alike.
+func trimSame(a, b []*keyed) ([]*keyed, []*keyed) {
+	same := func(x, y *keyed) bool { return reflect.DeepEqual(x, y) }
+	for len(a) > 0 && len(b) > 0 && same(a[0], b[0]) {
+		a, b = a[1:], b[1:]
+	}
+	for len(a) > 0 && len(b) > 0 && same(a[len(a)-1], b[len(b)-1]) {
+		a, b = a[:len(a)-1], b[:len(b)-1]
+	}
+	return a, b
 }

@@ -19,28 +19,26 @@ func (c *compiler) update(lists map[desired.RulesID]struct{}) {
 		}
 	}
 	stale := c.staleGroups(lists)
-	for iface, st := range c.b.endpoints {
-		for _, plain := range st.groups {
-			if _, ok := stale[plain]; ok {
-				c.dirtyEnd[iface] = struct{}{}
-			}
-		}
-	}
+	c.reassign(stale)
 	for _, iface := range slices.Sorted(maps.Keys(c.dirtyEnd)) {
 		c.assign(iface)
 	}
 	clear(c.dirtyEnd)
 	full := c.space.given.highest > classMask
 	for _, g := range c.sortedGroups() {
-		switch _, all := stale[g.key.plain]; {
+		switch ids := stale[g.key.plain]; {
 		case g.refs == 0:
 			c.dropGroup(g)
-		case all || g.rows == nil || full != g.full:
+			continue
+		case g.rows == nil || full != g.full || g.broken && len(ids)+len(gone) > 0:
 			c.paintGroup(g)
-		default:
-			for _, cl := range fresh {
-				c.paintClass(g, cl)
-			}
+			continue
+		case len(ids) > 0:
+			c.rewriteGroup(g, ids)
+			continue
+		}
+		for _, cl := range fresh {
+			c.paintClass(g, cl)
 		}
 	}
 	c.forgetDecisions()
