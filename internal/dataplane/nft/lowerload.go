@@ -110,11 +110,11 @@ func (l *lowered) statement(s rules.Statement) ([]expr, error) {
 	case rules.Goto:
 		return ends(verdict{goTo, s.Chain}), nil
 	case rules.Dispatch:
-		return l.byMap(s.Fields, s.Map, lookup{set: s.Map, verdict: true})
+		return l.byMap(s.Fields, s.Map, rules.ChainValue, lookup{set: s.Map, verdict: true})
 	case rules.MarkBy:
-		return l.byMap(s.Fields, s.Map, lookup{set: s.Map, load: true}, meta{key: unix.NFT_META_MARK, set: true})
+		return l.byMap(s.Fields, s.Map, rules.NumberValue, lookup{set: s.Map, load: true}, meta{key: unix.NFT_META_MARK, set: true})
 	case rules.CountBy:
-		return l.byMap(s.Fields, s.Map, objref{set: s.Map})
+		return l.byMap(s.Fields, s.Map, rules.CounterValue, objref{set: s.Map})
 	case rules.Return:
 		return ends(verdict{code: goReturn}), nil
 	case rules.Accept:
@@ -128,27 +128,33 @@ func (l *lowered) statement(s rules.Statement) ([]expr, error) {
 	return nil, fmt.Errorf("statement %v: %w", s, errNoForm)
 }
 
-func (l *lowered) byMap(fields []rules.Field, set string, then ...expr) ([]expr, error) {
-	list, err := l.loadKey(fields, 0, set)
+func (l *lowered) byMap(fields []rules.Field, set string, v rules.Value, then ...expr) ([]expr, error) {
+	list, err := l.loadKey(rules.Match{Fields: fields, Set: set}, v)
 	return append(list, then...), err
 }
 
-// loadKey puts the key to look up in a set into the registers.
-func (l *lowered) loadKey(fields []rules.Field, mask uint32, set string) ([]expr, error) {
-	list, err := load(fields, mask)
+// loadKey puts the key to look up in a set into the registers. v is what the
+// set's elements must have beside their key: a kernel before 6.2 takes no map
+// for a set.
+func (l *lowered) loadKey(m rules.Match, v rules.Value) ([]expr, error) {
+	list, err := load(m.Fields, m.Mask)
 	if err != nil {
 		return nil, err
 	}
-	s, ok := l.sets(set)
-	if !ok {
-		return nil, fmt.Errorf("no set %s: %w", set, errNoForm)
+	s, ok := l.sets(m.Set)
+	switch {
+	case !ok:
+		return nil, fmt.Errorf("no set %s: %w", m.Set, errNoForm)
+	case s.Value != v && v == rules.NoValue:
+		return nil, fmt.Errorf("%s is a map, asked for a member: %w", m.Set, errNoForm)
+	case s.Value != v:
+		return nil, fmt.Errorf("%s is no such map: %w", m.Set, errNoForm)
+	case len(m.Fields) != len(s.Key):
+		return nil, fmt.Errorf("set %s is asked for %d fields, not %d: %w", m.Set, len(m.Fields), len(s.Key), errNoForm)
 	}
-	if len(fields) != len(s.Key) {
-		return nil, fmt.Errorf("set %s is asked for %d fields, not %d: %w", set, len(fields), len(s.Key), errNoForm)
-	}
-	for i, f := range fields {
+	for i, f := range m.Fields {
 		if f.Type() != s.Key[i] || f == rules.Family {
-			return nil, fmt.Errorf("set %s is asked for %v: %w", set, f, errNoForm)
+			return nil, fmt.Errorf("set %s is asked for %v: %w", m.Set, f, errNoForm)
 		}
 	}
 	if s.Interval && len(s.Key) == 1 && s.Key[0] == rules.MarkType {

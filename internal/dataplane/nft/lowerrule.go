@@ -121,7 +121,7 @@ func (l *lowered) match(t rules.Table, r rules.Rule, m rules.Match) ([][]expr, e
 	case len(m.Fields) == 1 && m.Fields[0] == rules.State:
 		return one(stateMatch(m)...), nil
 	case m.Set != "":
-		exprs, err := l.loadKey(m.Fields, m.Mask, m.Set)
+		exprs, err := l.loadKey(m, rules.NoValue)
 		return one(append(exprs, lookup{set: m.Set, not: m.Not})...), err
 	case len(m.In) == 0 || len(m.Fields) == 0:
 		if m.Not {

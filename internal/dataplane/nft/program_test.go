@@ -45,6 +45,7 @@ func language() *rules.Program {
 	row := []rules.Type{rules.MarkType, rules.ProtocolType, rules.PortType}
 	set("classes", rules.NumberValue, false, []rules.Type{rules.Addr4Type},
 		rules.Element{Lo: "\x0a\x00\x00\x01", Number: 0x10001}, rules.Element{Lo: "\x0a\x00\x00\x02", Number: 0x20002})
+	set("pairs", rules.NoValue, false, row, rules.Element{Lo: be32(1) + "\x06" + be16(80)})
 	set("rows", rules.NumberValue, false, row, rules.Element{Lo: be32(1) + "\x06" + be16(80), Number: 0x80000000})
 	set("spans", rules.NumberValue, true, row,
 		rules.Element{Lo: be32(2) + "\x06" + be16(79), Hi: be32(2) + "\x06" + be16(81), Number: 0x40000000},
@@ -62,7 +63,7 @@ func language() *rules.Program {
 		{Matches: []rules.Match{one(rules.Mark, exactly(be32(0x10001), be32(0x20002))...)}, Do: []rules.Statement{rules.Count{Counter: "all"}}},
 		{Do: []rules.Statement{rules.SetMark{Mask: 0xffff0000}}, Note: "only the class"},
 		{Matches: append(ports, masking(one(rules.Mark, rules.Range{Lo: be32(1), Hi: be32(3)}), 0xff)), Do: []rules.Statement{rules.Count{Counter: "all"}}},
-		{Matches: append(ports, rules.Match{Fields: []rules.Field{rules.Mark, proto, port}, Mask: 0xffff, Set: "rows"}), Do: []rules.Statement{rules.Count{Counter: "hit"}}},
+		{Matches: append(ports, rules.Match{Fields: []rules.Field{rules.Mark, proto, port}, Mask: 0xffff, Set: "pairs"}), Do: []rules.Statement{rules.Count{Counter: "hit"}}},
 		{Matches: ports, Do: []rules.Statement{rules.MarkBy{Fields: []rules.Field{rules.Mark, proto, port}, Map: "spans"}}},
 		{Matches: ports, Do: []rules.Statement{rules.MarkBy{Fields: []rules.Field{rules.Mark, proto, port}, Map: "rows"}}},
 		{Do: []rules.Statement{rules.CountBy{Fields: []rules.Field{rules.Mark}, Map: "hits"}}},
@@ -154,10 +155,15 @@ func TestNoForm(t *testing.T) {
 		{"a set that is not there", "no set none", func(p *rules.Program) {
 			p.Chains["sub"].Rules = []rules.Rule{{Matches: []rules.Match{{Fields: []rules.Field{rules.Mark}, Set: "none"}}}}
 		}},
-		{"another key", "set rows is asked for mark", func(p *rules.Program) {
-			p.Chains["sub"].Rules = []rules.Rule{{Matches: []rules.Match{{Fields: []rules.Field{rules.Mark, rules.Mark, rules.Mark}, Set: "rows"}}}}
-			p.Sets["rows"].Key = []rules.Type{rules.PortType, rules.PortType, rules.PortType}
-			p.Sets["rows"].Elements = nil
+		{"another key", "set pairs is asked for mark", func(p *rules.Program) {
+			p.Sets["pairs"].Key = []rules.Type{rules.PortType, rules.PortType, rules.PortType}
+			p.Sets["pairs"].Elements = nil
+		}},
+		{"a map as a set", "rows is a map", func(p *rules.Program) {
+			p.Chains["sub"].Rules = []rules.Rule{{Matches: []rules.Match{{Fields: []rules.Field{rules.Mark, rules.Protocol, rules.DestinationPort}, Set: "rows"}}}}
+		}},
+		{"a set as a map", "pairs is no such map", func(p *rules.Program) {
+			p.Chains["sub"].Rules = []rules.Rule{{Do: []rules.Statement{rules.MarkBy{Fields: []rules.Field{rules.Mark, rules.Protocol, rules.DestinationPort}, Map: "pairs"}}}}
 		}},
 		{"a long key", "a key of 80 bytes", func(p *rules.Program) {
 			p.Sets["long"] = &rules.Set{Name: "long", Key: []rules.Type{rules.InterfaceType, rules.InterfaceType, rules.InterfaceType, rules.InterfaceType, rules.Addr6Type}}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"os"
 	"slices"
 	"testing"
 
@@ -274,8 +275,8 @@ func outcome(t rules.Trace) string {
 
 // rounds is how many random worlds a test plays.
 func rounds(n int) uint64 {
-	if testing.Short() {
-		n /= 5
+	if testing.Short() || os.Getenv("BRINDLE_VM") != "" { // an emulated machine is slow
+		n = max(1, n/5)
 	}
 	return uint64(n)
 }
