@@ -61,7 +61,6 @@ type touched struct {
 	other     bool // info, invalid objects, host endpoints
 	hosts     bool // local host endpoints
 	tiers     bool
-	policies  bool     // any
 	matches   bool     // what is to be said of policies
 	profiles  []string // by name
 }
@@ -154,8 +153,6 @@ func (in *inputs) takePolicy(e model.Event, t *touched) {
 	case model.KindTier:
 		v, ok := e.Value.(*model.Tier)
 		t.tiers = put(in.tiers, id.Name, v, ok) || t.tiers
-	case model.KindPolicy:
-		t.policies = true
 	}
 }
 

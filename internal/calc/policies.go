@@ -163,12 +163,13 @@ func (p *policies) update(c *Core, batch []model.Event, t *touched) {
 	for _, s := range fresh {
 		p.reselect(m, s)
 	}
-	if t.policies {
-		for _, e := range batch {
-			if e.ID.Kind == model.KindPolicy {
-				v, _ := e.Value.(*model.Policy)
-				p.put(m, e.ID, v, t)
-			}
+	for _, e := range batch {
+		switch e.ID.Kind {
+		case model.KindPolicy:
+			v, _ := e.Value.(*model.Policy)
+			p.put(m, e.ID, v, t)
+		case model.KindProfile, model.KindNetworkSet:
+			p.putPart(e, t)
 		}
 	}
 	p.arrange(&c.in, t)
@@ -303,7 +304,11 @@ func (p *policies) hash(id model.ID) uint32 {
 // put stores a policy and tries it on the slots that it may select. Staged
 // policies are not looked at: they have no effect.
 func (p *policies) put(m *members, id model.ID, v *model.Policy, t *touched) {
-	p.putBroken(id, v, t)
+	if v != nil && v.Broken != "" {
+		p.putBroken(id, broken{v.Title, v.Broken, v.Staged}, t)
+	} else {
+		p.putBroken(id, broken{}, t)
+	}
 	hash := p.hash(id)
 	k := p.byID.find(hash, func(k policyID) bool { return p.id(k) == id })
 	if v == nil {
@@ -339,12 +344,27 @@ func (p *policies) put(m *members, id model.ID, v *model.Policy, t *touched) {
 	old.release(&p.texts)
 }
 
-// putBroken notes what is to be told of a policy that breaks the rules.
-func (p *policies) putBroken(id model.ID, v *model.Policy, t *touched) {
-	old, next := p.told.broken[id], broken{}
-	if v != nil && v.Broken != "" {
-		next = broken{v.Title, v.Broken, v.Staged}
+// putPart notes whether a profile or network set breaks the rules: a policy
+// may deny what it lists, or it may.
+func (p *policies) putPart(e model.Event, t *touched) {
+	why := ""
+	switch v := e.Value.(type) {
+	case *model.Profile:
+		why = v.Broken
+	case *model.NetworkSet:
+		why = v.Broken
 	}
+	if why == "" {
+		p.putBroken(e.ID, broken{}, t)
+		return
+	}
+	p.putBroken(e.ID, broken{e.ID.String(), why, false}, t)
+}
+
+// putBroken notes what is to be told of what breaks the rules; the zero value
+// says that nothing is.
+func (p *policies) putBroken(id model.ID, next broken, t *touched) {
+	old := p.told.broken[id]
 	if old == next {
 		return
 	}

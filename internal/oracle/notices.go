@@ -104,8 +104,21 @@ func (w world) addressNotices(out desired.Notices) {
 }
 
 // policyNotices names what should protect an endpoint here and does not, and
-// what of policies cannot be read or is not looked at.
+// what of policies, and of what they refer to, cannot be read or is not looked
+// at.
 func (w world) policyNotices(asked desired.Policy, out desired.Notices) {
+	for id, v := range w.all {
+		switch v := v.(type) {
+		case *model.Profile:
+			if v.Broken != "" {
+				out.InvalidPolicy(id.String(), v.Broken)
+			}
+		case *model.NetworkSet:
+			if v.Broken != "" {
+				out.InvalidPolicy(id.String(), v.Broken)
+			}
+		}
+	}
 	for _, p := range each[*model.Policy](w) {
 		n := 0
 		for _, x := range each[*model.HostEndpoint](w) {

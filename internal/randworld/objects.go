@@ -166,6 +166,9 @@ func (w *World) networkSet(i int) (model.ID, model.Value) {
 	if w.chance(80) {
 		x.Nets = append(x.Nets, w.nets(3, true)...)
 	}
+	if w.chance(5) {
+		x.Broken = "spec.nets[0]: is wrong"
+	}
 	if w.chance(70) {
 		x.Nets = append(x.Nets, w.nets(3, false)...)
 	}
