@@ -53,7 +53,7 @@ func crowdNet(i int) netip.Prefix {
 // A set that fills many attributes arrives whole, and one member more or less
 // is one element more or less.
 func TestLargeSets(t *testing.T) {
-	const members = 12000
+	members := int(rounds(12000))
 	ns := testenv.NetNS(t)
 	d := open(t, ns)
 	want := crowd(members)
