@@ -34,6 +34,9 @@ func (k kernelRules) print(e *Env) {
 	for l := range strings.Lines(k.Text) {
 		fmt.Fprintln(e.Stdout, "  "+clean(strings.TrimRight(l, "\n")))
 	}
+	for _, c := range k.Counters {
+		fmt.Fprintf(e.Stdout, "  %s %s[%d]: %d packets, %d bytes\n", word(c.Owner), word(c.Direction), c.Index, c.Packets, c.Bytes)
+	}
 }
 
 // probed is what a real packet met.
