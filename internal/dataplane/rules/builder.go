@@ -171,7 +171,7 @@ func (b *Builder) writeList(id desired.RulesID, list *desired.RuleList) {
 	b.putChain(chain, w.chain(list))
 	if b.compiler != nil {
 		b.compiler.learnList(w, list, st)
-		if old == nil || !slices.Equal(old.near, st.near) {
+		if old == nil || !slices.Equal(old.near, st.near) || len(old.keyed) != len(st.keyed) {
 			b.compiler.asksElse[id] = struct{}{}
 		}
 		if old != nil {

@@ -50,42 +50,59 @@ func (c *compiler) staleGroups(lists map[desired.RulesID]struct{}) map[string][]
 	return stale
 }
 
+// asked is what a plain group's rules ask of the near address, in order, and
+// whether they are enough to be compiled.
+type asked struct {
+	near []predicate
+	many bool
+}
+
 // reassign marks the endpoints of plain groups whose rules ask something else
 // of the near address than before.
 func (c *compiler) reassign(stale map[string][]desired.RulesID) {
-	asks := map[string]struct{}{}
+	changed := map[string]struct{}{}
 	for name, ids := range stale {
-		if slices.ContainsFunc(ids, func(id desired.RulesID) bool { _, ok := c.asksElse[id]; return ok }) {
-			asks[name] = struct{}{}
+		if !slices.ContainsFunc(ids, func(id desired.RulesID) bool { _, ok := c.asksElse[id]; return ok }) {
+			continue
 		}
-	}
-	for name := range c.locals {
-		if _, ok := asks[name]; ok || c.b.groups[name] == nil {
-			delete(c.locals, name)
-		}
-	}
-	if len(asks) > 0 {
-		for iface, st := range c.b.endpoints {
-			for _, plain := range st.groups {
-				if _, ok := asks[plain]; ok {
-					c.dirtyEnd[iface] = struct{}{}
-				}
+		old, known := c.asks[name]
+		if delete(c.asks, name); known {
+			now := c.askedBy(name)
+			if now.many == old.many && slices.Equal(now.near, old.near) {
+				continue
 			}
+		}
+		changed[name] = struct{}{}
+	}
+	for name := range c.asks {
+		if c.b.groups[name] == nil {
+			delete(c.asks, name)
 		}
 	}
 	clear(c.asksElse)
+	if len(changed) == 0 {
+		return
+	}
+	for iface, st := range c.b.endpoints {
+		for _, plain := range st.groups {
+			if _, ok := changed[plain]; ok {
+				c.dirtyEnd[iface] = struct{}{}
+			}
+		}
+	}
 }
 
-// asked returns what the rules of a plain group ask of the near address.
-func (c *compiler) asked(plain string) []predicate {
-	if list, ok := c.locals[plain]; ok {
-		return list
+// askedBy returns what a plain group asks.
+func (c *compiler) askedBy(plain string) asked {
+	if a, ok := c.asks[plain]; ok {
+		return a
 	}
-	list := []predicate{}
+	near, rules := []predicate{}, 0
 	g := c.b.groups[plain]
 	collect := func(id desired.RulesID) {
 		if l := c.b.lists[id]; l != nil {
-			list = append(list, l.near...)
+			near = append(near, l.near...)
+			rules += len(l.keyed)
 		}
 	}
 	for _, name := range g.tiers {
@@ -96,10 +113,10 @@ func (c *compiler) asked(plain string) []predicate {
 	for _, id := range g.profiles {
 		collect(id)
 	}
-	slices.Sort(list)
-	list = slices.Compact(list)
-	c.locals[plain] = list
-	return list
+	slices.Sort(near)
+	a := asked{slices.Compact(near), rules >= c.b.cfg.CompileFrom}
+	c.asks[plain] = a
+	return a
 }
 
 // assign puts an endpoint's addresses into their groups.
@@ -111,10 +128,16 @@ func (c *compiler) assign(iface string) {
 	}
 	delete(c.assigned, iface)
 	if ep := c.b.endpoints[iface]; ep != nil {
-		for _, a := range ep.addrs {
-			for dir, plain := range ep.groups {
-				c.assignAddr(iface, a.Unmap(), desired.Direction(dir), plain)
+		for dir, plain := range ep.groups {
+			e := Element{Lo: interfaceBytes(iface), Name: plain}
+			if c.askedBy(plain).many {
+				for _, a := range ep.addrs {
+					if c.assignAddr(iface, a.Unmap(), desired.Direction(dir), plain) {
+						e.Name = frontOf(plain)
+					}
+				}
 			}
+			c.b.putElement([...]string{mapTo, mapFrom}[dir], e)
 		}
 	}
 	for _, a := range old {
@@ -122,21 +145,22 @@ func (c *compiler) assign(iface string) {
 	}
 }
 
-func (c *compiler) assignAddr(iface string, a netip.Addr, dir desired.Direction, plain string) {
+func (c *compiler) assignAddr(iface string, a netip.Addr, dir desired.Direction, plain string) bool {
 	g := c.holdGroup(plain, dir, a)
 	if g == nil {
-		return // the plain rules have it
+		return false // the plain rules have it
 	}
 	m := [...]string{mapTo, mapFrom}[dir] + familyOf(a).digit()
 	e := placed{m, Element{Lo: interfaceBytes(iface) + addrBytes(a), Name: g.chain}}
 	c.b.putElement(e.set, e.Element)
 	c.assigned[iface] = append(c.assigned[iface], assignment{g, a, e})
 	addUser(c.near, a, iface)
+	return true
 }
 
 // holdGroup returns the group of an address, nil if there are too many.
 func (c *compiler) holdGroup(plain string, dir desired.Direction, a netip.Addr) *compiled {
-	local := c.space.of(a).restrictTo(c.asked(plain))
+	local := c.space.of(a).restrictTo(c.askedBy(plain).near)
 	key := groupKey{plain, familyIndex(a), local.key()}
 	if g := c.groups[key]; g != nil {
 		g.refs++
@@ -150,6 +174,7 @@ func (c *compiler) holdGroup(plain string, dir desired.Direction, a netip.Addr) 
 	}
 	g := &compiled{key: key, dir: dir, number: number, local: local, refs: 1, chain: chain}
 	c.groups[key] = g
+	c.b.putChain(frontOf(plain), front(plain, dir))
 	return g
 }
 
@@ -159,14 +184,19 @@ func (c *compiler) dropGroup(g *compiled) {
 	}
 	delete(c.groups, g.key)
 	c.given.release(g.number)
-	// Another group of this name may have come: its key differs where a set was
-	// made anew.
+	// Another group of this chain may have come: its key differs where a set was
+	// made anew. And another may have this front.
+	chain, begins := true, true
 	for _, other := range c.groups {
-		if other.chain == g.chain {
-			return
-		}
+		chain = chain && other.chain != g.chain
+		begins = begins && other.key.plain != g.key.plain
 	}
-	c.b.putChain(g.chain, nil)
+	if chain {
+		c.b.putChain(g.chain, nil)
+	}
+	if begins {
+		c.b.putChain(frontOf(g.key.plain), nil)
+	}
 }
 
 // paintGroup makes all rows of a group anew.

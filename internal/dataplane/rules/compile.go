@@ -46,8 +46,8 @@ type compiler struct {
 	loaded map[desired.SetID]desired.SetKind
 	inline map[string]int // lists of nets in rules: how often they are used
 	groups map[groupKey]*compiled
-	given  *numbers               // to groups
-	locals map[string][]predicate // what the rules of a plain group ask of the near address
+	given  *numbers         // to groups
+	asks   map[string]asked // by plain group
 
 	decisions map[string]*decision
 	numbered  *numbers
@@ -124,7 +124,7 @@ func newCompiler(b *Builder, h hints) *compiler {
 	c := &compiler{
 		given: newNumbers(0, h.groups), numbered: newNumbers(1, h.decisions),
 
-		b: b, space: newSpace(h.classes), loaded: map[desired.SetID]desired.SetKind{}, inline: map[string]int{}, groups: map[groupKey]*compiled{}, locals: map[string][]predicate{},
+		b: b, space: newSpace(h.classes), loaded: map[desired.SetID]desired.SetKind{}, inline: map[string]int{}, groups: map[groupKey]*compiled{}, asks: map[string]asked{},
 		decisions: map[string]*decision{}, unused: map[*decision]struct{}{}, assigned: map[string][]assignment{},
 		near: map[netip.Addr]map[string]struct{}{}, dirtyEnd: map[string]struct{}{}, asksElse: map[desired.RulesID]struct{}{},
 	}
@@ -196,17 +196,20 @@ func (g *compiled) entry() *Chain {
 	return c
 }
 
-// dispatch begins the way through the compiled rules: for packets whose mark
-// nobody else has a bit in, from or to an address of an endpoint's own.
-func dispatch(f Field, m string) []Rule {
-	near := []Field{Source4, Source6}
-	if f == OutInterface {
-		near = []Field{Destination4, Destination6}
+// front is where the packets of a plain group's endpoints come in: compiled
+// rules are for packets whose mark nobody else has a bit in, from or to an
+// address of an endpoint's own.
+func front(plain string, dir desired.Direction) *Chain {
+	m, iface, near := mapTo, OutInterface, []Field{Destination4, Destination6}
+	if dir == desired.Egress {
+		m, iface, near = mapFrom, InInterface, []Field{Source4, Source6}
 	}
-	var rules []Rule
-	unmarked := is(Mark, markBytes(0))
-	for i, fam := range families {
-		rules = append(rules, when(unmarked, bytesOf(Family, byte(fam))).do(Dispatch{[]Field{f, near[i]}, m + fam.digit()}))
+	c := &Chain{Name: frontOf(plain), Note: "group, " + dir.String()}
+	for i, f := range families {
+		c.Rules = append(c.Rules, when(is(Mark, markBytes(0)), bytesOf(Family, byte(f))).do(Dispatch{[]Field{iface, near[i]}, m + f.digit()}))
 	}
-	return rules
+	c.Rules = append(c.Rules, when().do(Goto{plain}))
+	return c
 }
+
+func frontOf(plain string) string { return "k-" + plain[len("g-"):] }

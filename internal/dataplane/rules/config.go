@@ -30,6 +30,9 @@ type Config struct {
 	// so that their cost does not grow with the number of policies. What cannot
 	// is left to the plain rules, which are there in any case.
 	Compiled bool
+	// CompileFrom is how many rules a group of endpoints must have for that;
+	// with fewer, look-ups cost more than rules: see WorthCompiling.
+	CompileFrom int
 	// Encapsulations are those that no workload may send.
 	Encapsulations []Encapsulation
 	// LogPrefix begins the lines of the Log action. In it %k, %n, %p and %t
@@ -40,6 +43,10 @@ type Config struct {
 	// LogLimit limits each Log rule. The zero Limit doesn't.
 	LogLimit Limit
 }
+
+// WorthCompiling is from how many rules on look-ups are cheaper: all of them
+// cost as much as six rules with a set each.
+const WorthCompiling = 6
 
 // Fate is what becomes of a packet.
 type Fate uint8

@@ -232,7 +232,7 @@ func TestCompiledUpdate(t *testing.T) {
 		w := newWorld(uint64(seed))
 		w.missing = seed%3 == 0
 		cfg := testConfig()
-		cfg.Compiled = true
+		cfg.Compiled, cfg.CompileFrom = true, seed%2*6
 		b, mirror := New(cfg, &w.policy), Render(cfg, &w.policy)
 		for step := range steps {
 			patch := w.step(6)

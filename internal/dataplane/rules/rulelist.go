@@ -12,8 +12,8 @@ type listWriter struct {
 	cfg  *Config
 	id   desired.RulesID
 	tier string // for log lines
-	// set returns the name that a set has for a family. ok is false for one
-	// that is missing or of another kind.
+	// set returns the name that a set has for a family, "" if it has no members
+	// of it. ok is false for one that is missing or of another kind.
 	set func(id desired.SetID, f family, kind desired.SetKind) (name string, ok bool)
 }
 
@@ -266,6 +266,9 @@ func (e *expansion) ports(s *desired.Side, n end) {
 	}
 	for _, id := range s.PortSets {
 		name, _ := e.w.set(id, e.f, desired.PortSet)
+		if name == "" {
+			continue
+		}
 		m := Match{Fields: n.triple(e.f), Set: name}
 		group = append(group, append(slices.Clone(before), m))
 		m.Not = true
@@ -290,6 +293,9 @@ func (e *expansion) notPorts(r *desired.PolicyRule) {
 		}
 		for _, id := range s.NotPortSets {
 			name, _ := e.w.set(id, e.f, desired.PortSet)
+			if name == "" {
+				continue
+			}
 			none = append(none, Match{Fields: ends[i].triple(e.f), Set: name, Not: true})
 		}
 	}
@@ -344,11 +350,13 @@ func (e *expansion) addresses(s *desired.Side, n end) {
 	}
 	for _, id := range s.Sets {
 		name, _ := e.w.set(id, e.f, desired.AddressSet)
+		e.never = e.never || name == ""
 		e.add(Match{Fields: []Field{n.addr(e.f)}, Set: name})
 	}
 	for _, id := range s.NotSets {
-		name, _ := e.w.set(id, e.f, desired.AddressSet)
-		e.add(Match{Fields: []Field{n.addr(e.f)}, Set: name, Not: true})
+		if name, _ := e.w.set(id, e.f, desired.AddressSet); name != "" {
+			e.add(Match{Fields: []Field{n.addr(e.f)}, Set: name, Not: true})
+		}
 	}
 }
 

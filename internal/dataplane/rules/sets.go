@@ -37,7 +37,7 @@ type setState struct {
 
 // setPart is the members of one family, a set of its own in the program.
 type setPart struct {
-	name     string // of the set in the program
+	name     string // of the set in the program; "": there are no members, and no set
 	interval bool
 	nets     netSet // the members, while the set has intervals
 }
@@ -64,9 +64,7 @@ func (b *Builder) patchSet(id desired.SetID, want *desired.Set, patch desired.Se
 	case want == nil && st == nil:
 		return false
 	case want == nil:
-		for i := range st.parts {
-			b.dropSet(st.parts[i].name)
-		}
+		b.dropParts(st)
 		delete(b.sets, id)
 		return true
 	case st == nil || st.kind != want.Kind || patch.Gone:
@@ -91,9 +89,7 @@ type setChange struct {
 
 func (b *Builder) makeSet(id desired.SetID, want *desired.Set) {
 	if old := b.sets[id]; old != nil {
-		for i := range old.parts {
-			b.dropSet(old.parts[i].name)
-		}
+		b.dropParts(old)
 	}
 	st := &setState{kind: want.Kind}
 	b.sets[id] = st
@@ -111,9 +107,19 @@ func (b *Builder) makeSet(id desired.SetID, want *desired.Set) {
 	}
 }
 
+func (b *Builder) dropParts(st *setState) {
+	for i := range st.parts {
+		if st.parts[i].name != "" {
+			b.dropSet(st.parts[i].name)
+		}
+	}
+}
+
 func (b *Builder) makePart(id desired.SetID, st *setState, i int, members []desired.Member) {
 	f, part := families[i], &st.parts[i]
-	*part = setPart{}
+	if *part = (setPart{}); len(members) == 0 {
+		return
+	}
 	if st.kind == desired.AddressSet {
 		part.interval = slices.ContainsFunc(members, func(m desired.Member) bool { return !m.Prefix.IsSingleIP() })
 	}
@@ -142,8 +148,13 @@ func (b *Builder) makePart(id desired.SetID, st *setState, i int, members []desi
 // is another one afterwards.
 func (b *Builder) patchPart(id desired.SetID, st *setState, i int, c setChange) bool {
 	part := &st.parts[i]
-	if st.kind == desired.AddressSet && part.interval != c.interval(part) {
-		b.dropSet(part.name)
+	if part.name == "" && len(c.add) == 0 {
+		return false
+	}
+	if part.name == "" || st.kind == desired.AddressSet && part.interval != c.interval(part) {
+		if part.name != "" {
+			b.dropSet(part.name)
+		}
 		var members []desired.Member
 		for m := range c.want.Members {
 			m.Prefix = canonical(m.Prefix)
@@ -169,7 +180,12 @@ func (b *Builder) patchPart(id desired.SetID, st *setState, i int, c setChange) 
 			b.putElement(part.name, e)
 		}
 	}
-	return false
+	if len(b.prog.Sets[part.name].Elements) > 0 {
+		return false
+	}
+	b.dropSet(part.name)
+	*part = setPart{}
+	return true
 }
 
 func (b *Builder) has(set, lo string) bool {

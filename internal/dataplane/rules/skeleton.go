@@ -205,9 +205,6 @@ func (b *Builder) workloadChains() []*Chain {
 		if !b.cfg.AllowInvalid {
 			rules = append(rules, when(state(StateInvalid), inSet(setWorkloads, f)).drop("d-invalid"))
 		}
-		if b.cfg.Compiled {
-			rules = append(rules, dispatch(f, m)...)
-		}
 		rules = append(rules, when().do(Dispatch{[]Field{f}, m}))
 		return append(rules, b.eachWorkload(f, Count{counter}, Drop{})...)
 	}
