@@ -1,0 +1,6 @@
+//go:build race
+
+package differential
+
+// underRace says that the race detector is on.
+const underRace = true
