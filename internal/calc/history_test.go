@@ -155,6 +155,9 @@ func TestHistoryDoesNotMatter(t *testing.T) {
 				now[e.ID] = e
 				batch = append(batch, e)
 			}
+			if d.chance(30) { // told again
+				batch = append(batch, now[batch[0].ID])
+			}
 			before := copyPolicy(played.Policy)
 			u := lived.Apply(batch)
 			u.Play(played)

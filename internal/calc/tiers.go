@@ -115,7 +115,7 @@ func (p *policies) sort(in *inputs) {
 			p.order = slices.Insert(p.order, at, id)
 		}
 	}
-	if left || p.changes.sort || len(fresh) > 0 {
+	if p.changes.sort || len(fresh) > 0 {
 		for i, id := range p.order {
 			p.all.at(id).on.rank = i
 		}
