@@ -186,10 +186,15 @@ func cookie() []byte {
 func (r *rig) throw(frames ...[]byte) {
 	r.T.Helper()
 	for _, f := range frames {
-		if _, err := unix.Write(r.sink, f); err != nil {
+		if err := write(r.sink, f); err != nil {
 			r.T.Fatalf("send %x: %v", f, err)
 		}
 	}
+}
+
+func write(fd int, frame []byte) error {
+	_, err := unix.Write(fd, frame)
+	return err
 }
 
 // out is a frame of w1's to its host.
@@ -207,6 +212,7 @@ type shot struct {
 	mark   []byte   // that every frame holds
 	frames [][]byte // in their order
 	want   []string // who shall see it; nobody else may
+	either bool     // others may, too
 }
 
 // shoot carries out the attempts and holds them to what is wanted. Datagrams

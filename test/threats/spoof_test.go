@@ -1,17 +1,12 @@
 package threats
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"slices"
 	"strings"
 	"testing"
-	"time"
-
-	"github.com/brindle-net/brindle/internal/testenv"
-	"github.com/brindle-net/brindle/test/labtest"
 )
 
 // families are what every test of packets goes through.
@@ -306,55 +301,4 @@ func TestThreat02Encapsulation(t *testing.T) {
 		shots = append(shots, shot{name: fmt.Sprintf("IPv4 in IPv%d from the host's own address", family), mark: mark, frames: [][]byte{r.out(p.bytes())}})
 	}
 	r.dropped("d-encapsulation", dropped, func() { r.shoot(shots...) })
-}
-
-// TestThreat29Localnet reaches for 127.0.0.0/8 of the host, also where others
-// have switched on that it is routed. IPv6 has no such switch; the kernel
-// refuses ::1 from outside.
-func TestThreat29Localnet(t *testing.T) {
-	r := newRig(t)
-	r.with(`
-apiVersion: projectcalico.org/v3
-kind: FelixConfiguration
-metadata: {name: node.h1}
-spec: {defaultEndpointToHostAction: Accept}
-`)
-	ns := r.NS("h1")
-	heard := make(chan string, 100)
-	for _, to := range []string{"127.0.0.1:7777", "[::1]:7777", "172.30.0.11:7778"} {
-		var c net.PacketConn
-		labtest.Inside(t, ns, func() (err error) { c, err = net.ListenPacket("udp", to); return err })
-		t.Cleanup(func() { c.Close() })
-		go func() {
-			buf := make([]byte, 100)
-			for {
-				n, _, err := c.ReadFrom(buf)
-				if err != nil {
-					return
-				}
-				heard <- string(buf[:n])
-			}
-		}()
-	}
-	r.On("h1", "sysctl", "-q", "-w", "net.ipv4.conf.all.route_localnet=1")
-	defer r.On("h1", "sysctl", "-q", "-w", "net.ipv4.conf.all.route_localnet=0")
-	ask := func(dst string, port int, text string) []byte {
-		a := addr(dst)
-		p := packet{src: r.ip("w1", map[bool]int{true: 4, false: 6}[a.Is4()]), dst: a, proto: protoUDP, payload: udp(1000, port, []byte(text))}
-		return r.out(p.bytes())
-	}
-	// When the allowed one arrives, the others before it have been judged.
-	testenv.Until(t, labtest.Patience, func() error {
-		r.throw(ask("127.0.0.1", 7777, "forbidden"), ask("::1", 7777, "forbidden"), ask("172.30.0.11", 7778, "allowed"))
-		select {
-		case text := <-heard:
-			if text == "allowed" {
-				return nil
-			}
-			t.Error("a workload reached the host's loopback")
-			return nil
-		case <-time.After(100 * time.Millisecond):
-			return errors.New("the host's own address is not reached")
-		}
-	})
 }

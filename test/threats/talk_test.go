@@ -281,6 +281,9 @@ func (k *talk) end() {
 	k.done.Wait()
 }
 
+// local is the client's port, of TCP.
+func (k *talk) local() int { return k.close[0].(net.Conn).LocalAddr().(*net.TCPAddr).Port }
+
 // heard is how many messages each end has received.
 func (k *talk) heard() [2]int64 { return [2]int64{k.byClient.Load(), k.byServ.Load()} }
 
