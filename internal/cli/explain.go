@@ -30,7 +30,8 @@ func newExplain(e *Env) *cobra.Command {
 		Use: "explain --from A --to B[:PORT[/PROTO]]", Short: "Say whether a connection is allowed, and why", GroupID: "look", Args: cobra.NoArgs,
 		Long: `Say whether a connection is allowed, and why: what the policies at both ends
 say of its first packet, which rule decided, which came nearest to allowing it,
-and who wrote the policy.
+and what is known of who wrote the policy. Staged policies are evaluated too,
+and it is told if they would change the answer.
 
 A and B are a workload, by its name, its pod or workload, with or without the
 namespace; a host; or an address. PORT/PROTO is as 80/tcp, 53/udp, 9/sctp or
@@ -83,6 +84,7 @@ type answer struct {
 	from, to policytest.End
 	target   string // "80/tcp"
 	verdict  oracle.Verdict
+	staged   oracle.Verdict // if staged policies were enforced
 	rules    []kernelRules
 	probe    *probed
 }
@@ -168,7 +170,7 @@ func (x *explaining) judge(c *policytest.Cluster, to string, f oracle.Flow) ([]*
 	if err != nil {
 		return nil, fmt.Errorf("--to: %w", err)
 	}
-	view := oracle.NewView(c.Snapshot())
+	view, staged := oracle.NewView(c.Snapshot()), oracle.NewView(c.Snapshot().Enforced())
 	var out []*answer
 	for _, src := range sources {
 		for _, dst := range dests {
@@ -181,7 +183,7 @@ func (x *explaining) judge(c *policytest.Cluster, to string, f oracle.Flow) ([]*
 				if f.SourcePort != 0 {
 					flow.SourcePort = f.SourcePort
 				}
-				a := &answer{from: src, to: dst, target: targetOf(f), verdict: view.Verdict(flow)}
+				a := &answer{from: src, to: dst, target: targetOf(f), verdict: view.Verdict(flow), staged: staged.Outcome(flow)}
 				if len(out) == 0 || !out[len(out)-1].like(a) {
 					out = append(out, a)
 				}
@@ -199,7 +201,7 @@ func (a *answer) like(b *answer) bool {
 	same := func(p, q *oracle.Decision) bool {
 		return p == nil && q == nil || p != nil && q != nil && p.Allowed == q.Allowed && p.By == q.By && p.Endpoint == q.Endpoint
 	}
-	return a.verdict.Allowed == b.verdict.Allowed &&
+	return a.verdict.Allowed == b.verdict.Allowed && a.staged.Allowed == b.staged.Allowed &&
 		same(a.verdict.Egress, b.verdict.Egress) && same(a.verdict.Ingress, b.verdict.Ingress)
 }
 

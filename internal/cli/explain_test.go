@@ -150,3 +150,34 @@ func TestExplainRefuses(t *testing.T) {
 		}
 	}
 }
+
+// TestExplainStaged tells what staged policies would change.
+func TestExplainStaged(t *testing.T) {
+	w := newWorld(t)
+	dir := w.file("staged/staged.yaml", `
+apiVersion: projectcalico.org/v3
+kind: StagedGlobalNetworkPolicy
+metadata: {name: nobody}
+spec: {order: 1, selector: tier == 'db', ingress: [{action: Deny}]}
+---
+apiVersion: brindle.net/v1
+kind: PolicyTest
+metadata: {name: staged}
+spec: {assertions: [{from: red/api, to: red/db, port: 5432, verdict: deny, by: GlobalNetworkPolicy nobody}]}
+`)
+	got := w.ok("explain", "-f", shopFile, "-f", dir, "--from", "red/api", "--to", "red/db:5432")
+	want := "\n  if the staged policies were enforced: denied: ingress: ingress[0] of GlobalNetworkPolicy nobody in tier default denies it\n"
+	if !strings.Contains(got, want) {
+		t.Errorf("got\n%s", got)
+	}
+	got = w.ok("explain", "-f", shopFile, "-f", dir, "--from", "red/api", "--to", "red/db:5432", "-o", "json")
+	if !strings.Contains(got, `"staged": {`) {
+		t.Errorf("got\n%s", got)
+	}
+	if got := w.run("policy", "test", "-f", shopFile, "-f", dir); got.status != 1 || !strings.Contains(got.stdout, "7 of 8 assertions hold") {
+		t.Errorf("got %+v", got)
+	}
+	if got := w.run("policy", "test", "--staged", "-f", shopFile, "-f", dir); got.status != 1 || !strings.Contains(got.stdout, "red/db 5432/tcp: allow") {
+		t.Errorf("got %+v", got)
+	}
+}

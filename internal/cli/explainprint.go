@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/brindle-net/brindle/internal/oracle"
+	"github.com/brindle-net/brindle/internal/policytest"
 )
 
 // manyRules is how many rules are looked at before the steps are left out of
@@ -21,6 +22,10 @@ func printAnswers(e *Env, answers []*answer, steps bool) {
 			word(fmt.Sprintf("%s → %s %s (%v → %v)", a.from.Name, a.to.Name, a.target, f.Source, f.Dest)))
 		for _, note := range a.verdict.Notes {
 			fmt.Fprintln(e.Stdout, "  "+word(note))
+		}
+		if a.staged.Allowed != a.verdict.Allowed {
+			fmt.Fprintf(e.Stdout, "  if the staged policies were enforced: %s: %s\n",
+				yesNo(a.staged.Allowed, "allowed", "denied"), word(policytest.Why(a.staged)))
 		}
 		n := 0
 		for _, d := range []*oracle.Decision{a.verdict.Egress, a.verdict.Ingress} {
@@ -71,8 +76,15 @@ type jsonAnswer struct {
 	To      string         `json:"to"`
 	Target  string         `json:"target"` // "80/tcp"
 	Verdict oracle.Verdict `json:"verdict"`
+	Staged  *jsonStaged    `json:"staged,omitempty"` // only if staged policies would change the answer
 	Rules   []kernelRules  `json:"rules,omitempty"`
 	Probe   *jsonProbe     `json:"probe,omitempty"`
+}
+
+// jsonStaged is what would be if staged policies were enforced.
+type jsonStaged struct {
+	Allowed bool   `json:"allowed"`
+	Reason  string `json:"reason"`
 }
 
 // jsonProbe is what a real packet met.
@@ -86,6 +98,9 @@ func jsonAnswers(answers []*answer) jsonExplanation {
 	out := jsonExplanation{Allowed: true}
 	for _, a := range answers {
 		j := jsonAnswer{From: a.from.Name, To: a.to.Name, Target: a.target, Verdict: a.verdict, Rules: a.rules}
+		if a.staged.Allowed != a.verdict.Allowed {
+			j.Staged = &jsonStaged{a.staged.Allowed, policytest.Why(a.staged)}
+		}
 		if a.probe != nil {
 			j.Probe = &jsonProbe{a.probe.measured, !a.probe.disagrees, a.probe.text}
 		}

@@ -25,7 +25,7 @@ func newPolicy(e *Env) *cobra.Command {
 // newPolicyTest builds `brindle policy test`.
 func newPolicyTest(e *Env) *cobra.Command {
 	var files clusterFiles
-	output := "text"
+	output, staged := "text", false
 	c := &cobra.Command{
 		Use: "test -f FOLDER", Short: "Check assertions on who may talk to whom, without a network", Args: cobra.NoArgs,
 		Long: `Check assertions on who may talk to whom. The files hold a cluster, as explain -f
@@ -54,28 +54,39 @@ Exit status: 0 every assertion holds, 1 some do not, 2 it could not be told.`,
 		Example: `  brindle policy test -f policies/
   brindle policy test -f policies/ -o junit >report.xml`,
 		RunE: func(c *cobra.Command, _ []string) error {
-			return withStatus(policyTest(c.Context(), e, &files, output))
+			return withStatus(policyTest(c.Context(), e, policyTesting{&files, output, staged}))
 		},
 	}
 	files.add(c)
 	c.Flags().StringVarP(&output, "output", "o", output, "text, junit, sarif or json")
+	c.Flags().BoolVar(&staged, "staged", false, "as if staged policies were enforced")
 	return c
 }
 
-func policyTest(ctx context.Context, e *Env, files *clusterFiles, output string) error {
-	if !slices.Contains([]string{"text", "junit", "sarif", "json"}, output) {
-		return fmt.Errorf("output format %q: must be text, junit, sarif or json", output)
+// policyTesting is what the flags of `policy test` say.
+type policyTesting struct {
+	files  *clusterFiles
+	output string
+	staged bool
+}
+
+func policyTest(ctx context.Context, e *Env, t policyTesting) error {
+	if !slices.Contains([]string{"text", "junit", "sarif", "json"}, t.output) {
+		return fmt.Errorf("output format %q: must be text, junit, sarif or json", t.output)
 	}
-	cluster, docs, err := files.read(ctx, e)
+	cluster, docs, err := t.files.read(ctx, e)
 	if err != nil {
 		return err
+	}
+	if t.staged {
+		cluster = cluster.Enforced()
 	}
 	results := policytest.Run(cluster, docs)
 	if len(results) == 0 {
 		return errors.New("there is no PolicyTest in the files: see `brindle policy test --help`")
 	}
 	var report []byte
-	switch output {
+	switch t.output {
 	case "text":
 		report = []byte(clean(policytest.Text(results)))
 	case "junit":

@@ -2,7 +2,6 @@ package lab
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"path/filepath"
@@ -107,9 +106,7 @@ func Survey(ctx context.Context, st State, flows []Flow, expected []bool) ([]Cel
 		return nil, err
 	}
 	for i, f := range flows {
-		if out[i] == Silent && !(c.passed[f.atSource()] && c.passed[f.atDest()]) {
-			out[i] = Unmeasured
-		}
+		out[i] = c.believe(f, out[i])
 	}
 	return out, ctx.Err()
 }
@@ -148,6 +145,14 @@ func (f Flow) atDest() proof   { return proof{f.To.Name, f.Dest, f.Protocol, f.P
 type proofs struct {
 	st     State
 	passed map[proof]bool
+}
+
+// believe turns silence without proof into what it is.
+func (c *proofs) believe(f Flow, found Cell) Cell {
+	if found == Silent && !(c.passed[f.atSource()] && c.passed[f.atDest()]) {
+		return Unmeasured
+	}
+	return found
 }
 
 // run sends the control probes of all flows that were silent, each once.
@@ -193,7 +198,7 @@ func (c *proofs) hostOf(workload string) (Member, error) {
 			return c.st.Find(w.Host)
 		}
 	}
-	return Member{}, errors.New("lab " + c.st.Name + " has no workload " + workload + " any more")
+	return Member{}, fmt.Errorf("lab %s has no workload %s any more", c.st.Name, workload)
 }
 
 // WorkloadMembers lists the workloads of a lab, as members.

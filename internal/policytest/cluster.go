@@ -33,6 +33,11 @@ func (c *Cluster) Add(e model.Event) { c.all.Add(e) }
 // Snapshot is what the cluster holds, to be read only.
 func (c *Cluster) Snapshot() oracle.Snapshot { return c.all }
 
+// Enforced is the cluster as it would be if its staged policies were enforced.
+func (c *Cluster) Enforced() *Cluster {
+	return &Cluster{all: c.all.Enforced(), ends: c.ends, also: c.also}
+}
+
 // Call notes the names of an endpoint: that of its object, of its pod and of
 // its workload, each with and without the namespace.
 func (c *Cluster) Call(w *v3.WorkloadEndpoint) {
