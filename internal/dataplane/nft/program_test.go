@@ -77,7 +77,8 @@ func language() *rules.Program {
 		{Matches: []rules.Match{one(rules.Protocol)}, Do: []rules.Statement{rules.Drop{}}},
 		{Matches: []rules.Match{masking(one(rules.ConnMark, exactly(be32(0x80000000))...), 0x80000000)}, Do: []rules.Statement{rules.Reject{}}},
 		{Matches: append(ports, one(port, exactly(be16(8080))...)), Do: []rules.Statement{rules.Goto{Chain: "sub"}}},
-		{Matches: []rules.Match{{Fields: []rules.Field{rules.State}, Mask: uint32(rules.StateInvalid | rules.StateUntracked), Not: true}}, Do: []rules.Statement{rules.Accept{}}},
+		{Matches: []rules.Match{{Fields: []rules.Field{rules.State}, Mask: uint32(rules.StateInvalid | rules.StateUntracked), Not: true}}, Do: []rules.Statement{rules.SetMark{Mask: 0xff00, Value: 0x12345}, rules.Accept{}}},
+		{Do: []rules.Statement{rules.Count{Counter: "all"}}},
 	}
 	p.Chains["main"] = &rules.Chain{Name: "main", Hook: &rules.Hook{Point: rules.Forward}, Rules: list}
 	p.Chains["sub"] = &rules.Chain{Name: "sub", Rules: []rules.Rule{
@@ -144,6 +145,14 @@ func TestLanguage(t *testing.T) {
 		t.Errorf("the kernel holds something else: it needs %+v", e)
 	}
 	lists(t, ns)
+
+	// A value that somebody changed is a difference.
+	for id := range have.tables[inet].sets["classes"].elems {
+		have.tables[inet].sets["classes"].elems[id] = elem{data: string(mark(7))}
+	}
+	if e := difference(inet, have.tables[inet], im.tables[inet]); len(e.elems["classes"]) != 2 || len(e.dropElems["classes"]) != 2 {
+		t.Errorf("changed values: %+v", e)
+	}
 }
 
 // What nf_tables has no form for is refused, by name.

@@ -233,7 +233,6 @@ func first(c *rand.Rand, i, j int, port uint16) rules.Packet {
 // that it hit and whether it came out at the other end.
 func TestPackets(t *testing.T) {
 	w := newWires(t)
-	d := open(t, w.host)
 	passed, dropped, seen := 0, 0, map[string]bool{}
 	for seed := range rounds(10) {
 		c := newChaos(seed)
@@ -243,8 +242,9 @@ func TestPackets(t *testing.T) {
 		for i := 1; i <= wireCount; i++ { // most packets should get beyond the spoof filter
 			c.policy.Endpoints[cali(i)] = c.endpoint(i)
 		}
+		d := openWith(t, w.host, c.cfg)
 		mustSync(t, d, &c.policy, nil)
-		program := rules.Render(settings(), &c.policy)
+		program := d.builder.Program()
 		before, err := d.Counters(t.Context())
 		if err != nil {
 			t.Fatal(err)

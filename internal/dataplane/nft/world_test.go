@@ -19,9 +19,21 @@ func settings() rules.Config {
 	}
 }
 
+// compiled are settings by which rules are look-ups wherever they can be.
+func compiled() rules.Config {
+	c := settings()
+	c.Compiled, c.CompileFrom = true, 1
+	return c
+}
+
 func open(t testing.TB, ns *netns.NS) *Driver {
 	t.Helper()
-	d, err := Open(Config{NS: ns, Rules: settings(), Log: slog.New(slog.DiscardHandler)})
+	return openWith(t, ns, settings())
+}
+
+func openWith(t testing.TB, ns *netns.NS, cfg rules.Config) *Driver {
+	t.Helper()
+	d, err := Open(Config{NS: ns, Rules: cfg, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
