@@ -6,10 +6,12 @@ package differential
 
 import (
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/brindle-net/brindle/internal/calc"
@@ -158,4 +160,39 @@ func family(a netip.Addr) int {
 		return 4
 	}
 	return 6
+}
+
+// someWay is the packet of a flow between the interfaces that have its
+// addresses, without asking the oracle.
+func (c *cluster) someWay(f model.Flow) rules.Packet {
+	var ends []end
+	for name, e := range c.tables.Endpoints {
+		for d, a := range map[desired.Direction]netip.Addr{desired.Egress: f.Source, desired.Ingress: f.Dest} {
+			if slices.Contains(e.Addrs, a) {
+				ends = append(ends, end{Workload: &model.Workload{Interface: name, MAC: e.MAC}, direction: d})
+			}
+		}
+	}
+	return c.packet(f, ends...)
+}
+
+// diff lists the lines that only one of two texts has.
+func diff(a, b string) string {
+	in := map[string]int{}
+	for l := range strings.Lines(a) {
+		in[l]--
+	}
+	for l := range strings.Lines(b) {
+		in[l]++
+	}
+	var out strings.Builder
+	for _, l := range slices.Sorted(maps.Keys(in)) {
+		switch {
+		case in[l] < 0:
+			out.WriteString("- " + l)
+		case in[l] > 0:
+			out.WriteString("+ " + l)
+		}
+	}
+	return out.String()
 }

@@ -3,6 +3,7 @@ package differential
 import (
 	"fmt"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -23,13 +24,14 @@ const flowsEach = 10
 // compiled rules; some have both, which count alike. Each cluster has both
 // families.
 func TestClusters(t *testing.T) {
-	clusters := uint64(1500)
+	clusters := uint64(500)
 	switch { // the race detector has nothing to find here, and makes it ten times as dear
 	case underRace:
 		clusters = 200
 	case inCI():
 		clusters = 20_000
 	}
+	defer debug.SetGCPercent(debug.SetGCPercent(400)) // most of what is made is gone at once
 	var flows, marked atomic.Uint64
 	var lock sync.Mutex
 	total, shards := oracle.NewCoverage(), uint64(runtime.GOMAXPROCS(0))

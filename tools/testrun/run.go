@@ -66,10 +66,16 @@ func (r *runner) step(ctx context.Context, name string) (bool, error) {
 	if name == "unit" && r.opts.packages == "./..." {
 		// The race detector makes random histories ten times as dear, so there
 		// only a few are played; here all of them.
-		ok = r.goTest(ctx, "histories", []string{"-timeout", timeouts[name], "-run", "^TestHistories$", "./internal/ipam"}, 1) && ok
+		ok = r.goTest(ctx, "histories", append([]string{"-timeout", timeouts[name], "-run", histories}, historyPackages...), len(historyPackages)) && ok
 	}
 	return ok, nil
 }
+
+// The random histories and clusters that are all played only without the race
+// detector, and the packages that they are in.
+const histories = "^(TestHistories|TestTablesMeanWhatTheObjectsSay|TestClusters|TestCorruption|TestEventOrder)$"
+
+var historyPackages = []string{"./internal/ipam", "./internal/oracle", "./test/differential"}
 
 // timeouts bound each test binary of a layer.
 var timeouts = map[string]string{"unit": "15m", "conformance": "15m", "kernel": "15m", "lab": "25m", "vm": "10m"}
