@@ -18,8 +18,10 @@ type Builder struct {
 	lists     map[desired.RulesID]*listState
 	users     map[desired.SetID]map[desired.RulesID]struct{} // lists that refer to a set
 	tiers     map[string]*tierState                          // by chain
+	chunks    map[string]*chunkState                         // by chain
 	groups    map[string]*groupState                         // by chain
 	tiersOf   map[desired.RulesID]map[string]struct{}        // tiers that refer to a policy
+	chunksOf  map[desired.RulesID]map[string]struct{}        // chunks that refer to a policy
 	groupsOf  map[desired.RulesID]map[string]struct{}        // groups that refer to a profile
 	tierEnds  map[string]int                                 // tiers that refer to a counter
 	endpoints map[string]*endpointState
@@ -27,10 +29,12 @@ type Builder struct {
 	// What has to be written anew before the change is over.
 	dirtyLists  map[desired.RulesID]struct{}
 	dirtyTiers  map[string]struct{}
+	dirtyChunks map[string]struct{}
 	dirtyGroups map[string]struct{}
 	names       map[tierKey]string // within one change: lists that many endpoints share
 
 	compiler *compiler // nil: plain rules only
+	chunking chunking
 }
 
 // listState is what others have to know of a list of rules.
@@ -51,12 +55,13 @@ func New(cfg Config, want *desired.Policy) *Builder { return Renew(cfg, want, ni
 // be nil.
 func Renew(cfg Config, want *desired.Policy, old *Builder) *Builder {
 	b := &Builder{
-		cfg: cfg, prog: &Program{map[string]*Chain{}, map[string]*Set{}, map[string]Counter{}}, was: newJournal(),
+		cfg: cfg, chunking: cfg.chunking(), prog: &Program{map[string]*Chain{}, map[string]*Set{}, map[string]Counter{}}, was: newJournal(),
 		sets: map[desired.SetID]*setState{}, lists: map[desired.RulesID]*listState{},
 		users: map[desired.SetID]map[desired.RulesID]struct{}{},
 		tiers: map[string]*tierState{}, groups: map[string]*groupState{},
 		tiersOf: map[desired.RulesID]map[string]struct{}{}, groupsOf: map[desired.RulesID]map[string]struct{}{},
-		tierEnds: map[string]int{}, endpoints: map[string]*endpointState{},
+		chunks: map[string]*chunkState{}, chunksOf: map[desired.RulesID]map[string]struct{}{},
+		dirtyChunks: map[string]struct{}{}, tierEnds: map[string]int{}, endpoints: map[string]*endpointState{},
 		dirtyLists: map[desired.RulesID]struct{}{}, dirtyTiers: map[string]struct{}{}, dirtyGroups: map[string]struct{}{},
 	}
 	b.skeleton()
@@ -107,6 +112,7 @@ func (b *Builder) Update(want *desired.Policy, patch *desired.PolicyPatch) Delta
 	for id := range b.dirtyLists {
 		b.writeList(id, want.Rules[id])
 	}
+	b.writeChunks()
 	for name := range b.dirtyTiers {
 		if t := b.tiers[name]; t != nil {
 			b.putChain(name, b.tierChain(name, t))
@@ -122,6 +128,7 @@ func (b *Builder) Update(want *desired.Policy, patch *desired.PolicyPatch) Delta
 	}
 	clear(b.dirtyLists)
 	clear(b.dirtyTiers)
+	clear(b.dirtyChunks)
 	clear(b.dirtyGroups)
 	b.names = nil
 	d := b.delta()
@@ -200,8 +207,13 @@ func stateOf(id desired.RulesID, list *desired.RuleList) *listState {
 
 // listChanged has everything written anew that refers to the list.
 func (b *Builder) listChanged(id desired.RulesID) {
+	for part := range b.chunksOf[id] {
+		b.dirtyChunks[part] = struct{}{}
+	}
 	for t := range b.tiersOf[id] {
-		b.dirtyTiers[t] = struct{}{}
+		if len(b.tiers[t].chunks) == 0 {
+			b.dirtyTiers[t] = struct{}{}
+		}
 	}
 	for g := range b.groupsOf[id] {
 		b.dirtyGroups[g] = struct{}{}

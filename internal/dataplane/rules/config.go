@@ -33,6 +33,7 @@ type Config struct {
 	// CompileFrom is how many rules a group of endpoints must have for that;
 	// with fewer, look-ups cost more than rules: see WorthCompiling.
 	CompileFrom int
+	smallChunks bool // for tests: a tier of two policies is cut
 	// Encapsulations are those that no workload may send.
 	Encapsulations []Encapsulation
 	// LogPrefix begins the lines of the Log action. In it %k, %n, %p and %t
@@ -76,6 +77,13 @@ const (
 
 // maxLogPrefix is the kernel's limit (NF_LOG_PREFIXLEN, with a zero).
 const maxLogPrefix = 127
+
+func (c Config) chunking() chunking {
+	if c.smallChunks {
+		return chunking{from: 1, most: 3, mean: 2}
+	}
+	return chunking{from: 64, most: 128, mean: 32}
+}
 
 // passBit is the second lowest bit of ours; the lowest is the one that
 // Calico's agent accepts with, which we have no need of.

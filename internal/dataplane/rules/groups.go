@@ -20,6 +20,8 @@ type tierState struct {
 	refs int
 	tier desired.Tier
 	dir  desired.Direction
+	// chunks are chains that go through the policies, if there are many.
+	chunks []string
 }
 
 // tierKey tells two tiers apart that are not the same list in memory.
@@ -90,6 +92,9 @@ func (b *Builder) holdTier(name string, t desired.Tier, dir desired.Direction) {
 		addUser(b.tiersOf, id, name)
 		b.logTier(id)
 	}
+	for _, part := range b.chunking.cut(t.Policies) {
+		b.tiers[name].chunks = append(b.tiers[name].chunks, b.holdChunk(name, part, dir))
+	}
 	b.dirtyTiers[name] = struct{}{}
 	// Also for a tier that passes: what it denied before stays counted.
 	end := endCounter(b.tiers[name])
@@ -135,6 +140,9 @@ func (b *Builder) releaseTier(name string) {
 		dropUser(b.tiersOf, id, name)
 		b.logTier(id)
 	}
+	for _, part := range t.chunks {
+		b.releaseChunk(name, part)
+	}
 	end := endCounter(t)
 	if b.tierEnds[end]--; b.tierEnds[end] == 0 {
 		delete(b.tierEnds, end)
@@ -145,25 +153,24 @@ func (b *Builder) releaseTier(name string) {
 // tierChain goes through the policies, and ends with what ends the tier.
 func (b *Builder) tierChain(name string, t *tierState) *Chain {
 	c := &Chain{Name: name, Note: note("tier " + t.tier.Name + ", " + t.dir.String())}
-	passes := func(p string) bool {
-		l := b.lists[desired.RulesID{Owner: p, Direction: t.dir}]
-		return l != nil && l.passes
-	}
-	bit := b.cfg.passBit()
-	if slices.ContainsFunc(t.tier.Policies, passes) {
-		c.Rules = append(c.Rules, Rule{Do: []Statement{SetMark{bit, 0}}})
-	}
-	for _, p := range t.tier.Policies {
-		id := desired.RulesID{Owner: p, Direction: t.dir}
-		if b.lists[id] == nil {
-			c.Rules = append(c.Rules, Rule{Do: []Statement{Jump{chainMissing}}, Note: note(p)})
-			continue
+	bit, mayPass := b.cfg.passBit(), false
+	step := func(r Rule, passes bool) {
+		if c.Rules = append(c.Rules, r); passes {
+			mayPass = true
+			c.Rules = append(c.Rules, when(b.passed()).do(SetMark{bit, 0}, Return{}))
 		}
-		c.Rules = append(c.Rules, Rule{Do: []Statement{Jump{rulesChain(id)}}})
-		if passes(p) {
-			passed := Match{Fields: []Field{Mark}, Mask: bit, In: []Range{{markBytes(bit), markBytes(bit)}}}
-			c.Rules = append(c.Rules, Rule{Matches: []Match{passed}, Do: []Statement{SetMark{bit, 0}, Return{}}})
+	}
+	if len(t.chunks) > 0 {
+		for _, part := range t.chunks {
+			step(when().do(Jump{part}), b.chunks[part].passes)
 		}
+	} else {
+		for _, p := range t.tier.Policies {
+			step(b.jumpTo(p, t.dir), b.passes(p, t.dir))
+		}
+	}
+	if mayPass {
+		c.Rules = slices.Insert(c.Rules, 0, when().do(SetMark{bit, 0}))
 	}
 	if !t.tier.Pass {
 		c.Rules = append(c.Rules, Rule{Do: []Statement{Count{endCounter(t)}, b.cfg.deny()}})

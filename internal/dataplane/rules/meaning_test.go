@@ -165,6 +165,7 @@ func TestMeaning(t *testing.T) {
 		w.full()
 		plain, compiled := testConfig(), testConfig()
 		compiled.Compiled = true
+		plain.smallChunks = seed%2 == 0
 		programs := []*Program{Render(plain, &w.policy), Render(compiled, &w.policy)}
 		if err := programs[1].sound(); err != nil {
 			t.Fatalf("seed %d: %v", seed, err)

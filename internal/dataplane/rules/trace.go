@@ -83,15 +83,49 @@ const maxDepth = 16
 
 // Trace sends a packet through the program. An error says that the program is
 // unsound: what it refers to is not there, or goes in circles.
-func (p *Program) Trace(pkt Packet) (Trace, error) {
-	w := &walk{program: p, pkt: pkt}
+func (p *Program) Trace(pkt Packet) (Trace, error) { return NewTracer(p).Trace(pkt) }
+
+// Tracer traces many packets through a program that does not change meanwhile.
+// It is used by one goroutine.
+type Tracer struct {
+	program *Program
+	bases   map[entrance][]*Chain
+	sorted  map[string][]Element // of sets of ranges of one field
+}
+
+// entrance is where chains see packets.
+type entrance struct {
+	table Table
+	point Point
+}
+
+// NewTracer returns a tracer of a program.
+func NewTracer(p *Program) *Tracer {
+	t := &Tracer{program: p, bases: map[entrance][]*Chain{}, sorted: map[string][]Element{}}
+	for _, c := range p.Chains {
+		if c.Hook != nil {
+			at := entrance{c.Table, c.Hook.Point}
+			t.bases[at] = append(t.bases[at], c)
+		}
+	}
+	for _, list := range t.bases {
+		slices.SortFunc(list, func(a, b *Chain) int {
+			return cmp.Or(cmp.Compare(a.Hook.Priority, b.Hook.Priority), cmp.Compare(a.Name, b.Name))
+		})
+	}
+	return t
+}
+
+// Trace sends a packet through the program: see Program.Trace.
+func (t *Tracer) Trace(pkt Packet) (Trace, error) {
+	w := &walk{program: t.program, tracer: t, pkt: pkt}
 	w.trace.Mark = pkt.Mark
 	table, points := IP, [][]Point{{Prerouting, Forward}, {Prerouting, Input}, {Output}, {Input}, {Output}}[pkt.Way%5]
 	if pkt.Way >= ARPIn {
 		table = ARP
 	}
 	for _, point := range points {
-		for _, c := range p.bases(table, point) {
+		for _, c := range t.bases[entrance{table, point}] {
 			w.in, w.out = pkt.In, pkt.Out
 			if point == Prerouting {
 				w.out = "" // not known yet
@@ -106,15 +140,24 @@ func (p *Program) Trace(pkt Packet) (Trace, error) {
 	return w.trace, nil
 }
 
-func (p *Program) bases(table Table, point Point) []*Chain {
-	var list []*Chain
-	for _, name := range slices.Sorted(maps.Keys(p.Chains)) {
-		if c := p.Chains[name]; c.Hook != nil && c.Table == table && c.Hook.Point == point {
-			list = append(list, c)
-		}
+// find returns the element of a set that a key is in, nil if there is none.
+func (t *Tracer) find(s *Set, key string) *Element {
+	if !s.Interval || len(s.Key) > 1 {
+		return s.find(key)
 	}
-	slices.SortStableFunc(list, func(a, b *Chain) int { return cmp.Compare(a.Hook.Priority, b.Hook.Priority) })
-	return list
+	list, ok := t.sorted[s.Name]
+	if !ok {
+		list = slices.SortedFunc(maps.Values(s.Elements), func(a, b Element) int { return strings.Compare(a.Lo, b.Lo) })
+		t.sorted[s.Name] = list
+	}
+	i, exact := slices.BinarySearchFunc(list, key, func(e Element, key string) int { return strings.Compare(e.Lo, key) })
+	if !exact {
+		i-- // the last one that begins below
+	}
+	if i < 0 || key > list[i].Hi {
+		return nil
+	}
+	return &list[i]
 }
 
 // outcome is how the way through a chain ends.
@@ -129,6 +172,7 @@ const (
 
 type walk struct {
 	program *Program
+	tracer  *Tracer
 	pkt     Packet
 	in, out string
 	trace   Trace
@@ -295,7 +339,7 @@ func (w *walk) lookUp(fields []Field, set string) (e *Element, ok bool, err erro
 		}
 		key += v
 	}
-	return s.find(key), true, nil
+	return w.tracer.find(s, key), true, nil
 }
 
 func (s *Set) find(key string) *Element {

@@ -159,6 +159,7 @@ func TestUpdate(t *testing.T) {
 		w := newWorld(uint64(seed))
 		w.missing = seed%2 == 0
 		cfg := testConfig()
+		cfg.smallChunks = seed%4 < 2
 		if seed%3 == 0 {
 			cfg.LogPrefix = "%t %k %p"
 		}
