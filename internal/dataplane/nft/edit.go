@@ -12,7 +12,8 @@ import (
 // then made.
 type edit struct {
 	id    tableID
-	table bool // the table has to be made, or its flags put right
+	table bool // the table has to be made
+	anew  bool // after the one that is there has gone
 
 	flush                             map[string]bool // chains whose rules go
 	dropChains, dropSets, dropCounter map[string]bool
@@ -37,6 +38,9 @@ func newEdit(id tableID) *edit {
 
 // write adds the edit's messages to a batch.
 func (e *edit) write(b *batch) {
+	if e.anew {
+		b.deleteTable(e.id)
+	}
 	if e.table {
 		b.addTable(e.id)
 	}
@@ -99,10 +103,12 @@ func (e *edit) addSet(name string, s *set) {
 // have is nil if there is no such table.
 func difference(id tableID, have, want *table) *edit {
 	e := newEdit(id)
-	if have == nil {
+	// The kernel takes no new base chain together with a table that wakes up
+	// (EINVAL), so a table with other flags is made anew as a whole.
+	e.anew = have != nil && have.flags != want.flags
+	if have == nil || e.anew {
 		have, e.table = newTable(), true
 	}
-	e.table = e.table || have.flags != want.flags
 	remade := e.diffSets(have, want)
 	e.diffChains(have, want, remade)
 	for name := range have.counters {
