@@ -53,18 +53,25 @@ func newRig(t *testing.T) *rig {
 	if shared == nil {
 		t.Skip("the lab did not come up")
 	}
-	r := &rig{World: shared.With(t), ears: map[string]*sniffer{}}
+	r := rigOf(t, shared.With(t))
+	t.Cleanup(func() {
+		if t.Failed() {
+			r.Logs()
+		}
+	})
+	return r
+}
+
+// rigOf is how a test uses a lab.
+func rigOf(t *testing.T, w *labtest.World) *rig {
+	t.Helper()
+	r := &rig{World: w, ears: map[string]*sniffer{}}
 	r.gateway, _ = net.ParseMAC("ee:ee:ee:ee:ee:ee")
 	r.mac = r.macOf("w1")
 	for _, member := range []string{"w2", "w3", "w4", "h2"} {
 		r.ears[member] = r.sniff(member)
 	}
 	r.sink = r.socket("w1")
-	t.Cleanup(func() {
-		if t.Failed() {
-			r.Logs()
-		}
-	})
 	return r
 }
 
