@@ -26,15 +26,17 @@ type Builder struct {
 	tierEnds  map[string]int                                 // tiers that refer to a counter
 	endpoints map[string]*endpointState
 
-	// What has to be written anew before the change is over.
-	dirtyLists  map[desired.RulesID]struct{}
-	dirtyTiers  map[string]struct{}
-	dirtyChunks map[string]struct{}
-	dirtyGroups map[string]struct{}
-	names       map[tierKey]string // within one change: lists that many endpoints share
+	dirty dirt
+	names map[tierKey]string // within one change: lists that many endpoints share
 
 	compiler *compiler // nil: plain rules only
 	chunking chunking
+}
+
+// dirt is what has to be written anew before a change is over.
+type dirt struct {
+	lists                 map[desired.RulesID]struct{}
+	chunks, tiers, groups map[string]struct{} // by chain
 }
 
 // listState is what others have to know of a list of rules.
@@ -61,8 +63,8 @@ func Renew(cfg Config, want *desired.Policy, old *Builder) *Builder {
 		tiers: map[string]*tierState{}, groups: map[string]*groupState{},
 		tiersOf: map[desired.RulesID]map[string]struct{}{}, groupsOf: map[desired.RulesID]map[string]struct{}{},
 		chunks: map[string]*chunkState{}, chunksOf: map[desired.RulesID]map[string]struct{}{},
-		dirtyChunks: map[string]struct{}{}, tierEnds: map[string]int{}, endpoints: map[string]*endpointState{},
-		dirtyLists: map[desired.RulesID]struct{}{}, dirtyTiers: map[string]struct{}{}, dirtyGroups: map[string]struct{}{},
+		tierEnds: map[string]int{}, endpoints: map[string]*endpointState{},
+		dirty: dirt{map[desired.RulesID]struct{}{}, map[string]struct{}{}, map[string]struct{}{}, map[string]struct{}{}},
 	}
 	b.skeleton()
 	if cfg.Compiled {
@@ -98,38 +100,38 @@ func (b *Builder) Update(want *desired.Policy, patch *desired.PolicyPatch) Delta
 		}
 		if b.patchSet(id, want.Sets[id], p) {
 			for user := range b.users[id] {
-				b.dirtyLists[user] = struct{}{}
+				b.dirty.lists[user] = struct{}{}
 			}
 		}
 	}
 	for id := range patch.Rules.Set {
-		b.dirtyLists[id] = struct{}{}
+		b.dirty.lists[id] = struct{}{}
 	}
 	for _, id := range patch.Rules.Delete {
-		b.dirtyLists[id] = struct{}{}
+		b.dirty.lists[id] = struct{}{}
 	}
 	b.patchEndpoints(want, patch)
-	for id := range b.dirtyLists {
+	for id := range b.dirty.lists {
 		b.writeList(id, want.Rules[id])
 	}
 	b.writeChunks()
-	for name := range b.dirtyTiers {
+	for name := range b.dirty.tiers {
 		if t := b.tiers[name]; t != nil {
 			b.putChain(name, b.tierChain(name, t))
 		}
 	}
-	for name := range b.dirtyGroups {
+	for name := range b.dirty.groups {
 		if g := b.groups[name]; g != nil {
 			b.putChain(name, b.groupChain(name, g))
 		}
 	}
 	if b.compiler != nil {
-		b.compiler.update(b.dirtyLists)
+		b.compiler.update(b.dirty.lists)
 	}
-	clear(b.dirtyLists)
-	clear(b.dirtyTiers)
-	clear(b.dirtyChunks)
-	clear(b.dirtyGroups)
+	clear(b.dirty.lists)
+	clear(b.dirty.tiers)
+	clear(b.dirty.chunks)
+	clear(b.dirty.groups)
 	b.names = nil
 	d := b.delta()
 	b.was = newJournal()
@@ -208,15 +210,15 @@ func stateOf(id desired.RulesID, list *desired.RuleList) *listState {
 // listChanged has everything written anew that refers to the list.
 func (b *Builder) listChanged(id desired.RulesID) {
 	for part := range b.chunksOf[id] {
-		b.dirtyChunks[part] = struct{}{}
+		b.dirty.chunks[part] = struct{}{}
 	}
 	for t := range b.tiersOf[id] {
 		if len(b.tiers[t].chunks) == 0 {
-			b.dirtyTiers[t] = struct{}{}
+			b.dirty.tiers[t] = struct{}{}
 		}
 	}
 	for g := range b.groupsOf[id] {
-		b.dirtyGroups[g] = struct{}{}
+		b.dirty.groups[g] = struct{}{}
 	}
 }
 

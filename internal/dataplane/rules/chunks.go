@@ -53,7 +53,7 @@ func (b *Builder) holdChunk(tier string, policies []string, dir desired.Directio
 		for _, p := range policies {
 			addUser(b.chunksOf, desired.RulesID{Owner: p, Direction: dir}, name)
 		}
-		b.dirtyChunks[name] = struct{}{}
+		b.dirty.chunks[name] = struct{}{}
 	}
 	st.tiers[tier] = struct{}{}
 	return name
@@ -74,7 +74,7 @@ func (b *Builder) releaseChunk(tier, name string) {
 // writeChunks writes the chunks that are dirty, and marks the tiers that have
 // to know.
 func (b *Builder) writeChunks() {
-	for name := range b.dirtyChunks {
+	for name := range b.dirty.chunks {
 		st := b.chunks[name]
 		if st == nil {
 			continue
@@ -83,7 +83,7 @@ func (b *Builder) writeChunks() {
 		if passes != st.passes {
 			st.passes = passes
 			for t := range st.tiers {
-				b.dirtyTiers[t] = struct{}{}
+				b.dirty.tiers[t] = struct{}{}
 			}
 		}
 		c := &Chain{Name: name, Note: note("policies from " + st.policies[0] + " on, " + st.dir.String())}

@@ -142,6 +142,11 @@ func (c *compiler) assign(iface string) {
 	}
 	for _, a := range old {
 		a.group.refs--
+		for _, now := range c.assigned[iface] {
+			if now.addr == a.addr && now.set == a.set && now.group.rows == nil && now.group.from == nil {
+				now.group.from = a.group
+			}
+		}
 	}
 }
 
@@ -182,8 +187,13 @@ func (c *compiler) dropGroup(g *compiled) {
 	for number := range g.rows {
 		c.unpaint(g, number)
 	}
-	delete(c.groups, g.key)
 	c.given.release(g.number)
+	c.removeGroup(g)
+}
+
+// removeGroup removes a group whose number and rows are not its own any more.
+func (c *compiler) removeGroup(g *compiled) {
+	delete(c.groups, g.key)
 	// Another group of this chain may have come: its key differs where a set was
 	// made anew. And another may have this front.
 	chain, begins := true, true

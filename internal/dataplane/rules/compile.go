@@ -75,6 +75,8 @@ type compiled struct {
 	chain   string
 	local   signature
 	refs    int
+	from    *compiled // the group that the endpoints of a new one come from
+	adopted bool      // in this change
 	program *flat
 	rows    map[uint32]*painted // by class; 0 is the class of nothing
 	count   int

@@ -76,7 +76,7 @@ func (b *Builder) holdGroup(dir desired.Direction, tiers []desired.Tier, profile
 	for i, t := range g.tiers {
 		b.holdTier(t, tiers[i], dir)
 	}
-	b.dirtyGroups[name] = struct{}{}
+	b.dirty.groups[name] = struct{}{}
 	return name
 }
 
@@ -95,7 +95,7 @@ func (b *Builder) holdTier(name string, t desired.Tier, dir desired.Direction) {
 	for _, part := range b.chunking.cut(t.Policies) {
 		b.tiers[name].chunks = append(b.tiers[name].chunks, b.holdChunk(name, part, dir))
 	}
-	b.dirtyTiers[name] = struct{}{}
+	b.dirty.tiers[name] = struct{}{}
 	// Also for a tier that passes: what it denied before stays counted.
 	end := endCounter(b.tiers[name])
 	if b.tierEnds[end]++; b.tierEnds[end] == 1 {
@@ -109,7 +109,7 @@ func endCounter(t *tierState) string { return "e-" + hash(t.tier.Name, t.dir.Str
 // logTier has a list written anew whose log lines name its tier.
 func (b *Builder) logTier(id desired.RulesID) {
 	if strings.Contains(b.cfg.LogPrefix, "%t") && b.lists[id] != nil {
-		b.dirtyLists[id] = struct{}{}
+		b.dirty.lists[id] = struct{}{}
 	}
 }
 

@@ -26,9 +26,18 @@ func (c *compiler) update(lists map[desired.RulesID]struct{}) {
 	clear(c.dirtyEnd)
 	full := c.space.given.highest > classMask
 	for _, g := range c.sortedGroups() {
+		if g.from != nil && g.refs > 0 && !full {
+			c.adopt(g)
+		}
+		g.from = nil
+	}
+	for _, g := range c.sortedGroups() {
 		switch ids := stale[g.key.plain]; {
 		case g.refs == 0:
 			c.dropGroup(g)
+			continue
+		case g.adopted:
+			g.adopted = false
 			continue
 		case g.rows == nil || full != g.full || g.broken && len(ids)+len(gone) > 0:
 			c.paintGroup(g)
