@@ -101,6 +101,7 @@ func BenchmarkUpdate(b *testing.B) {
 			})
 			builder := New(cfg, p)
 			b.Run(title+"policy", func(b *testing.B) { l.onePolicy(b, builder, p) })
+			b.Run(title+"comes", func(b *testing.B) { l.policyComes(b, builder, p) })
 			b.Run(title+"workload", func(b *testing.B) { l.oneWorkload(b, builder, p) })
 		}
 	}
@@ -114,6 +115,35 @@ func (l large) onePolicy(b *testing.B, builder *Builder, p *desired.Policy) {
 		rules.Rules[2].Destination.Ports[0] = desired.PortRange{Min: uint16(20000 + i%2), Max: uint16(20000 + i%2)}
 		patch := desired.PolicyPatch{}
 		patch.Rules.Set = map[desired.RulesID]*desired.RuleList{id: rules}
+		patch.Play(*p)
+		changed = sizeOf(builder.Update(p, &patch))
+	}
+	b.ReportMetric(float64(changed), "changed")
+}
+
+// policyComes adds a policy to all endpoints, or removes it.
+func (l large) policyComes(b *testing.B, builder *Builder, p *desired.Policy) {
+	id := desired.RulesID{Owner: "NetworkPolicy default/more", Direction: desired.Ingress}
+	changed := 0
+	without := p.Endpoints["cali0"].Ingress[0].Policies
+	at := len(without) / 2
+	with := append(append(append([]string{}, without[:at]...), id.Owner), without[at:]...)
+	for i := 0; b.Loop(); i++ {
+		patch := desired.PolicyPatch{}
+		owners := with
+		if i%2 == 1 {
+			owners = without
+			patch.Rules.Delete = []desired.RulesID{id}
+		} else {
+			patch.Rules.Set = map[desired.RulesID]*desired.RuleList{id: l.rules(l.policies, len(p.Sets)-1)}
+		}
+		tiers := []desired.Tier{{Name: "default", Policies: owners}}
+		patch.Endpoints.Set = map[string]*desired.Endpoint{}
+		for name, ep := range p.Endpoints {
+			ep := *ep
+			ep.Ingress = tiers
+			patch.Endpoints.Set[name] = &ep
+		}
 		patch.Play(*p)
 		changed = sizeOf(builder.Update(p, &patch))
 	}
