@@ -133,6 +133,9 @@ func (a *agent) checkPolicy() health.Verdict {
 		return health.Verdict{Reason: "NotEnforced", Message: "the first rules are being put in place"}
 	}
 	a.enforcedOnce.Store(true)
+	if err := a.policy.doc.trouble(); err != nil {
+		return health.Verdict{Reason: "ConnectionsNotJudged", Message: err.Error()}
+	}
 	return a.verdict(health.Policy, "Enforced", "")
 }
 

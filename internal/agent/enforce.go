@@ -50,10 +50,9 @@ func openEnforcement(cfg Config, k *kernel.Kernel) (*enforcement, error) {
 		return nil, errors.Join(err, e.driver.Close())
 	}
 	p := cfg.Settings.Policy
-	e.doc = newPolicyDoc(e.driver, flows.Config{
-		Table: e.table, Mark: p.FlowMark, Allows: e.allows,
-		Host: k.LocalAddresses,
-	}, p.KeepFlows, cfg.Log)
+	e.doc = newPolicyDoc(e.driver, flowConfig{
+		table: e.table, mark: p.FlowMark, keep: p.KeepFlows, host: k.LocalAddresses, allows: e.allows,
+	}, cfg.Log)
 	refresh := p.Refresh
 	if refresh == 0 {
 		refresh = never
@@ -73,7 +72,7 @@ func (e *enforcement) Close() error { return errors.Join(e.driver.Close(), e.tab
 func (e *enforcement) start(ctx context.Context, g *group) {
 	g.start("policy", func() error { return e.loop.Run(ctx) })
 	g.start("policy watch", func() error { return e.driver.Watch(ctx, e.loop.Drift) })
-	g.start("connections", func() error { return e.doc.lookAgain(ctx) })
+	g.start("connections", func() error { return e.doc.look(ctx) })
 	g.start("policy hits", func() error { return e.hits.run(ctx) })
 	if e.group != 0 {
 		g.start("packet log", func() error { return e.hear(ctx) })

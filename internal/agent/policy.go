@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -14,27 +15,39 @@ import (
 	"github.com/brindle-net/brindle/internal/desired"
 )
 
-// policyDoc is the policy of this host as one document: a back end enforces
-// it, and then connections that are under way are brought in line with it.
+// policyDoc is the policy of this host as one document that a back end
+// enforces. Connections that are under way are brought in line with it beside
+// that, by look.
 type policyDoc struct {
 	driver dataplane.Driver
 	log    *slog.Logger
-	flows  flows.Config  // Table nil: connections are left alone
-	keep   bool          // connections that policy denies from now on go on
-	again  chan struct{} // capacity 1: connections want a second look
+	flows  flowConfig
+	again  chan struct{} // capacity 1: connections want a look
 
 	mu      sync.Mutex // guards everything below, and the driver
 	want    desired.Policy
 	changed desired.PolicyPatch
 	unknown bool                // changed does not say all
 	left    map[netip.Addr]bool // addresses that are no longer here
-	second  *flows.Scope        // connections to look at again
+	scope   *flows.Scope        // connections to judge, once what is wanted is in force
+	failed  error               // of the last look
 }
 
-func newPolicyDoc(driver dataplane.Driver, cfg flows.Config, keep bool, log *slog.Logger) *policyDoc {
+// flowConfig is how connections are treated.
+type flowConfig struct {
+	table flows.Table
+	mark  uint32
+	keep  bool // those that policy denies from now on go on
+	// host reads this host's own addresses.
+	host func() ([]netip.Addr, error)
+	// allows asks the policy in force. The document's lock is held.
+	allows func(flows.Packet) bool
+}
+
+func newPolicyDoc(driver dataplane.Driver, cfg flowConfig, log *slog.Logger) *policyDoc {
 	return &policyDoc{
-		driver: driver, log: log, flows: cfg, keep: keep, again: make(chan struct{}, 1),
-		want: desired.NewPolicy(), unknown: true, left: map[netip.Addr]bool{},
+		driver: driver, log: log, flows: cfg, again: make(chan struct{}, 1),
+		want: desired.NewPolicy(), unknown: true, left: map[netip.Addr]bool{}, scope: flows.Everything(),
 	}
 }
 
@@ -48,6 +61,7 @@ func (d *policyDoc) Take(p desired.PolicyPatch) {
 	for iface, e := range p.Endpoints.Set {
 		d.leave(iface, e)
 	}
+	d.scope = flows.Join(d.scope, flows.Changed(&d.want, &p))
 	if !d.changed.Merge(p) {
 		d.unknown = true
 	}
@@ -68,10 +82,16 @@ func (d *policyDoc) leave(iface string, now *desired.Endpoint) {
 	}
 }
 
-// Sync makes the kernel enforce what is wanted and judges connections by it.
+// Sync makes the kernel enforce what is wanted, and has connections judged by
+// it. What an address that is used again has left behind goes first.
 func (d *policyDoc) Sync(ctx context.Context, all bool) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.usedAgain() {
+		if err := d.bring(ctx, nil); err != nil {
+			return err
+		}
+	}
 	changed := &d.changed
 	if all || d.unknown {
 		changed = nil
@@ -79,84 +99,135 @@ func (d *policyDoc) Sync(ctx context.Context, all bool) error {
 	if err := d.driver.Sync(ctx, &d.want, changed); err != nil {
 		return err
 	}
-	if err := d.follow(ctx); err != nil {
-		d.unknown = true // judge all of them next time
-		return err
-	}
 	d.changed, d.unknown = desired.PolicyPatch{}, false
+	if d.scope != nil || len(d.left) > 0 {
+		d.ask()
+	}
 	return nil
 }
 
-// follow brings connections in line with the policy that is enforced now.
-func (d *policyDoc) follow(ctx context.Context) error {
-	if d.flows.Table == nil {
-		return nil
-	}
-	n, err := flows.Forget(d.flows.Table, d.left)
-	if err != nil {
-		return fmt.Errorf("forget the connections of addresses that left: %w", err)
-	}
-	if n > 0 {
-		d.log.InfoContext(ctx, "connections of addresses that left forgotten", "connections", n)
-	}
-	clear(d.left)
-	if d.keep {
-		return nil
-	}
-	scope := flows.Changed(&d.want, &d.changed)
-	if d.unknown {
-		scope = flows.Everything(&d.want)
-	}
-	if scope == nil {
-		return nil
-	}
-	d.second = flows.Join(d.second, scope)
+// ask asks for a look at connections.
+func (d *policyDoc) ask() {
 	select {
 	case d.again <- struct{}{}:
-	default: // a second look is due already
+	default: // one is due already
 	}
-	return d.bring(ctx, scope)
 }
 
+// usedAgain reports whether an endpoint that changes has an address that left.
+func (d *policyDoc) usedAgain() bool {
+	if len(d.left) == 0 {
+		return false
+	}
+	for _, e := range d.changed.Endpoints.Set {
+		if slices.ContainsFunc(e.Addrs, func(a netip.Addr) bool { return d.left[a] }) {
+			return true
+		}
+	}
+	return d.unknown
+}
+
+// bring brings the connections of a scope in line with the policy in force,
+// and forgets those of addresses that left. d.mu is held, but for reading.
 func (d *policyDoc) bring(ctx context.Context, scope *flows.Scope) error {
-	r, err := scope.Bring(d.flows)
-	if r.Cut+r.Healed > 0 {
-		d.log.InfoContext(ctx, "connections judged by the new policy", "seen", r.Seen, "cut", r.Cut, "let_go_on", r.Healed)
+	left := d.left
+	d.left = map[netip.Addr]bool{}
+	d.mu.Unlock()
+	entries, err := d.flows.table.List()
+	var host []netip.Addr
+	if err == nil && scope != nil {
+		host, err = d.flows.host()
 	}
-	if err != nil {
-		return fmt.Errorf("bring connections in line with policy: %w", err)
+	d.mu.Lock()
+	if err == nil {
+		by := flows.Judge{Mark: d.flows.mark, Allows: d.flows.allows, Host: map[netip.Addr]bool{}}
+		for _, a := range host {
+			by.Host[a] = true
+		}
+		v := scope.Judge(entries, &d.want, left, by)
+		err = v.Apply(d.flows.table)
+		if v.Cut+v.Healed+v.Gone > 0 {
+			d.log.InfoContext(ctx, "connections brought in line with policy", "judged", v.Seen, "cut", v.Cut, "let_go_on", v.Healed, "forgotten", v.Gone)
+		}
 	}
-	return nil
+	d.failed = err
+	if err == nil {
+		return nil
+	}
+	maps.Copy(d.left, left)
+	d.failed = fmt.Errorf("bring connections in line with policy: %w", err)
+	return d.failed
 }
 
-// grace is how long after a change the table of connections is looked at once
-// more: a packet that the old rules let pass may enter it a little later.
-const grace = 300 * time.Millisecond
+// grace is how long after a look at connections the next one comes at the
+// earliest. After each change there are two, at once and after the grace: a
+// packet that the old rules let pass may enter the table a little later.
+const grace = 500 * time.Millisecond
 
-// lookAgain takes the second look after each change, until ctx ends.
-func (d *policyDoc) lookAgain(ctx context.Context) error {
+// look takes looks at connections until ctx ends.
+func (d *policyDoc) look(ctx context.Context) error {
+	var second *flows.Scope
+	var due <-chan time.Time // nil: no second look is due
+	failures := 0
 	for {
+		again := d.again
+		if due != nil {
+			again = nil // what comes meanwhile is looked at together
+		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
+		case <-again:
+		case <-due:
+		}
+		select {
 		case <-d.again:
+		default:
 		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(grace):
+		var err error
+		second, err = d.lookOnce(ctx, second)
+		due = nil
+		pause := grace
+		if err != nil {
+			failures = min(failures+1, 5)
+			pause = grace << failures
+			d.log.ErrorContext(ctx, "connections not judged", "retry_in", pause, "err", err)
+		} else {
+			failures = 0
 		}
-		d.mu.Lock()
-		scope := d.second
-		d.second = nil
-		if scope != nil {
-			if err := d.bring(ctx, scope); err != nil {
-				d.log.ErrorContext(ctx, "second look at connections failed", "err", err)
-				d.second = scope
-			}
+		if second != nil {
+			due = time.After(pause)
 		}
-		d.mu.Unlock()
 	}
+}
+
+// lookOnce judges what waits and what was judged by the last look, and returns
+// what the next look shall judge again.
+func (d *policyDoc) lookOnce(ctx context.Context, second *flows.Scope) (*flows.Scope, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var first *flows.Scope
+	if d.changed.Empty() && !d.unknown { // else Sync asks again
+		first, d.scope = d.scope, nil
+	}
+	all := flows.Join(first, second)
+	if d.flows.keep {
+		all, first = nil, nil
+	}
+	if all == nil && len(d.left) == 0 {
+		return nil, nil
+	}
+	if err := d.bring(ctx, all); err != nil {
+		return flows.Everything(), err
+	}
+	return first, nil
+}
+
+// trouble is why connections are not in line with policy, if they are not.
+func (d *policyDoc) trouble() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.failed
 }
 
 // listed returns how many rules there are in each list that is enforced.

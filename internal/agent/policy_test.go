@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"net/netip"
@@ -47,13 +48,10 @@ type connections struct {
 	err     error
 }
 
-func (c *connections) List(family int) ([]conntrack.Entry, error) {
+func (c *connections) List() ([]conntrack.Entry, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.lists++
-	if family == 6 {
-		return nil, c.err
-	}
 	return slices.Clone(c.entries), c.err
 }
 
@@ -82,10 +80,10 @@ func connection(src, dst string) conntrack.Entry {
 // What reaches an address of denied is denied.
 func document(keep bool, denied map[string]bool, entries ...conntrack.Entry) (*policyDoc, *backEnd, *connections) {
 	b, c := &backEnd{}, &connections{entries: entries}
-	d := newPolicyDoc(b, flows.Config{
-		Table: c, Mark: 1, Host: func() ([]netip.Addr, error) { return nil, nil },
-		Allows: func(p flows.Packet) bool { return !denied[p.Dst.String()] },
-	}, keep, slog.New(slog.DiscardHandler))
+	d := newPolicyDoc(b, flowConfig{
+		table: c, mark: 1, keep: keep, host: func() ([]netip.Addr, error) { return nil, nil },
+		allows: func(p flows.Packet) bool { return !denied[p.Dst.String()] },
+	}, slog.New(slog.DiscardHandler))
 	return d, b, c
 }
 
@@ -154,6 +152,12 @@ func TestConnectionsOfAddressesThatLeft(t *testing.T) {
 			if err := d.Sync(t.Context(), false); err != nil {
 				t.Fatal(err)
 			}
+			if used := tt.patch[len(tt.patch)-1].Endpoints.Set; tt.left == 0 && len(d.left) > 0 == (used != nil && tt.name != "another address") {
+				t.Errorf("%v left to forget", d.left) // before an address is used again, not after
+			}
+			if _, err := d.lookOnce(t.Context(), nil); err != nil {
+				t.Fatal(err)
+			}
 			if got := len(c.entries) - 1; got != tt.left {
 				t.Errorf("%d connections left, want %d", got, tt.left)
 			}
@@ -161,61 +165,124 @@ func TestConnectionsOfAddressesThatLeft(t *testing.T) {
 	}
 }
 
+// looking runs the looks of a document until the test ends.
+func looking(t *testing.T, d *policyDoc) {
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- d.look(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		<-done
+	})
+}
+
+// marks are the marks of all connections, and how often they were read.
+func (c *connections) marks() (marks []uint32, lists int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, e := range c.entries {
+		marks = append(marks, e.Mark)
+	}
+	return marks, c.lists
+}
+
 // TestSecondLook: a packet that the old rules let pass enters the table after
 // the first look.
 func TestSecondLook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, _, c := document(false, map[string]bool{"10.0.0.1": true}, connection("10.9.0.1", "10.0.0.1"))
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error, 1)
-		go func() { done <- d.lookAgain(ctx) }()
+		looking(t, d)
 		d.Take(set("cali1", endpoint("a", "10.0.0.1")))
-		if err := d.Sync(ctx, true); err != nil {
+		if err := d.Sync(t.Context(), true); err != nil {
 			t.Fatal(err)
 		}
-		if c.entries[0].Mark != 1 {
-			t.Error("not cut at once")
+		synctest.Wait()
+		if marks, _ := c.marks(); !slices.Equal(marks, []uint32{1}) {
+			t.Errorf("not cut at once: %v", marks)
 		}
 		c.mu.Lock()
 		c.entries = append(c.entries, connection("10.9.0.2", "10.0.0.1"))
 		c.mu.Unlock()
 		time.Sleep(2 * grace)
-		c.mu.Lock()
-		if c.entries[1].Mark != 1 {
-			t.Error("not cut at the second look")
+		marks, lists := c.marks()
+		if !slices.Equal(marks, []uint32{1, 1}) || lists != 2 {
+			t.Errorf("not cut at the second look: %v after %d", marks, lists)
 		}
-		lists := c.lists
-		c.mu.Unlock()
 		time.Sleep(time.Hour)
-		c.mu.Lock()
-		if c.lists != lists {
+		if _, later := c.marks(); later != lists {
 			t.Error("looked again without a reason")
 		}
-		c.mu.Unlock()
-		cancel()
-		<-done
+	})
+}
+
+// TestLooksAreGathered: reading the table costs the same for one change as for
+// a thousand, and a workload that comes has no connections.
+func TestLooksAreGathered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, _, c := document(false, nil, connection("10.9.0.1", "10.0.0.1"))
+		looking(t, d)
+		d.Take(set("cali1", endpoint("a", "10.0.0.1")))
+		if err := d.Sync(t.Context(), true); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		_, before := c.marks()
+		for i := range 1000 {
+			d.Take(set(fmt.Sprint("cali1", i), endpoint("b", fmt.Sprintf("10.1.%d.%d", i/250, i%250))))
+			if err := d.Sync(t.Context(), false); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Millisecond)
+		}
+		if _, lists := c.marks(); lists != before {
+			t.Errorf("%d looks for workloads that came", lists-before)
+		}
+		for range 1000 {
+			d.Take(set("cali1", endpoint("a", "10.0.0.1")))
+			if err := d.Sync(t.Context(), false); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Millisecond)
+		}
+		if _, lists := c.marks(); lists-before > 4 {
+			t.Errorf("%d looks in a second of changes", lists-before)
+		}
 	})
 }
 
 func TestConnectionsAreKeptWhereAsked(t *testing.T) {
 	d, _, c := document(true, map[string]bool{"10.0.0.1": true}, connection("10.9.0.1", "10.0.0.1"))
 	d.Take(set("cali1", endpoint("a", "10.0.0.1")))
-	if err := d.Sync(t.Context(), true); err != nil || c.entries[0].Mark != 0 {
-		t.Errorf("%v, %+v", err, c.entries)
+	if err := d.Sync(t.Context(), true); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.lookOnce(t.Context(), nil); err != nil || c.entries[0].Mark != 0 || c.lists != 0 {
+		t.Errorf("%v, %+v after %d looks", err, c.entries, c.lists)
 	}
 }
 
-// TestUnreadableConnectionsAreJudgedLater: policy is in force, and that old
-// connections could not be judged is not forgotten.
+// TestUnreadableConnectionsAreJudgedLater: policy is in force; that connections
+// could not be judged is told and not forgotten, and costs ever less.
 func TestUnreadableConnectionsAreJudgedLater(t *testing.T) {
-	d, _, c := document(false, map[string]bool{"10.0.0.1": true}, connection("10.9.0.1", "10.0.0.1"))
-	c.err = errors.New("no memory")
-	d.Take(set("cali1", endpoint("a", "10.0.0.1")))
-	if err := d.Sync(t.Context(), true); !errors.Is(err, c.err) {
-		t.Fatalf("error %v", err)
-	}
-	c.err = nil
-	if err := d.Sync(t.Context(), false); err != nil || c.entries[0].Mark != 1 {
-		t.Errorf("%v, %+v", err, c.entries)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		d, _, c := document(false, map[string]bool{"10.0.0.1": true}, connection("10.9.0.1", "10.0.0.1"))
+		broken := errors.New("no memory")
+		c.err = broken
+		looking(t, d)
+		d.Take(set("cali1", endpoint("a", "10.0.0.1")))
+		if err := d.Sync(t.Context(), true); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Hour)
+		if _, lists := c.marks(); !errors.Is(d.trouble(), broken) || lists < 200 || lists > 300 {
+			t.Errorf("%v after %d looks in an hour", d.trouble(), lists)
+		}
+		c.mu.Lock()
+		c.err = nil
+		c.mu.Unlock()
+		time.Sleep(time.Minute)
+		if marks, _ := c.marks(); d.trouble() != nil || !slices.Equal(marks, []uint32{1}) {
+			t.Errorf("%v, %v", d.trouble(), marks)
+		}
+	})
 }

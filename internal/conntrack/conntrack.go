@@ -59,6 +59,7 @@ const (
 	msgNew    = unix.NFNL_SUBSYS_CTNETLINK<<8 | 0
 	msgGet    = unix.NFNL_SUBSYS_CTNETLINK<<8 | 1
 	msgDelete = unix.NFNL_SUBSYS_CTNETLINK<<8 | 2
+	msgStats  = unix.NFNL_SUBSYS_CTNETLINK<<8 | 5
 )
 
 // Attributes (enum ctattr_type, ctattr_tuple, ctattr_ip, ctattr_l4proto).
@@ -66,6 +67,8 @@ const (
 	attrOrig, attrReply, attrMark, attrZone, attrMask = 1, 2, 8, 18, 21
 
 	tupleIP, tupleProto = 1, 2
+
+	statsEntries = 1
 
 	ipv4Src, ipv4Dst, ipv6Src, ipv6Dst = 1, 2, 3, 4
 
@@ -79,17 +82,19 @@ const (
 // header is the fixed part of a message (struct nfgenmsg).
 func header(family uint8) []byte { return []byte{family, 0, 0, 0} }
 
-// List reads the connections of one family, 4 or 6. Entries that came or went
-// meanwhile may be in it or not; each is told once.
-func (t *Table) List(family int) ([]Entry, error) {
-	af := uint8(unix.AF_INET)
-	if family == 6 {
-		af = unix.AF_INET6
+// List reads the connections of both families. Entries that came or went
+// meanwhile may be in it or not; each is told once. It costs the kernel a walk
+// through all buckets of a table that all namespaces share, milliseconds on
+// most machines; an empty one is not walked.
+func (t *Table) List() ([]Entry, error) {
+	n, err := t.count()
+	if err != nil || n == 0 {
+		return nil, err
 	}
 	var b rtnl.Batch
-	b.Start(msgGet, unix.NLM_F_DUMP, header(af))
+	b.Start(msgGet, unix.NLM_F_DUMP, header(unix.AF_UNSPEC))
 	var out []Entry
-	err := t.conn.Get(&b, func() { out = out[:0] }, func(m rtnl.Message) error {
+	err = t.conn.Get(&b, func() { out = out[:0] }, func(m rtnl.Message) error {
 		if m.Kind != msgNew {
 			return nil
 		}
@@ -100,9 +105,33 @@ func (t *Table) List(family int) ([]Entry, error) {
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("read the connections of IPv%d: %w", family, err)
+		return nil, fmt.Errorf("read the table of connections: %w", err)
 	}
 	return out, nil
+}
+
+// count returns how many connections this namespace has.
+func (t *Table) count() (uint32, error) {
+	var b rtnl.Batch
+	b.Start(msgStats, 0, header(unix.AF_UNSPEC))
+	n, found := uint32(0), false
+	err := t.conn.Get(&b, func() {}, func(m rtnl.Message) error {
+		if m.Kind != msgStats || len(m.Body) < 4 {
+			return nil
+		}
+		return rtnl.Attrs(m.Body[4:], func(kind uint16, v []byte) {
+			if kind == statsEntries && len(v) == 4 {
+				n, found = binary.BigEndian.Uint32(v), true
+			}
+		})
+	})
+	if err == nil && !found {
+		err = rtnl.ErrMalformed
+	}
+	if err != nil {
+		return 0, fmt.Errorf("count the connections: %w", err)
+	}
+	return n, nil
 }
 
 // SetMark changes the bits of mask in the marks of entries to those of value.

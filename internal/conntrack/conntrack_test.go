@@ -64,12 +64,12 @@ func ask(t *testing.T, ns *netns.NS, addr string) netip.AddrPort {
 // find returns the entry of a client.
 func find(t *testing.T, table *Table, family int, client netip.AddrPort) (Entry, bool) {
 	t.Helper()
-	all, err := table.List(family)
+	all, err := table.List()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, e := range all {
-		if netip.AddrPortFrom(e.Orig.Src, e.Orig.SrcPort) == client {
+		if e.Orig.Src.Is4() == (family == 4) && netip.AddrPortFrom(e.Orig.Src, e.Orig.SrcPort) == client {
 			return e, true
 		}
 	}
@@ -142,7 +142,7 @@ func TestICMPEntries(t *testing.T) {
 		defer table.Close()
 		check := func(family int, host string, protocol, kind uint8) {
 			testenv.Run(t, ns, "ping", "-c", "1", host)
-			all, err := table.List(family)
+			all, err := table.List()
 			if err != nil || len(all) != 1 {
 				t.Fatalf("IPv%d: %v, %v", family, all, err)
 			}
@@ -153,8 +153,14 @@ func TestICMPEntries(t *testing.T) {
 			if err := table.SetMark(all, 4, 4); err != nil {
 				t.Error(err)
 			}
-			if all, _ := table.List(family); len(all) != 1 || all[0].Mark != 4 {
+			if all, _ := table.List(); len(all) != 1 || all[0].Mark != 4 {
 				t.Errorf("IPv%d: marked %+v", family, all)
+			}
+			if err := table.Delete(all); err != nil {
+				t.Error(err)
+			}
+			if all, err := table.List(); len(all) != 0 || err != nil {
+				t.Errorf("IPv%d: left %+v, %v", family, all, err)
 			}
 		}
 		if f.HasV4() {

@@ -28,19 +28,17 @@ type Packet struct {
 
 // Table is what of the kernel's table of connections is used.
 type Table interface {
-	List(family int) ([]conntrack.Entry, error)
+	List() ([]conntrack.Entry, error)
 	SetMark(entries []conntrack.Entry, value, mask uint32) error
 	Delete(entries []conntrack.Entry) error
 }
 
-// Config says how to judge and mark.
-type Config struct {
-	Table Table
-	Mark  uint32 // the bit of the connection mark that says "cut"
+// Judge says how connections are judged.
+type Judge struct {
+	Mark uint32 // the bit of the connection mark that says "cut"
 	// Allows asks the policy that is enforced now.
 	Allows func(Packet) bool
-	// Host reads this host's own addresses.
-	Host func() ([]netip.Addr, error)
+	Host   map[netip.Addr]bool // this host's own addresses
 }
 
 // Result counts connections.
@@ -48,35 +46,44 @@ type Result struct {
 	Seen   int // that concern local workloads and were judged
 	Cut    int // marked now
 	Healed int // unmarked now
+	Gone   int // forgotten
 }
 
 // Scope is which connections a change of policy may concern.
 type Scope struct {
 	all       bool
-	owners    map[netip.Addr]string // interface of each local workload's address
-	endpoints map[string]bool       // interfaces whose policy changed
-	members   map[netip.Addr]bool   // what came into sets or left them
-	networks  []netip.Prefix        // the same, where it is more than an address
+	endpoints map[string]bool     // interfaces whose policy changed
+	members   map[netip.Addr]bool // what came into sets or left them
+	networks  []netip.Prefix      // the same, where it is more than an address
 }
 
 // Everything is the scope of all connections of local workloads.
-func Everything(want *desired.Policy) *Scope { return &Scope{all: true, owners: owners(want)} }
+func Everything() *Scope { return &Scope{all: true} }
 
-// Changed is the scope of a patch that made want what it is; nil, if no
-// connection can be judged otherwise than before.
+// Changed is the scope of a patch to want, before it is played; nil, if no
+// connection can be judged otherwise than before. An endpoint that is new has
+// no connections, and a set that is new is asked for by changed rules alone.
 func Changed(want *desired.Policy, p *desired.PolicyPatch) *Scope {
 	s := &Scope{endpoints: map[string]bool{}, members: map[netip.Addr]bool{}}
 	for iface := range p.Endpoints.Set {
-		s.endpoints[iface] = true
+		if want.Endpoints[iface] != nil {
+			s.endpoints[iface] = true
+		}
 	}
-	if len(p.Rules.Set) > 0 {
+	for _, id := range slices.Collect(maps.Keys(p.Rules.Set)) {
+		if want.Rules[id] == nil {
+			continue
+		}
 		for iface, e := range want.Endpoints {
-			if uses(e, p.Rules.Set) {
+			if uses(e, id) {
 				s.endpoints[iface] = true
 			}
 		}
 	}
-	for _, set := range p.Sets {
+	for id, set := range p.Sets {
+		if want.Sets[id] == nil || set.Gone {
+			continue
+		}
 		for _, part := range [][]desired.Member{set.Add, set.Remove} {
 			for _, m := range part {
 				s.add(m.Prefix)
@@ -86,7 +93,6 @@ func Changed(want *desired.Policy, p *desired.PolicyPatch) *Scope {
 	if len(s.endpoints)+len(s.members)+len(s.networks) == 0 {
 		return nil
 	}
-	s.owners = owners(want)
 	return s
 }
 
@@ -98,8 +104,7 @@ func (s *Scope) add(p netip.Prefix) {
 	s.networks = append(s.networks, p)
 }
 
-// Join returns the scope of both, of which b is the later one; either may be
-// nil.
+// Join returns the scope of both; either may be nil.
 func Join(a, b *Scope) *Scope {
 	switch {
 	case a == nil:
@@ -107,7 +112,7 @@ func Join(a, b *Scope) *Scope {
 	case b == nil:
 		return a
 	}
-	joined := &Scope{all: a.all || b.all, owners: b.owners, endpoints: map[string]bool{}, members: map[netip.Addr]bool{}}
+	joined := &Scope{all: a.all || b.all, endpoints: map[string]bool{}, members: map[netip.Addr]bool{}}
 	for _, s := range []*Scope{a, b} {
 		maps.Copy(joined.endpoints, s.endpoints)
 		maps.Copy(joined.members, s.members)
@@ -116,6 +121,7 @@ func Join(a, b *Scope) *Scope {
 	return joined
 }
 
+// owners returns the interface of each local workload's address.
 func owners(want *desired.Policy) map[netip.Addr]string {
 	out := make(map[netip.Addr]string, len(want.Endpoints))
 	for iface, e := range want.Endpoints {
@@ -126,74 +132,72 @@ func owners(want *desired.Policy) map[netip.Addr]string {
 	return out
 }
 
-// uses reports whether one of the changed rule lists applies to an endpoint.
-func uses(e *desired.Endpoint, changed map[desired.RulesID]*desired.RuleList) bool {
-	for d, tiers := range [][]desired.Tier{desired.Ingress: e.Ingress, desired.Egress: e.Egress} {
-		for _, t := range tiers {
-			for _, owner := range t.Policies {
-				if _, ok := changed[desired.RulesID{Owner: owner, Direction: desired.Direction(d)}]; ok {
-					return true
-				}
-			}
-		}
-		for _, owner := range e.Profiles {
-			if _, ok := changed[desired.RulesID{Owner: owner, Direction: desired.Direction(d)}]; ok {
-				return true
-			}
+// uses reports whether a rule list applies to an endpoint.
+func uses(e *desired.Endpoint, id desired.RulesID) bool {
+	tiers := e.Ingress
+	if id.Direction == desired.Egress {
+		tiers = e.Egress
+	}
+	for _, t := range tiers {
+		if slices.Contains(t.Policies, id.Owner) {
+			return true
 		}
 	}
-	return false
+	return slices.Contains(e.Profiles, id.Owner)
 }
 
-// Bring judges the connections of the scope and marks them by the outcome.
-// Those that cannot be read or marked are an error, after all others are done.
-func (s *Scope) Bring(cfg Config) (Result, error) {
-	var r Result
-	addrs, err := cfg.Host()
-	if err != nil {
-		return r, err
-	}
-	host := make(map[netip.Addr]bool, len(addrs))
-	for _, a := range addrs {
-		host[a] = true
-	}
-	var errs []error
-	for _, family := range []int{4, 6} {
-		entries, err := cfg.Table.List(family)
-		if err != nil {
-			errs = append(errs, err)
+// Verdicts is what is to be done with connections.
+type Verdicts struct {
+	Result
+	cut, heal, gone []conntrack.Entry
+	mark            uint32
+}
+
+// Judge judges those of the connections that the scope holds, which may be nil
+// and then holds none. Those of addresses that are gone are to be forgotten:
+// the addresses have left this host, and who gets them next shall not inherit
+// any.
+func (s *Scope) Judge(entries []conntrack.Entry, want *desired.Policy, gone map[netip.Addr]bool, by Judge) Verdicts {
+	v := Verdicts{mark: by.Mark}
+	local := owners(want)
+	for _, e := range entries {
+		if gone[e.Orig.Src] || gone[e.Orig.Dst] || gone[e.Reply.Src] || gone[e.Reply.Dst] {
+			v.gone = append(v.gone, e)
 			continue
 		}
-		var cut, heal []conntrack.Entry
-		for _, e := range entries {
-			p, ok := s.packet(e, host)
-			if !ok {
-				continue
-			}
-			r.Seen++
-			switch allowed, marked := cfg.Allows(p), e.Mark&cfg.Mark != 0; {
-			case !allowed && !marked:
-				cut = append(cut, e)
-			case allowed && marked:
-				heal = append(heal, e)
-			}
+		if s == nil {
+			continue
 		}
-		r.Cut += len(cut)
-		r.Healed += len(heal)
-		errs = append(errs, cfg.Table.SetMark(cut, cfg.Mark, cfg.Mark), cfg.Table.SetMark(heal, 0, cfg.Mark))
+		p, ok := s.packet(e, local, by.Host)
+		if !ok {
+			continue
+		}
+		v.Seen++
+		switch allowed, marked := by.Allows(p), e.Mark&by.Mark != 0; {
+		case !allowed && !marked:
+			v.cut = append(v.cut, e)
+		case allowed && marked:
+			v.heal = append(v.heal, e)
+		}
 	}
-	return r, errors.Join(errs...)
+	v.Cut, v.Healed, v.Gone = len(v.cut), len(v.heal), len(v.gone)
+	return v
+}
+
+// Apply marks, unmarks and forgets connections in the table.
+func (v Verdicts) Apply(t Table) error {
+	return errors.Join(t.Delete(v.gone), t.SetMark(v.cut, v.mark, v.mark), t.SetMark(v.heal, 0, v.mark))
 }
 
 // packet is the first packet of a connection, false for one that the scope
 // does not hold.
-func (s *Scope) packet(e conntrack.Entry, host map[netip.Addr]bool) (Packet, bool) {
+func (s *Scope) packet(e conntrack.Entry, local map[netip.Addr]string, host map[netip.Addr]bool) (Packet, bool) {
 	p := Packet{
 		Src: e.Orig.Src, Dst: e.Reply.Src, Protocol: e.Orig.Protocol,
 		SrcPort: e.Orig.SrcPort, DstPort: e.Reply.SrcPort,
 		ICMPType: e.Orig.ICMPType, ICMPCode: e.Orig.ICMPCode,
 	}
-	p.From, p.To = s.owners[p.Src], s.owners[p.Dst]
+	p.From, p.To = local[p.Src], local[p.Dst]
 	if p.From == "" && p.To == "" {
 		return p, false
 	}
@@ -215,27 +219,4 @@ func (s *Scope) member(a netip.Addr) bool {
 		}
 	}
 	return false
-}
-
-// Forget deletes every connection that one of the addresses takes part in:
-// they have left this host, and who gets them next shall not inherit any.
-func Forget(t Table, gone map[netip.Addr]bool) (int, error) {
-	if len(gone) == 0 {
-		return 0, nil
-	}
-	n := 0
-	var errs []error
-	for _, family := range []int{4, 6} {
-		entries, err := t.List(family)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		entries = slices.DeleteFunc(entries, func(e conntrack.Entry) bool {
-			return !gone[e.Orig.Src] && !gone[e.Orig.Dst] && !gone[e.Reply.Src] && !gone[e.Reply.Dst]
-		})
-		n += len(entries)
-		errs = append(errs, t.Delete(entries))
-	}
-	return n, errors.Join(errs...)
 }

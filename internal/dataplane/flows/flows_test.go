@@ -1,7 +1,6 @@
 package flows
 
 import (
-	"errors"
 	"net/netip"
 	"slices"
 	"testing"
@@ -18,15 +17,7 @@ type table struct {
 	err     error
 }
 
-func (t *table) List(family int) ([]conntrack.Entry, error) {
-	var out []conntrack.Entry
-	for _, e := range t.entries {
-		if e.Orig.Src.Is4() == (family == 4) {
-			out = append(out, e)
-		}
-	}
-	return out, t.err
-}
+func (t *table) List() ([]conntrack.Entry, error) { return slices.Clone(t.entries), t.err }
 
 func (t *table) SetMark(entries []conntrack.Entry, value, mask uint32) error {
 	for _, e := range entries {
@@ -56,15 +47,31 @@ func host() desired.Policy {
 	w.Endpoints["cali1"] = &desired.Endpoint{Addrs: []netip.Addr{addr("10.0.0.1"), addr("fd00::1")},
 		Ingress: []desired.Tier{{Policies: []string{"a"}}}}
 	w.Endpoints["cali2"] = &desired.Endpoint{Addrs: []netip.Addr{addr("10.0.0.2")}, Profiles: []string{"p"}}
+	for _, owner := range []string{"a", "p"} {
+		for _, d := range []desired.Direction{desired.Ingress, desired.Egress} {
+			w.Rules[desired.RulesID{Owner: owner, Direction: d}] = &desired.RuleList{}
+		}
+	}
+	w.Sets["s"] = &desired.Set{}
 	return w
 }
 
-func config(t *table, denied ...uint16) Config {
-	return Config{
-		Table: t, Mark: mark,
+func judge(denied ...uint16) Judge {
+	return Judge{
+		Mark: mark, Host: map[netip.Addr]bool{addr("192.0.2.1"): true},
 		Allows: func(p Packet) bool { return !slices.Contains(denied, p.DstPort) },
-		Host:   func() ([]netip.Addr, error) { return []netip.Addr{addr("192.0.2.1")}, nil },
 	}
+}
+
+// bring judges the connections of a table and carries out the verdicts.
+func bring(t *testing.T, tab *table, s *Scope, gone map[netip.Addr]bool, by Judge) Result {
+	t.Helper()
+	w := host()
+	v := s.Judge(tab.entries, &w, gone, by)
+	if err := v.Apply(tab); err != nil {
+		t.Fatal(err)
+	}
+	return v.Result
 }
 
 func member(s string) desired.Member { return desired.Member{Prefix: netip.MustParsePrefix(s)} }
@@ -105,38 +112,34 @@ func TestScope(t *testing.T) {
 		{"network added", patch(func(p *desired.PolicyPatch) {
 			p.Sets["s"] = desired.SetPatch{Add: []desired.Member{member("fd09::/64"), member("10.9.0.8/29")}}
 		}), []int{1, 3}},
+		{"new endpoint with new rules and sets", patch(func(p *desired.PolicyPatch) {
+			p.Endpoints.Set = map[string]*desired.Endpoint{"cali9": {}}
+			p.Rules.Set = map[desired.RulesID]*desired.RuleList{{Owner: "new"}: {}}
+			p.Sets["new"] = desired.SetPatch{Add: []desired.Member{member("10.9.0.1/32")}}
+		}), nil},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			tab := &table{entries: slices.Clone(entries)}
-			s := Everything(&w)
+			s := Everything()
 			if tt.patch != nil {
 				s = Changed(&w, tt.patch)
 			}
-			if s == nil {
-				if tt.want != nil {
-					t.Fatalf("no scope, want %v", tt.want)
-				}
-				return
-			}
-			r, err := s.Bring(config(tab, 80))
-			if err != nil {
-				t.Fatal(err)
-			}
+			r := bring(t, tab, s, nil, judge(80))
 			var got []int
 			for i, e := range tab.entries {
 				if e.Mark == mark {
 					got = append(got, i)
 				}
 			}
-			if !slices.Equal(got, tt.want) || r.Cut != len(tt.want) {
+			if !slices.Equal(got, tt.want) || r.Cut != len(tt.want) || s == nil != (tt.want == nil) {
 				t.Errorf("cut %v (%+v), want %v", got, r, tt.want)
 			}
 			// Allowed again: all of it heals, whatever other marks say.
 			for i := range tab.entries {
 				tab.entries[i].Mark |= 1
 			}
-			if r, _ := Join(nil, s).Bring(config(tab)); r.Healed != len(tt.want) {
+			if r := bring(t, tab, Join(nil, s), nil, judge()); r.Healed != len(tt.want) {
 				t.Errorf("healed %+v", r)
 			}
 			for _, e := range tab.entries {
@@ -151,7 +154,6 @@ func TestScope(t *testing.T) {
 // TestTranslatedFlows: policy sees the backend of a service, and the source
 // before it is masqueraded.
 func TestTranslatedFlows(t *testing.T) {
-	w := host()
 	dnat := conntrack.Entry{
 		Orig:  conntrack.Tuple{Src: addr("10.0.0.1"), Dst: addr("10.96.0.1"), Protocol: 6, SrcPort: 1, DstPort: 443},
 		Reply: conntrack.Tuple{Src: addr("10.0.0.2"), Dst: addr("10.0.0.1"), Protocol: 6, SrcPort: 8443, DstPort: 1},
@@ -168,31 +170,23 @@ func TestTranslatedFlows(t *testing.T) {
 		{To: "cali2", FromHost: true, Src: addr("192.0.2.1"), Dst: addr("10.0.0.2"), Protocol: 6, SrcPort: 40000, DstPort: 80},
 	}
 	var got []Packet
-	cfg := config(&table{entries: []conntrack.Entry{dnat, snat, toHost, fromHost}})
-	cfg.Allows = func(p Packet) bool { got = append(got, p); return true }
-	if _, err := Everything(&w).Bring(cfg); err != nil {
-		t.Fatal(err)
-	}
+	tab := &table{entries: []conntrack.Entry{dnat, snat, toHost, fromHost}}
+	by := judge()
+	by.Allows = func(p Packet) bool { got = append(got, p); return true }
+	bring(t, tab, Everything(), nil, by)
 	if !slices.Equal(got, want) {
 		t.Errorf("\n got %+v\nwant %+v", got, want)
 	}
 }
 
+// TestForget: what an address leaves behind goes, whatever else is judged.
 func TestForget(t *testing.T) {
 	tab := &table{entries: []conntrack.Entry{
 		flow("10.9.0.1", "10.0.0.1", 80), flow("10.0.0.1", "10.0.0.2", 80), flow("10.9.0.1", "10.0.0.2", 80), flow("fd00::1", "fd09::1", 1),
 	}}
 	left := tab.entries[2]
-	n, err := Forget(tab, map[netip.Addr]bool{addr("10.0.0.1"): true, addr("fd00::1"): true})
-	if n != 3 || err != nil || !slices.Equal(tab.entries, []conntrack.Entry{left}) {
-		t.Errorf("%d forgotten, %v, left %v", n, err, tab.entries)
-	}
-	tab.err = errors.New("no memory")
-	if _, err := Forget(tab, map[netip.Addr]bool{addr("10.0.0.1"): true}); !errors.Is(err, tab.err) {
-		t.Errorf("error %v", err)
-	}
-	w := host()
-	if _, err := Everything(&w).Bring(config(tab)); !errors.Is(err, tab.err) {
-		t.Errorf("error %v", err)
+	gone := map[netip.Addr]bool{addr("10.0.0.1"): true, addr("fd00::1"): true}
+	if r := bring(t, tab, nil, gone, judge(80)); r != (Result{Gone: 3}) || !slices.Equal(tab.entries, []conntrack.Entry{left}) {
+		t.Errorf("%+v, left %v", r, tab.entries)
 	}
 }

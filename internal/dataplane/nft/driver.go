@@ -33,6 +33,7 @@ type Driver struct {
 	mu      sync.Mutex // guards what follows
 	cfg     rules.Config
 	builder *rules.Builder // nil until the kernel is known to hold its program
+	tracer  *rules.Tracer  // of that program; nil until somebody asks
 	held    *held
 }
 
@@ -79,6 +80,7 @@ func (d *Driver) Sync(ctx context.Context, want *desired.Policy, changed *desire
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	d.tracer = nil
 	if changed == nil || d.builder == nil {
 		return d.whole(want)
 	}

@@ -16,7 +16,10 @@ func (d *Driver) Trace(p rules.Packet) (rules.Trace, error) {
 	if d.builder == nil {
 		return rules.Trace{}, errUnknown
 	}
-	return d.builder.Program().Trace(p)
+	if d.tracer == nil {
+		d.tracer = rules.NewTracer(d.builder.Program())
+	}
+	return d.tracer.Trace(p)
 }
 
 // Workload returns the part of the program in force that judges packets of a
