@@ -90,10 +90,27 @@ func (c *conn) dump(im *image, kind int, id tableID, table uint16) error {
 	return c.get(&b, true, im.take)
 }
 
+// dumpElems reads the elements of a set. The kernel counts along a hash table to
+// find where it left off in the message before; if the table was made larger
+// meanwhile, it tells some elements twice and as many others not at all, and
+// does not say so.
 func (c *conn) dumpElems(im *image, id tableID, set string) error {
 	var b batch
 	b.start(unix.NFT_MSG_GETSETELEM, 0, id.family, step{"read", "set", set})
 	b.text(unix.NFTA_SET_ELEM_LIST_TABLE, id.name)
 	b.text(unix.NFTA_SET_ELEM_LIST_SET, set)
-	return c.get(&b, true, im.take)
+	elems := im.tables[id].sets[set].elems
+	for range dumpTries {
+		clear(elems)
+		told := 0
+		err := c.get(&b, true, func(m message) error {
+			n, err := im.takeElems(m)
+			told += n
+			return err
+		})
+		if err != nil || told == len(elems) {
+			return err
+		}
+	}
+	return ErrInterrupted
 }

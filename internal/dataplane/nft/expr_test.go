@@ -164,7 +164,7 @@ func TestForms(t *testing.T) {
 		}
 	}
 	if e := difference(inet, have.tables[inet], want); !e.empty() {
-		t.Errorf("the kernel holds something else: it needs %+v", e)
+		t.Errorf("the kernel holds something else: %s", missing(e))
 	}
 	text := lists(t, ns)
 	for _, f := range forms() {

@@ -21,7 +21,8 @@ func (im *image) take(m message) error {
 	case unix.NFT_MSG_NEWSET, unix.NFT_MSG_DELSET:
 		im.takeSet(r, m)
 	case unix.NFT_MSG_NEWSETELEM, unix.NFT_MSG_DELSETELEM:
-		im.takeElems(r, m)
+		_, err := im.takeElems(m)
+		return err
 	case unix.NFT_MSG_NEWOBJ, unix.NFT_MSG_DELOBJ:
 		im.takeObject(r, m)
 	}
@@ -96,7 +97,9 @@ func (im *image) takeSet(r *reader, m message) {
 	}
 }
 
-func (im *image) takeElems(r *reader, m message) {
+// takeElems returns how many elements the message has.
+func (im *image) takeElems(m message) (int, error) {
+	r := &reader{}
 	type one struct {
 		id elemID
 		e  elem
@@ -105,7 +108,7 @@ func (im *image) takeElems(r *reader, m message) {
 	table, name := r.elems(m.body, func(id elemID, e elem) { list = append(list, one{id, e}) })
 	t := im.tables[tableID{m.family, table}]
 	if t == nil || t.sets[name] == nil {
-		return
+		return 0, r.err
 	}
 	if m.deletes() && len(list) == 0 {
 		clear(t.sets[name].elems)
@@ -117,6 +120,7 @@ func (im *image) takeElems(r *reader, m message) {
 			t.sets[name].elems[o.id] = o.e
 		}
 	}
+	return len(list), r.err
 }
 
 func (im *image) takeObject(r *reader, m message) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/netip"
 	"os"
 	"strings"
@@ -44,6 +45,20 @@ func shownLines(text string, lines ...string) []string {
 	return lines
 }
 
+// missing says what an edit would do, in few words.
+func missing(e *edit) string {
+	text := fmt.Sprintf("flush %v, drop chains %v sets %v counters %v, empty %v, add counters %v chains %v sets %v rules in %v",
+		sorted(e.flush), sorted(e.dropChains), sorted(e.dropSets), sorted(e.dropCounter), sorted(e.empties),
+		sorted(e.counters), sorted(e.chains), sorted(e.sets), sorted(e.rules))
+	for name, elems := range e.dropElems {
+		text += fmt.Sprintf(", drop %d elements of %s", len(elems), name)
+	}
+	for name, elems := range e.elems {
+		text += fmt.Sprintf(", add %d elements to %s", len(elems), name)
+	}
+	return text
+}
+
 // settled fails unless the kernel holds exactly what the policy asks for. The
 // numbers that look-ups give to things depend on the history, and are nobody's
 // business but the builder's.
@@ -63,7 +78,7 @@ func settled(t testing.TB, d *Driver, want *desired.Policy) {
 	}
 	for _, id := range []tableID{inet, arp} {
 		if e := difference(id, have.tables[id], im.tables[id]); !e.empty() {
-			t.Fatalf("table %v is not what it should be: it needs %+v", id, e)
+			t.Fatalf("table %v is not what it should be: %s", id, missing(e))
 		}
 	}
 }

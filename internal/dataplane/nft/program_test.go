@@ -142,7 +142,7 @@ func TestLanguage(t *testing.T) {
 		t.Fatal(err)
 	}
 	if e := difference(inet, have.tables[inet], im.tables[inet]); !e.empty() {
-		t.Errorf("the kernel holds something else: it needs %+v", e)
+		t.Errorf("the kernel holds something else: %s", missing(e))
 	}
 	lists(t, ns)
 

@@ -361,7 +361,7 @@ func TestChangesLeadToTheWhole(t *testing.T) {
 			}
 			for _, id := range []tableID{inet, arp} {
 				if e := difference(id, kernel.tables[id], want.tables[id]); !e.empty() {
-					t.Fatalf("seed %d: after the change, table %v still needs %+v", seed, id, e)
+					t.Fatalf("seed %d: table %v is not what it should be: %s", seed, id, missing(e))
 				}
 			}
 			if a, b := fmt.Sprint(held.users, len(held.chains), held.counters), fmt.Sprint(whole.users, len(whole.chains), whole.counters); a != b {
