@@ -44,6 +44,7 @@ func measurements() []measurement {
 	return []measurement{
 		{"cni", measureCNI}, {"core", measureCore}, {"routes", measureRoutes},
 		{"memory", measureMemory}, {"ipam", measureIPAM},
+		{"policy-change", measurePolicyChange},
 	}
 }
 
@@ -86,7 +87,7 @@ func parse(args []string, out io.Writer) (options, error) {
 	f.StringVar(&o.dir, "dir", "/var/tmp", "folder on a disk for etcd's data")
 	f.StringVar(&o.write, "write", "", "file whose table of results to replace")
 	f.BoolVar(&o.quick, "quick", false, "few repetitions, to see that it runs")
-	f.StringVar(&only, "only", ".", "regular expression: which of cni, core, routes, memory and ipam to measure")
+	f.StringVar(&only, "only", ".", "regular expression: which of cni, core, routes, memory, ipam and policy-… to measure")
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}
