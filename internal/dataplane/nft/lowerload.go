@@ -78,6 +78,10 @@ func loadField(f rules.Field, at reg) ([]expr, error) {
 		return part(transport, 1), nil
 	case rules.NDTarget:
 		return part(transport, 8), nil
+	case rules.About4: // behind eight bytes of ICMP, at 16 in the header that follows
+		return part(transport, 24), nil
+	case rules.About6:
+		return part(transport, 32), nil
 	case rules.ARPOp:
 		return part(ip, 6), nil
 	case rules.ARPMAC:

@@ -76,6 +76,14 @@ func transport(p rules.Packet) []byte {
 		if p.NDTarget.IsValid() {
 			buf = append(buf, p.NDTarget.AsSlice()...)
 		}
+		if p.About.IsValid() {
+			at := len(buf) + ip4Len - 4
+			if p.About.Is6() {
+				at = len(buf) + ip6Len - 16
+			}
+			buf = append(buf, make([]byte, at-len(buf))...)
+			buf = append(buf, p.About.AsSlice()...)
+		}
 	}
 	return buf
 }

@@ -22,7 +22,7 @@ const (
 	setARPAnyMAC     = "arp-any-mac"
 	setARPPrefixes   = "arp-prefixes"
 	counterMissing   = "d-missing"
-	chainMissing     = "missing"
+	chainMissing     = "no-rules" // nft(8) has a keyword "missing"
 	counterNoProfile = "d-no-profile"
 )
 

@@ -87,6 +87,8 @@ const (
 	ICMPType // of ICMP and ICMPv6
 	ICMPCode
 	NDTarget  // target address of a neighbour advertisement or solicitation
+	About4    // destination of the packet that an error of ICMP speaks of
+	About6    // the same of ICMPv6
 	State     // what connection tracking says
 	ConnMark  // mark of the connection
 	Mark      // mark of the packet
@@ -269,9 +271,9 @@ func (f Field) Type() Type {
 		return InterfaceType
 	case EthSource, ARPMAC:
 		return MACType
-	case Source4, Destination4, ARPSource:
+	case Source4, Destination4, About4, ARPSource:
 		return Addr4Type
-	case Source6, Destination6, NDTarget:
+	case Source6, Destination6, NDTarget, About6:
 		return Addr6Type
 	case Protocol:
 		return ProtocolType

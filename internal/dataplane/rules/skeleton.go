@@ -15,12 +15,17 @@ const (
 
 // ICMPv6 types (RFC 4443, 4861, 2710, 3810).
 const (
+	unreachable6, tooBig, timeExceeded6, parameter6 = 1, 2, 3, 4
+
 	mldQuery, mldReport, mldDone = 130, 131, 132
 	routerSolicit, routerAdvert  = 133, 134
 	neighbourSolicit             = 135
 	neighbourAdvert              = 136
 	redirect, mldReport2         = 137, 143
 )
+
+// ICMP types (RFC 792).
+const unreachable, sourceQuench, redirect4, timeExceeded, parameter = 3, 4, 5, 11, 12
 
 // skeleton makes what is always there.
 func (b *Builder) skeleton() {
@@ -31,6 +36,8 @@ func (b *Builder) skeleton() {
 		{Name: "d-spoof", What: "a workload's packet that is not from its own address"},
 		{Name: "d-encapsulation", What: "an encapsulated packet from a workload"},
 		{Name: "d-router", What: "a router advertisement or redirect from a workload"},
+		{Name: "d-error", What: "a workload's ICMP error about a packet that it was never sent"},
+		{Name: "d-loopback", What: "from a workload to this host's 127.0.0.0/8"},
 		{Name: "d-cut", What: "a connection that policy no longer allows"},
 		{Name: "d-invalid", What: "a workload's packet of no connection"},
 		{Name: "d-unknown-from", What: "from a workload interface of no known endpoint"},
@@ -138,6 +145,11 @@ func icmp6(types ...byte) on {
 	return on{bytesOf(Family, 6), bytesOf(Protocol, protoICMPv6), bytesOf(ICMPType, types...)}
 }
 
+// icmp4 begins the matches of a message of ICMP.
+func icmp4(types ...byte) on {
+	return on{bytesOf(Family, 4), bytesOf(Protocol, protoICMP), bytesOf(ICMPType, types...)}
+}
+
 func (m on) and(more ...Match) on { return slices.Concat(m, more) }
 
 // spoofChains let a workload send from its own addresses only, and nothing
@@ -161,7 +173,7 @@ func (b *Builder) spoofChains() []*Chain {
 	rules = append(rules, local.and(mac).do(Goto{"link-local"}), local.and(anyMAC).do(Goto{"link-local"}), when().drop("d-spoof"))
 
 	var careful []Rule
-	kinds := []byte{protoICMPv6}
+	kinds := []byte{protoICMP, protoICMPv6}
 	for _, e := range b.cfg.Encapsulations {
 		m := on{bytesOf(Protocol, e.Protocol)}
 		if e.Port != 0 {
@@ -171,7 +183,9 @@ func (b *Builder) spoofChains() []*Chain {
 		kinds = append(kinds, e.Protocol)
 	}
 	advert := icmp6(neighbourAdvert)
-	careful = append(careful, icmp6(routerAdvert, redirect).drop("d-router"), advert.do(Goto{"own-target"}))
+	careful = append(careful, icmp6(routerAdvert, redirect).drop("d-router"), icmp4(redirect4).drop("d-router"),
+		advert.do(Goto{"own-target"}))
+	careful = append(careful, errorRules()...)
 	return []*Chain{
 		base("spoof", Prerouting, prioritySpoof, rules...),
 		{Name: "own-source", Rules: []Rule{when(bytesOf(Protocol, kinds...)).do(Goto{"careful"})}},
@@ -190,6 +204,43 @@ func (b *Builder) spoofChains() []*Chain {
 		}},
 		{Name: chainMissing, Rules: []Rule{when().do(Count{counterMissing}, b.cfg.deny())}},
 	}
+}
+
+// errorRules drop errors about packets that were not for the workload that
+// sends them: connection tracking would take them for part of others'
+// connections, ahead of policy.
+func errorRules() []Rule {
+	var rules []Rule
+	for i, f := range families {
+		about := []Field{About4, About6}[i]
+		not := func(set string, fields ...Field) Match {
+			m := inSet(set, fields...)
+			m.Not = true
+			return m
+		}
+		kinds := icmp4(unreachable, sourceQuench, timeExceeded, parameter)
+		if f == 6 {
+			kinds = icmp6(unreachable6, tooBig, timeExceeded6, parameter6).
+				and(Match{Fields: []Field{about}, Not: true, In: localSources()})
+		}
+		rules = append(rules, kinds.and(
+			not(setSourcesMAC+f.digit(), InInterface, EthSource, about),
+			not(setSources+f.digit(), InInterface, about),
+			not(setPrefixes+f.digit(), InInterface, about),
+		).drop("d-error"))
+	}
+	return rules
+}
+
+// loopback keeps workloads from 127.0.0.0/8, which others may have made
+// routable (route_localnet), even where they may reach the host.
+func (b *Builder) loopback() []Rule {
+	to := on{bytesOf(Family, 4), {Fields: []Field{Destination4}, In: addressRanges([]netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, 4)}}
+	var rules []Rule
+	for _, p := range b.cfg.Prefixes {
+		rules = append(rules, to.and(stem(InInterface, p)).drop("d-loopback"))
+	}
+	return rules
 }
 
 // workloadChains judge what workloads send and receive. Each end is judged by
@@ -223,7 +274,7 @@ func (b *Builder) workloadChains() []*Chain {
 	return []*Chain{
 		base("forward-from", Forward, priorityFrom, slices.Concat(cut, []Rule{known}, from)...),
 		base("forward-to", Forward, priorityTo, slices.Concat(cut, []Rule{known}, to)...),
-		base("input-from", Input, priorityFrom, slices.Concat(cut, []Rule{known, link}, from)...),
+		base("input-from", Input, priorityFrom, slices.Concat(cut, []Rule{known, link}, b.loopback(), from)...),
 		base("input-host", Input, priorityTo, host...),
 		base("output", Output, priorityFrom, output...),
 	}

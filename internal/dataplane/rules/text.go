@@ -178,7 +178,7 @@ func (s ConnState) String() string {
 func (f Field) String() string {
 	names := [...]string{"", "in", "out", "family", "protocol", "eth-source", "source4", "destination4",
 		"source6", "destination6", "source-port", "destination-port", "icmp-type", "icmp-code",
-		"nd-target", "state", "connection-mark", "mark", "arp-op", "arp-mac", "arp-source"}
+		"nd-target", "about4", "about6", "state", "connection-mark", "mark", "arp-op", "arp-mac", "arp-source"}
 	if int(f) < len(names) {
 		return names[f]
 	}

@@ -32,6 +32,7 @@ type Packet struct {
 	SourcePort, DestPort uint16
 	ICMPType, ICMPCode   uint8
 	NDTarget             netip.Addr
+	About                netip.Addr // destination of the packet that an ICMP error speaks of
 	State                ConnState
 	ConnMark, Mark       uint32
 	ARP                  ARPMessage
@@ -419,6 +420,10 @@ func (w *walk) value(f Field) (v string, ok bool) {
 		return string([]byte{p.ICMPCode}), icmp
 	case NDTarget:
 		return addrBytes(p.NDTarget), icmp && p.NDTarget.Is6()
+	case About4:
+		return addrBytes(p.About), icmp && p.About.Is4()
+	case About6:
+		return addrBytes(p.About), icmp && p.About.Is6()
 	}
 	return "", false
 }

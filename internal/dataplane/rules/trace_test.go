@@ -48,6 +48,8 @@ func icmp(protocol, kind, code uint8) func(*Packet) {
 
 func target(a string) func(*Packet) { return func(p *Packet) { p.NDTarget = netip.MustParseAddr(a) } }
 
+func about(a string) func(*Packet) { return func(p *Packet) { p.About = netip.MustParseAddr(a) } }
+
 func arp(way Way, m ARPMessage) Packet {
 	p := Packet{Way: way, In: "cali1", Out: "cali1", EthSource: m.MAC, ARP: m}
 	return p
@@ -98,6 +100,12 @@ func TestSkeleton(t *testing.T) {
 		{"IP in IP", packetOf(transport(4, 0)), "d-encapsulation"},
 		{"router advertisement", packetOf(append(v6, icmp(58, 134, 0))...), "d-router"},
 		{"redirect", packetOf(append(v6, icmp(58, 137, 0))...), "d-router"},
+		{"error about what another was sent, IPv4", packetOf(icmp(1, 3, 1), about("10.0.0.9")), "d-error"},
+		{"redirect", packetOf(icmp(1, 5, 0), about("10.0.0.1")), "d-router"},
+		{"to the host's loopback", packetOf(local, to("", "127.0.0.1")), "d-loopback"},
+		{"error about what it was sent", packetOf(append(v6, icmp(58, 1, 4), about("fd00::1"))...), ""},
+		{"error about what another was sent", packetOf(append(v6, icmp(58, 1, 4), about("fd00::9"))...), "d-error"},
+		{"error about a packet on its link", packetOf(append(v6, icmp(58, 3, 0), about("fe80::1"))...), ""},
 		{"router advertisement, link-local", packetOf(from("cali1", mac1, "fe80::1"), to("", "ff02::1"), local, icmp(58, 134, 0)), "d-spoof"},
 		{"looking for duplicates", packetOf(from("cali1", mac1, "::"), to("", "ff02::1"), local, icmp(58, 135, 0)), ""},
 		{"multicast listener", packetOf(from("cali1", mac1, "fe80::1"), to("", "ff02::1"), local, icmp(58, 131, 0)), ""},
