@@ -6,7 +6,6 @@ import (
 	"net"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -56,18 +55,17 @@ func TestThreat16FirstPackets(t *testing.T) {
 		}
 	}
 	heard := make(chan *sniffer, 1)
-	var tries atomic.Int64
 	go func() { // the workload's own first instruction, and one who listens there
+		tick := time.NewTicker(time.Millisecond) // the race is the test's subject
+		defer tick.Stop()
 		for {
 			select {
 			case <-stop:
 				return
-			default:
+			case <-tick.C:
 			}
-			tries.Add(1)
 			ns, err := netns.Open("brindle-" + r.Name + "-fresh")
 			if err != nil {
-				time.Sleep(time.Millisecond) // the race is the test's subject
 				continue
 			}
 			var fd int
