@@ -123,8 +123,25 @@ func honouredAddresses() map[string]string {
 }
 
 func honouredSettings() map[string]string {
-	const obeyed = "internal/agent.TestSettingsAreObeyed"
+	const (
+		obeyed = "internal/agent.TestSettingsAreObeyed"
+		policy = "internal/agent.TestPolicySettingsAreObeyed"
+		marks  = "internal/agent.TestMarkAndPaceSettingsAreObeyed"
+		logs   = "internal/agent.TestLogSettingsAreObeyed"
+	)
 	return map[string]string{
+		"FelixConfiguration.spec.allowIPIPPacketsFromWorkloads":   policy,
+		"FelixConfiguration.spec.allowVXLANPacketsFromWorkloads":  policy,
+		"FelixConfiguration.spec.defaultEndpointToHostAction":     policy,
+		"FelixConfiguration.spec.disableConntrackInvalidCheck":    policy,
+		"FelixConfiguration.spec.logActionRateLimit":              logs,
+		"FelixConfiguration.spec.logActionRateLimitBurst":         logs,
+		"FelixConfiguration.spec.logPrefix":                       logs,
+		"FelixConfiguration.spec.nftablesFilterDenyAction":        policy,
+		"FelixConfiguration.spec.nftablesMarkMask":                marks,
+		"FelixConfiguration.spec.nftablesRefreshInterval":         marks,
+		"FelixConfiguration.spec.vxlanPort":                       policy,
+		"FelixConfiguration.spec.workloadSourceSpoofing":          policy,
 		"FelixConfiguration.spec.healthEnabled":                   obeyed,
 		"FelixConfiguration.spec.healthHost":                      obeyed,
 		"FelixConfiguration.spec.healthPort":                      obeyed,
@@ -153,19 +170,20 @@ func honouredEndpoints() map[string]string {
 		"HostEndpoint.spec.ports[].port":     "internal/feed.TestNamedPortsOfHosts",
 		"HostEndpoint.spec.ports[].protocol": "internal/feed.TestNamedPortsOfHosts",
 
-		"WorkloadEndpoint.spec.containerID":        "internal/workload.TestANewerContainerKeepsTheEndpoint",
-		"WorkloadEndpoint.spec.endpoint":           written,
-		"WorkloadEndpoint.spec.interfaceName":      "internal/calc.TestLocalWorkload",
-		"WorkloadEndpoint.spec.ipNetworks":         "internal/calc.TestLocalWorkload",
-		"WorkloadEndpoint.spec.mac":                "internal/calc.TestLocalWorkload",
-		"WorkloadEndpoint.spec.node":               "internal/calc.TestExport",
-		"WorkloadEndpoint.spec.orchestrator":       "internal/model.TestFromObject",
-		"WorkloadEndpoint.spec.pod":                "internal/workload.TestLabelsPodsAndAddressesOfAConfiguration",
-		"WorkloadEndpoint.spec.ports[].name":       "internal/feed.TestRuleFields",
-		"WorkloadEndpoint.spec.ports[].port":       "internal/feed.TestRuleFields",
-		"WorkloadEndpoint.spec.ports[].protocol":   "internal/feed.TestRuleFields",
-		"WorkloadEndpoint.spec.profiles":           "internal/feed.TestProfileFields",
-		"WorkloadEndpoint.spec.serviceAccountName": "internal/model.TestFromObject",
+		"WorkloadEndpoint.spec.allowSpoofedSourcePrefixes": "internal/model.TestEndpointsOfPolicy",
+		"WorkloadEndpoint.spec.containerID":                "internal/workload.TestANewerContainerKeepsTheEndpoint",
+		"WorkloadEndpoint.spec.endpoint":                   written,
+		"WorkloadEndpoint.spec.interfaceName":              "internal/calc.TestLocalWorkload",
+		"WorkloadEndpoint.spec.ipNetworks":                 "internal/calc.TestLocalWorkload",
+		"WorkloadEndpoint.spec.mac":                        "internal/calc.TestLocalWorkload",
+		"WorkloadEndpoint.spec.node":                       "internal/calc.TestExport",
+		"WorkloadEndpoint.spec.orchestrator":               "internal/model.TestFromObject",
+		"WorkloadEndpoint.spec.pod":                        "internal/workload.TestLabelsPodsAndAddressesOfAConfiguration",
+		"WorkloadEndpoint.spec.ports[].name":               "internal/feed.TestRuleFields",
+		"WorkloadEndpoint.spec.ports[].port":               "internal/feed.TestRuleFields",
+		"WorkloadEndpoint.spec.ports[].protocol":           "internal/feed.TestRuleFields",
+		"WorkloadEndpoint.spec.profiles":                   "internal/feed.TestProfileFields",
+		"WorkloadEndpoint.spec.serviceAccountName":         "internal/model.TestFromObject",
 	}
 }
 
