@@ -1,0 +1,448 @@
+package differential
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/brindle-net/brindle/internal/dataplane/nft"
+	"github.com/brindle-net/brindle/internal/dataplane/rules"
+	"github.com/brindle-net/brindle/internal/model"
+)
+
+// corruption is one thing of a program that is made wrong.
+type corruption struct {
+	kind    string // "rule", "set row", "class", "decision"
+	what    string
+	program *rules.Program
+	ends    []near                      // whose packets may come there
+	aim     func(*aimer, target) []near // at it: also who should send, nil for any of ends
+}
+
+// The tries at a corruption: flows aimed at it, and then those of a grid that
+// tell whether it means anything at all.
+const (
+	aimedFlows = 500
+	gridFlows  = 2000
+)
+
+// tally counts corruptions of one kind.
+type tally struct{ tried, void, caught, missed int }
+
+// TestCorruption makes one thing after another of random programs wrong, and
+// sends flows that are aimed at it: those that the oracle disagrees with show
+// it. What changes nothing for any flow of a grid over all values that the
+// program tells apart is void: it is shadowed, or says twice what is said
+// elsewhere. Plain and compiled programs take turns; each has both families.
+func TestCorruption(t *testing.T) {
+	clusters, each := uint64(20), 8
+	switch {
+	case underRace:
+		clusters = 4
+	case inCI():
+		clusters, each = 120, 12
+	}
+	defer debug.SetGCPercent(debug.SetGCPercent(400))
+	total, lock, shards := map[string]*tally{}, sync.Mutex{}, uint64(runtime.GOMAXPROCS(0))
+	t.Run("all", func(t *testing.T) {
+		for shard := range shards {
+			t.Run(fmt.Sprint(shard), func(t *testing.T) {
+				t.Parallel()
+				for seed := shard; seed < clusters && !t.Failed(); seed += shards {
+					for kind, n := range corruptCluster(t, seed, each) {
+						lock.Lock()
+						if total[kind] == nil {
+							total[kind] = &tally{}
+						}
+						total[kind].add(n)
+						lock.Unlock()
+					}
+				}
+			})
+		}
+	})
+	all := tally{}
+	for _, kind := range slices.Sorted(maps.Keys(total)) {
+		n := total[kind]
+		all.add(n)
+		t.Logf("%-16s %5d tried, %5d void, %5d caught, %3d missed", kind, n.tried, n.void, n.caught, n.missed)
+	}
+	t.Logf("%.2f %% of %d that mean something are caught", 100*float64(all.caught)/float64(all.caught+all.missed), all.caught+all.missed)
+	if 99*all.missed > all.caught || all.caught == 0 {
+		t.Errorf("%d caught, %d missed", all.caught, all.missed)
+	}
+}
+
+func (t *tally) add(o *tally) {
+	t.tried, t.void, t.caught, t.missed = t.tried+o.tried, t.void+o.void, t.caught+o.caught, t.missed+o.missed
+}
+
+// corruptCluster makes some things of a cluster's program wrong, each kind of
+// thing as often.
+func corruptCluster(t *testing.T, seed uint64, each int) map[string]*tally {
+	c := newCluster(seed)
+	program := rules.Render(settings(seed, seed%2 == 1), c.tables)
+	right, err := nft.NewMachine(program)
+	if err != nil {
+		t.Fatalf("seed %d: %v", seed, err)
+	}
+	a := &aimer{newAtlas(program, c.tables.Endpoints), rand.New(rand.NewPCG(seed, 13))}
+	out := map[string]*tally{}
+	if len(a.ends) == 0 {
+		return out
+	}
+	by := map[string][]corruption{}
+	for _, x := range slices.Concat(a.corruptRules(), a.corruptSets()) {
+		by[x.kind] = append(by[x.kind], x)
+	}
+	for _, kind := range slices.Sorted(maps.Keys(by)) {
+		n, list := &tally{}, by[kind]
+		a.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
+		for _, x := range list[:min(each, len(list))] {
+			n.tried++
+			wrong, err := nft.NewMachine(x.program)
+			if err != nil { // no bytes can say it: refused before the kernel sees it
+				n.caught++
+				continue
+			}
+			switch {
+			case c.catches(a, wrong, x):
+				n.caught++
+			case c.differs(a, right, wrong, x):
+				n.missed++
+				t.Logf("seed %d: missed: %s", seed, x.what)
+			default:
+				n.void++
+			}
+		}
+		out[kind] = n
+	}
+	return out
+}
+
+// catches sends flows that are aimed at a corruption and asks the oracle.
+func (c *cluster) catches(a *aimer, wrong *nft.Machine, x corruption) bool {
+	for range aimedFlows {
+		to := target{}
+		ends := x.aim(a, to)
+		if len(ends) == 0 {
+			ends = x.ends
+		}
+		f, ok := a.flow(ends, to)
+		if !ok {
+			continue
+		}
+		judges := c.ends(f)
+		got, err := wrong.Trace(c.packet(f, judges...))
+		if err != nil || got.Accepted != allowed(judges) {
+			return true
+		}
+	}
+	return false
+}
+
+// differs compares two machines over a grid of what may come to a place.
+func (c *cluster) differs(a *aimer, right, wrong *nft.Machine, x corruption) bool {
+	for range gridFlows {
+		f, ok := a.flow(x.ends, target{})
+		if !ok {
+			continue
+		}
+		if model.HasPorts(f.Protocol) && a.IntN(2) == 0 {
+			f.Protocol = one(a.Rand, []uint8{6, 17, 132})
+		}
+		p := c.someWay(f)
+		one, err1 := right.Trace(p)
+		two, err2 := wrong.Trace(p)
+		if err1 != nil || err2 != nil || one.Accepted != two.Accepted {
+			return true
+		}
+	}
+	return false
+}
+
+// corruptRules makes each rule wrong in each way: its verdict, each match, the
+// edges of what it matches.
+func (a *atlas) corruptRules() []corruption {
+	var out []corruption
+	for _, name := range slices.Sorted(maps.Keys(a.Chains)) {
+		chain := a.Chains[name]
+		if chain.Table != rules.IP {
+			continue
+		}
+		for i, r := range chain.Rules {
+			add := func(what string, to *rules.Rule) {
+				list := slices.Clone(chain.Rules)
+				if to == nil {
+					list = slices.Delete(list, i, i+1)
+				} else {
+					list[i] = *to
+				}
+				bad := *chain
+				bad.Rules = list
+				p := &rules.Program{Chains: maps.Clone(a.Chains), Sets: a.Sets, Counters: a.Counters}
+				p.Chains[name] = &bad
+				out = append(out, corruption{
+					kind: "rule", what: fmt.Sprintf("%s of %s[%d] %v", what, name, i, r), program: p, ends: a.from(name),
+					aim: func(a *aimer, to target) []near {
+						a.rule(to, r)
+						return a.marked(to, nil)
+					},
+				})
+			}
+			add("without the whole", nil)
+			for _, bad := range badVerdicts(r) {
+				add("another verdict", &bad)
+			}
+			for j := range r.Matches {
+				for what, m := range badMatches(r.Matches[j]) {
+					bad := r
+					bad.Matches = slices.Clone(r.Matches)
+					if m == nil {
+						bad.Matches = slices.Delete(bad.Matches, j, j+1)
+					} else {
+						bad.Matches[j] = *m
+					}
+					add(what+" "+r.Matches[j].String(), &bad)
+				}
+			}
+		}
+	}
+	return out
+}
+
+// badVerdicts are a rule with another end.
+func badVerdicts(r rules.Rule) []rules.Rule {
+	var out []rules.Rule
+	for i, s := range r.Do {
+		var to rules.Statement
+		switch s.(type) {
+		case rules.Accept, rules.Return:
+			to = rules.Drop{}
+		case rules.Drop, rules.Reject, rules.Jump, rules.Goto, rules.Dispatch:
+			to = rules.Accept{}
+		default:
+			continue
+		}
+		bad := r
+		bad.Do = slices.Clone(r.Do)
+		bad.Do[i] = to
+		out = append(out, bad)
+	}
+	return out
+}
+
+// badMatches are a match that is another, or nil for none at all.
+func badMatches(m rules.Match) map[string]*rules.Match {
+	not := m
+	not.Not = !m.Not
+	out := map[string]*rules.Match{"without": nil, "the opposite of": &not}
+	if len(m.In) == 0 || m.Fields[0] == rules.InInterface || m.Fields[0] == rules.OutInterface {
+		return out
+	}
+	less, more := m, m
+	less.In, more.In = slices.Clone(m.In), slices.Clone(m.In)
+	last := len(m.In) - 1
+	if r := &less.In[last]; r.Lo == r.Hi {
+		less.In = less.In[:last]
+	} else {
+		r.Hi = step(r.Hi, -1)
+	}
+	if r := &more.In[last]; strings.Trim(r.Hi, "\xff") != "" {
+		r.Hi = step(r.Hi, 1)
+		out["more than"] = &more
+	}
+	if len(less.In) > 0 {
+		out["less than"] = &less
+	}
+	return out
+}
+
+// corruptSets makes each row of each set wrong: leaves it out, moves it by
+// one, or gives it another value.
+func (a *atlas) corruptSets() []corruption {
+	var out []corruption
+	for _, name := range slices.Sorted(maps.Keys(a.Sets)) {
+		s := a.Sets[name]
+		if s.Table != rules.IP || s.Value == rules.CounterValue || len(a.users[name]) == 0 {
+			continue
+		}
+		kind := "set row"
+		switch {
+		case s.Key[0] == rules.MarkType:
+			kind = "decision"
+		case s.Value == rules.NumberValue:
+			kind = "class"
+		}
+		for _, key := range a.keys[name] {
+			e := s.Elements[key]
+			for _, bad := range a.badElements(s, e) {
+				wrong := *s
+				wrong.Elements = maps.Clone(s.Elements)
+				delete(wrong.Elements, key)
+				if bad != nil {
+					wrong.Elements[bad.Lo] = *bad
+				}
+				p := &rules.Program{Chains: a.Chains, Sets: maps.Clone(a.Sets), Counters: a.Counters}
+				p.Sets[name] = &wrong
+				what := "no " + s.Element(e)
+				if bad != nil {
+					what = s.Element(*bad) + " for " + s.Element(e)
+				}
+				out = append(out, a.atElement(kind, name+": "+what, p, name, e))
+			}
+		}
+	}
+	return out
+}
+
+// atElement is a corruption of an element of a set.
+func (a *atlas) atElement(kind, what string, p *rules.Program, set string, e rules.Element) corruption {
+	ends := map[near]bool{}
+	for _, u := range a.users[set] {
+		for _, n := range a.from(u.chain) {
+			ends[n] = true
+		}
+	}
+	all := slices.DeleteFunc(slices.Clone(a.ends), func(n near) bool { return !ends[n] })
+	if s := a.Sets[set]; s.Key[0] == rules.MarkType {
+		to := target{rules.Mark: e.Lo[:4]}
+		if of := a.owners(to); len(of) > 0 {
+			all = of
+		}
+	}
+	return corruption{kind: kind, what: what, program: p, ends: all, aim: func(a *aimer, to target) []near {
+		u := one(a.Rand, a.users[set])
+		if a.IntN(2) == 0 { // by what some rule asks for that these packets come to
+			a.rule(to, a.someRule(u.chain))
+		}
+		for _, m := range a.Chains[u.chain].Rules[u.rule].Matches {
+			if m.Set != set {
+				a.satisfy(to, m)
+			}
+		}
+		a.element(to, u.fields, a.Sets[set].Key, e, func(f rules.Field, v string) {
+			switch a.IntN(8) {
+			case 0:
+				v = step(v, 1)
+			case 1:
+				v = step(v, -1)
+			}
+			to[f] = v
+		})
+		return a.marked(to, a.from(u.chain))
+	}}
+}
+
+// someRule is a rule that packets come to which also come to a chain.
+func (a *aimer) someRule(chain string) rules.Rule {
+	n := one(a.Rand, a.from(chain))
+	for range 20 {
+		name := one(a.Rand, slices.Sorted(maps.Keys(a.reach)))
+		if a.reach[name][n] && len(a.Chains[name].Rules) > 0 {
+			return one(a.Rand, a.Chains[name].Rules)
+		}
+	}
+	return rules.Rule{}
+}
+
+// badElements are an element that is another, or nil for none.
+func (a *atlas) badElements(s *rules.Set, e rules.Element) []*rules.Element {
+	out := []*rules.Element{nil}
+	if moved := e; s.Key[0] != rules.InterfaceType {
+		if moved.Hi == "" {
+			moved.Lo = step(e.Lo, 1)
+		} else if e.Lo != e.Hi {
+			moved.Hi = step(e.Hi, -1)
+		}
+		if _, taken := s.Elements[moved.Lo]; moved != e && (!taken || moved.Lo == e.Lo) {
+			out = append(out, &moved)
+		}
+	}
+	// The value of another.
+	for _, key := range a.keys[s.Name] {
+		if o := s.Elements[key]; o.Number != e.Number || o.Name != e.Name {
+			bad := e
+			bad.Number, bad.Name = o.Number, o.Name
+			out = append(out, &bad)
+			break
+		}
+	}
+	return out
+}
+
+// marked gives a flow that should have a mark the address that leads to it,
+// and returns the ends whose packets get it: among others if it has none.
+func (a *aimer) marked(to target, others []near) []near {
+	mark, ok := to[rules.Mark]
+	if !ok {
+		return others
+	}
+	class := network.Uint32([]byte(mark)) &^ a.groupMask()
+	var rows []func()
+	for _, set := range slices.Sorted(maps.Keys(a.users)) {
+		s := a.Sets[set]
+		if s == nil || s.Value != rules.NumberValue || len(s.Key) != 1 || s.Key[0] == rules.MarkType {
+			continue
+		}
+		for _, key := range a.keys[set] {
+			if e := s.Elements[key]; e.Number == class {
+				for _, u := range a.users[set] {
+					rows = append(rows, func() {
+						a.element(to, u.fields, s.Key, e, func(f rules.Field, v string) { to[f] = v })
+					})
+				}
+			}
+		}
+	}
+	ends := a.owners(to)
+	if len(rows) > 0 && class != 0 {
+		one(a.Rand, rows)()
+	}
+	delete(to, rules.Mark)
+	return ends
+}
+
+// groupMask is the part of the mark that says whose packet it is.
+func (a *atlas) groupMask() uint32 {
+	mask := uint32(0)
+	for _, c := range a.Chains {
+		for _, r := range c.Rules {
+			if s, ok := groupMark(r); ok {
+				mask |= s.Mask
+			}
+		}
+	}
+	return mask
+}
+
+// groupMark finds the number of a group of endpoints in the rule that puts it
+// into the mark.
+func groupMark(r rules.Rule) (rules.SetMark, bool) {
+	if len(r.Do) == 2 {
+		s, ok := r.Do[0].(rules.SetMark)
+		_, jumps := r.Do[1].(rules.Jump)
+		return s, ok && jumps && s.Mask != ^uint32(0)
+	}
+	return rules.SetMark{}, false
+}
+
+// owners are the ends whose packets get the group of a mark.
+func (a *atlas) owners(to target) []near {
+	mark := network.Uint32([]byte(to[rules.Mark]))
+	of := map[near]bool{}
+	for name, c := range a.Chains {
+		for _, r := range c.Rules {
+			if s, ok := groupMark(r); ok && mark&s.Mask == s.Value {
+				maps.Copy(of, a.reach[name])
+			}
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(a.ends), func(n near) bool { return !of[n] })
+}
