@@ -33,6 +33,7 @@ type Driver struct {
 	mu      sync.Mutex // guards what follows
 	cfg     rules.Config
 	builder *rules.Builder // nil until the kernel is known to hold its program
+	last    *rules.Builder // the last that was: look-ups keep its numbers
 	tracer  *rules.Tracer  // of that program; nil until somebody asks
 	held    *held
 }
@@ -104,7 +105,7 @@ func (d *Driver) Sync(ctx context.Context, want *desired.Policy, changed *desire
 // whole reads back our tables and makes them what they should be.
 func (d *Driver) whole(want *desired.Policy) error {
 	d.builder = nil
-	builder := rules.New(d.cfg, want)
+	builder := rules.Renew(d.cfg, want, d.last)
 	image, held, err := lowerProgram(builder.Program())
 	if err != nil {
 		return fmt.Errorf("translate policy: %w", err)
@@ -128,7 +129,7 @@ func (d *Driver) whole(want *desired.Policy) error {
 			return fmt.Errorf("mend nftables: %w", err)
 		}
 		d.tellMended(edits)
-		d.builder, d.held = builder, held
+		d.builder, d.last, d.held = builder, builder, held
 		return nil
 	}
 	return ErrStale
