@@ -56,7 +56,7 @@ func (t *Table) Close() error { return t.conn.Close() }
 
 // Messages of the subsystem (enum cntl_msg_types).
 const (
-	msgNew    = unix.NFNL_SUBSYS_CTNETLINK<<8 | 0
+	msgNew    = unix.NFNL_SUBSYS_CTNETLINK << 8
 	msgGet    = unix.NFNL_SUBSYS_CTNETLINK<<8 | 1
 	msgDelete = unix.NFNL_SUBSYS_CTNETLINK<<8 | 2
 	msgStats  = unix.NFNL_SUBSYS_CTNETLINK<<8 | 5

@@ -41,7 +41,7 @@ func KernelLogs() bool {
 }
 
 const (
-	msgPacket = unix.NFNL_SUBSYS_ULOG<<8 | 0
+	msgPacket = unix.NFNL_SUBSYS_ULOG << 8
 	msgConfig = unix.NFNL_SUBSYS_ULOG<<8 | 1
 
 	cfgCommand, cfgMode, cfgTimeout = 1, 2, 4
