@@ -131,6 +131,13 @@ func TestText(t *testing.T) {
 	empty := desired.NewPolicy()
 	golden(t, "empty.txt", Render(testConfig(), &empty).String())
 	cfg := testConfig()
+	cfg.Compiled = true
+	builder := New(cfg, shop())
+	golden(t, "compiled.txt", builder.Program().String())
+	if got, want := builder.Stats(), (Stats{Groups: 4, Compiled: 4, Classes: 5, Rows: 12, PlainRows: 5}); got != want {
+		t.Errorf("want %+v, got %+v", want, got)
+	}
+	cfg = testConfig()
 	cfg.Prefixes, cfg.Reject, cfg.ToHost, cfg.CutMark = []string{"cali", "tap"}, true, FateReject, 0
 	cfg.AllowInvalid, cfg.Encapsulations, cfg.LogPrefix, cfg.LogGroup = true, nil, "%t %k %n", 5
 	cfg.LogLimit = Limit{Rate: 10, Seconds: 60, Burst: 5}
