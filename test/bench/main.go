@@ -44,7 +44,9 @@ func measurements() []measurement {
 	return []measurement{
 		{"cni", measureCNI}, {"core", measureCore}, {"routes", measureRoutes},
 		{"memory", measureMemory}, {"ipam", measureIPAM},
-		{"policy-change", measurePolicyChange},
+		{"policy-change", measurePolicyChange}, {"policy-start", measurePolicyStart},
+		{"policy-packets", measurePolicyPackets}, {"policy-rows", measurePolicyRows},
+		{"policy-core", measurePolicyCore}, {"policy-tools", measurePolicyTools},
 	}
 }
 

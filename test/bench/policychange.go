@@ -39,13 +39,20 @@ func (c *change) once(ctx context.Context, p *policyWorld, i int, f func() (time
 	return err
 }
 
+// title says what a kind of change is measured against.
+type title struct {
+	what              string
+	aim, cpu          float64 // in ms; 0: none
+	calico, calicoCPU string
+}
+
 // rows are the figures of a kind of change. less is the CPU time in
 // milliseconds that the agent uses in any case meanwhile.
-func (c *change) rows(what string, aim, cpuAim, less float64, calico, cpuCalico string) []row {
+func (c *change) rows(t title, less float64) []row {
 	return []row{
-		{what: what + ": p50", value: c.took.all().p50(), unit: "ms", aim: aim, spread: c.took.apart(sample.p50), calico: calico},
+		{what: t.what + ": p50", value: c.took.all().p50(), unit: "ms", aim: t.aim, spread: c.took.apart(sample.p50), calico: t.calico},
 		{what: "– p99", value: c.took.all().p99(), unit: "ms", spread: c.took.apart(sample.p99)},
-		{what: "– CPU of the agent", value: max(0, c.cpu.all().p50()-less), unit: "ms", aim: cpuAim, spread: c.cpu.apart(sample.p50), calico: cpuCalico},
+		{what: "– CPU of the agent", value: max(0, c.cpu.all().p50()-less), unit: "ms", aim: t.cpu, spread: c.cpu.apart(sample.p50), calico: t.calicoCPU},
 	}
 }
 
@@ -204,7 +211,7 @@ func measurePolicyChange(ctx context.Context, o options) ([]row, error) {
 			return nil, err
 		}
 	}
-	rows = append(rows, more.rows(shape+": one policy changed", 5, 3, less, "16.5 ms", "16 ms")...)
+	rows = append(rows, more.rows(title{shape + ": one policy changed", 5, 3, "16.5 ms", "16 ms"}, less)...)
 	rows = append(rows,
 		row{what: fmt.Sprintf("– p50 with %d policies to that with 10", many), value: more.took.all().p50() / few.took.all().p50(), unit: "×", aim: 1.5, spread: few.took.apart(sample.p50)},
 		row{what: "– CPU of the agent when nothing changes, taken off", value: less / ms(aside) * 1000, unit: "ms/s", spread: math.NaN()})
@@ -241,7 +248,7 @@ func (p *policyWorld) firstUse(ctx context.Context, less float64, members int) (
 	}
 	var c change
 	err := p.renewed(ctx, &c, p.o.pick(16, 2), func(int) string { return "has(other)" })
-	return c.rows(fmt.Sprintf("first use of a set of %d", members), 60, 40, less, "", ""), err
+	return c.rows(title{what: fmt.Sprintf("first use of a set of %d", members), aim: 60, cpu: 40}, less), err
 }
 
 // splits measures rules whose selector tells workloads apart that no selector
@@ -249,7 +256,7 @@ func (p *policyWorld) firstUse(ctx context.Context, less float64, members int) (
 func (p *policyWorld) splits(ctx context.Context, less float64, _ int) ([]row, error) {
 	var c change
 	err := p.renewed(ctx, &c, p.o.pick(20, 2), func(i int) string { return fmt.Sprintf("has(t0) && pod != 'p%d'", 1000+i*tags) })
-	return c.rows("a selector that splits a class", 0, 0, less, "", ""), err
+	return c.rows(title{what: "a selector that splits a class"}, less), err
 }
 
 // renewed measures rules with a selector that is new each time.
@@ -299,8 +306,8 @@ func (p *policyWorld) remotes(ctx context.Context, less float64, _ int) ([]row, 
 			return nil, err
 		}
 	}
-	rows = append(rows, old.rows("a remote workload, 10 % of the selectors match, labels known", 4, 2, less, "2.1 ms eBPF, 72 ms nftables", "")...)
-	return append(rows, fresh.rows("– labels in a new combination", 15, 0, less, "", "")...), nil
+	rows = append(rows, old.rows(title{"a remote workload, 10 % of the selectors match, labels known", 4, 2, "2.1 ms eBPF, 72 ms nftables", ""}, less)...)
+	return append(rows, fresh.rows(title{what: "– labels in a new combination", aim: 15}, less)...), nil
 }
 
 // remote adds the workload and takes it away again.

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,7 +32,8 @@ type policyWorld struct {
 	client  *box
 	server  *box
 	rest    *box
-	far     *box // on the switch: a workload of another host, whatever that is
+	own     map[int]*box // of more local workloads that are machines of their own
+	far     *box         // on the switch: a workload of another host, whatever that is
 	commits *commits
 	probe   *prober
 	count   int // local workloads
@@ -95,8 +98,8 @@ func remoteAddr(i int) netip.Addr {
 }
 
 // newPolicyWorld starts a datastore and a host with some workloads and no
-// policy.
-func newPolicyWorld(ctx context.Context, o options, local int) (_ *policyWorld, err error) {
+// policy. own are workloads that are machines of their own, beside those two.
+func newPolicyWorld(ctx context.Context, o options, local int, own ...int) (_ *policyWorld, err error) {
 	w, err := newWorld(ctx, o)
 	if err != nil {
 		return nil, err
@@ -115,6 +118,12 @@ func newPolicyWorld(ctx context.Context, o options, local int) (_ *policyWorld, 
 	}
 	for _, b := range []**box{&p.client, &p.server, &p.rest, &p.far} {
 		if *b, err = newBox(); err != nil {
+			return nil, err
+		}
+	}
+	p.own = map[int]*box{clientIndex: p.client, serverIndex: p.server}
+	for _, i := range own {
+		if p.own[i], err = newBox(); err != nil {
 			return nil, err
 		}
 	}
@@ -143,11 +152,8 @@ func (p *policyWorld) addFar() error {
 
 // boxOf is where the i-th local workload is, and what its interface is called.
 func (p *policyWorld) boxOf(i int) (*box, string) {
-	switch i {
-	case clientIndex:
-		return p.client, "eth0"
-	case serverIndex:
-		return p.server, "eth0"
+	if b := p.own[i]; b != nil {
+		return b, "eth0"
 	}
 	return p.rest, fmt.Sprint("eth", i)
 }
@@ -170,14 +176,14 @@ func (p *policyWorld) addLocal(ctx context.Context) error {
 		}
 	}
 	macs := map[*box]map[string]string{}
-	for _, b := range []*box{p.client, p.server, p.rest} {
-		var err error
-		if macs[b], err = b.addresses(); err != nil {
-			return err
-		}
-	}
 	for i := range p.count {
 		b, name := p.boxOf(i)
+		if macs[b] == nil {
+			var err error
+			if macs[b], err = b.addresses(); err != nil {
+				return err
+			}
+		}
 		e := endpoint(p.host.name, i, localAddr(i), localLabels(i))
 		e.Spec.InterfaceName, e.Spec.MAC = fmt.Sprint("cali", i), macs[b][name]
 		if i != serverIndex { // which nobody reaches before a policy says so
@@ -314,7 +320,7 @@ func (p *policyWorld) enforced(ctx context.Context, q *prober, pass bool, change
 func (p *policyWorld) close() {
 	p.commits.close()
 	p.probe.close()
-	for _, b := range []*box{p.client, p.server, p.rest, p.far} {
+	for _, b := range slices.AppendSeq([]*box{p.rest, p.far}, maps.Values(p.own)) {
 		b.close()
 	}
 	if p.site != nil {
