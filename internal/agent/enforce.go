@@ -93,6 +93,7 @@ func ruleConfig(s config.Agent, group uint16) rules.Config {
 		Prefixes: s.Interfaces.Prefixes, MarkMask: p.MarkMask, CutMark: p.FlowMark,
 		Reject: p.Deny == "Reject", AllowInvalid: p.AllowInvalid, Spoofing: p.Spoofing,
 		LogPrefix: p.LogPrefix, LogGroup: group,
+		Compiled: true, CompileFrom: rules.WorthCompiling,
 		ToHost: map[string]rules.Fate{"Drop": rules.FateDrop, "Reject": rules.FateReject}[p.EndpointToHost],
 	}
 	if p.EndpointToHost == "Return" || p.EndpointToHost == "Accept" {

@@ -91,7 +91,11 @@ func (h *host) brindle(args ...string) string {
 	h.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, filepath.Join(h.bin, "brindle"), append(args, "--name", h.lab)...).CombinedOutput()
+	cmd := exec.CommandContext(ctx, filepath.Join(h.bin, "brindle"), append(args, "--name", h.lab)...)
+	// Containers may not talk to their host by default; here it is what they
+	// are tested against.
+	cmd.Env = append(os.Environ(), "FELIX_DEFAULTENDPOINTTOHOSTACTION=Accept")
+	out, err := cmd.CombinedOutput()
 	if err != nil {
 		h.t.Errorf("brindle %s: %v\n%s", strings.Join(args, " "), err, out)
 	}

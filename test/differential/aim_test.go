@@ -23,8 +23,11 @@ type near struct {
 type atlas struct {
 	*rules.Program
 	ends      []near
+	iface     map[netip.Addr]string
 	reach     map[string]map[near]bool // by chain
+	judged    map[near][]rules.Rule    // the rules with a verdict that an end's packets come to
 	users     map[string][]user        // by set
+	allowing  map[near][]rules.Rule    // of those, the ones that accept
 	addresses map[int][]netip.Addr     // by family
 	ports     []string
 	protocols []string
@@ -40,17 +43,32 @@ type user struct {
 }
 
 func newAtlas(p *rules.Program, endpoints map[string]*desired.Endpoint) *atlas {
-	a := &atlas{Program: p, reach: map[string]map[near]bool{}, users: map[string][]user{}, addresses: map[int][]netip.Addr{}, keys: map[string][]string{}}
+	a := &atlas{Program: p, iface: map[netip.Addr]string{}, reach: map[string]map[near]bool{}, judged: map[near][]rules.Rule{}, allowing: map[near][]rules.Rule{}, users: map[string][]user{}, addresses: map[int][]netip.Addr{}, keys: map[string][]string{}}
 	for name, s := range p.Sets {
 		a.keys[name] = slices.Sorted(maps.Keys(s.Elements))
 	}
 	for _, name := range slices.Sorted(maps.Keys(endpoints)) {
 		for _, addr := range endpoints[name].Addrs {
+			a.iface[addr] = name
 			a.ends = append(a.ends, near{addr, desired.Egress}, near{addr, desired.Ingress})
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(p.Chains)) {
 		a.survey(p.Chains[name], endpoints)
+	}
+	for _, name := range slices.Sorted(maps.Keys(a.reach)) {
+		for _, r := range p.Chains[name].Rules {
+			switch r.Do[len(r.Do)-1].(type) {
+			case rules.Accept, rules.Drop, rules.Reject, rules.Return:
+				_, allows := r.Do[len(r.Do)-1].(rules.Accept)
+				for n := range a.reach[name] {
+					a.judged[n] = append(a.judged[n], r)
+					if allows {
+						a.allowing[n] = append(a.allowing[n], r)
+					}
+				}
+			}
+		}
 	}
 	a.values()
 	return a
@@ -317,7 +335,9 @@ func (a *aimer) flow(ends []near, to target) (model.Flow, bool) {
 		f.Source, f.Dest = f.Dest, f.Source
 	}
 	a.layer4(&f, to)
-	return f, f.Source.IsValid() && f.Dest.IsValid()
+	// What speaks for a router or a neighbour is not for policy.
+	forged := f.Protocol == model.ProtocolICMPv6 && 133 <= f.ICMPType && f.ICMPType <= 137
+	return f, f.Source.IsValid() && f.Dest.IsValid() && !forged
 }
 
 // layer4 fills in protocol, ports and message.

@@ -57,15 +57,6 @@ func seen(to string) []string {
 	return []string{to}
 }
 
-// leaves is where a packet is seen that its own host lets go, and the other's
-// does not let in.
-func leaves(to string) []string {
-	if to == "w3" {
-		return []string{"h2"}
-	}
-	return nil
-}
-
 // TestThreat23EveryICMPType sends each type of ICMP and ICMPv6.
 func TestThreat23EveryICMPType(t *testing.T) {
 	r := newRig(t)

@@ -19,7 +19,14 @@ import (
 // goroutine at a time.
 type Machine struct {
 	image *image
-	order map[*set][]elemID // of sets of intervals with one field
+	order map[*set][]elemID    // of sets of intervals with one field
+	bases map[hookKey][]string // chains at a hook in the order of their priorities
+}
+
+// hookKey is a hook of a table.
+type hookKey struct {
+	table *table
+	hook  uint32
 }
 
 // ErrUnsound says that what a packet met refers to something that is not
@@ -54,8 +61,16 @@ func (d *Driver) Enforced() (*Machine, error) {
 }
 
 func newMachine(im *image) *Machine {
-	m := &Machine{im, map[*set][]elemID{}}
+	m := &Machine{im, map[*set][]elemID{}, map[hookKey][]string{}}
 	for _, t := range im.tables {
+		for _, c := range t.chains {
+			if c.base == nil {
+				continue
+			}
+			if at := (hookKey{t, c.base.hook}); m.bases[at] == nil {
+				m.bases[at] = t.bases(c.base.hook)
+			}
+		}
 		for _, s := range t.sets {
 			if s.flags&unix.NFT_SET_INTERVAL != 0 && s.fields == "" {
 				m.order[s] = sortedElems(s.elems)
@@ -92,7 +107,7 @@ func (m *Machine) Trace(p rules.Packet) (rules.Trace, error) {
 		return w.trace, fmt.Errorf("no table %v: %w", id, ErrUnsound)
 	}
 	for _, hook := range ways[p.Way] {
-		for _, name := range w.bases(hook) {
+		for _, name := range m.bases[hookKey{w.table, hook}] {
 			c := w.table.chains[name]
 			w.enter(id, hook, c.base.priority)
 			end, err := w.chain(name, 0)
@@ -112,15 +127,15 @@ func (m *Machine) Trace(p rules.Packet) (rules.Trace, error) {
 }
 
 // bases returns the chains at a hook in the order of their priorities.
-func (w *walk) bases(hook uint32) []string {
+func (t *table) bases(hook uint32) []string {
 	var list []string
-	for _, name := range slices.Sorted(maps.Keys(w.table.chains)) {
-		if b := w.table.chains[name].base; b != nil && b.hook == hook {
+	for _, name := range slices.Sorted(maps.Keys(t.chains)) {
+		if b := t.chains[name].base; b != nil && b.hook == hook {
 			list = append(list, name)
 		}
 	}
 	slices.SortStableFunc(list, func(a, b string) int {
-		return cmp.Compare(w.table.chains[a].base.priority, w.table.chains[b].base.priority)
+		return cmp.Compare(t.chains[a].base.priority, t.chains[b].base.priority)
 	})
 	return list
 }
