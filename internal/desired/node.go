@@ -3,7 +3,8 @@ package desired
 // State is everything that one host should look like: one map per table of
 // the world.
 type State struct {
-	Links      map[string]Link // by interface name
+	Devices    map[string]Device // of tunnels, by interface name
+	Links      map[string]Link   // by interface name
 	Addresses  map[AddrKey]struct{}
 	Routes     map[RouteKey]Route
 	Rules      map[RuleKey]Rule
@@ -20,6 +21,7 @@ type State struct {
 // NewState returns a state with every table made and empty.
 func NewState() State {
 	return State{
+		Devices:    map[string]Device{},
 		Links:      map[string]Link{},
 		Addresses:  map[AddrKey]struct{}{},
 		Routes:     map[RouteKey]Route{},
@@ -37,6 +39,7 @@ func NewState() State {
 
 // Update is one Patch per table: what the core hands to the appliers.
 type Update struct {
+	Devices    Patch[string, Device]
 	Links      Patch[string, Link]
 	Addresses  Patch[AddrKey, struct{}]
 	Routes     Patch[RouteKey, Route]
@@ -53,6 +56,7 @@ type Update struct {
 
 // Play applies every patch of the update to a state in memory.
 func (u Update) Play(s State) {
+	u.Devices.Play(s.Devices)
 	u.Links.Play(s.Links)
 	u.Addresses.Play(s.Addresses)
 	u.Routes.Play(s.Routes)

@@ -25,13 +25,20 @@ const (
 	Log
 )
 
-// Policy is all that the policy back end of this host enforces: three tables.
-// Whatever a rule list or an endpoint refers to is there; a back end that
-// misses something denies.
+// Policy is all that the policy back end of this host enforces. Whatever a
+// rule list or an endpoint refers to is there; a back end that misses
+// something denies.
 type Policy struct {
 	Sets      map[SetID]*Set
 	Rules     map[RulesID]*RuleList
 	Endpoints map[string]*Endpoint // by interface name
+	// Hosts are the addresses of all hosts, this one too, and the prefixes of
+	// external ones, each with the forms in which it may send to this host.
+	Hosts map[netip.Prefix]Forms
+	// Pools are all that hold addresses of workloads, also disabled ones.
+	Pools map[netip.Prefix]PoolUse
+	// Tunnels are this host's addresses on the interfaces of tunnels.
+	Tunnels map[string]netip.Addr
 }
 
 // PolicyPatch changes a Policy. Rule lists and endpoints are replaced whole;
@@ -41,6 +48,9 @@ type PolicyPatch struct {
 	Sets      map[SetID]SetPatch
 	Rules     Patch[RulesID, *RuleList]
 	Endpoints Patch[string, *Endpoint]
+	Hosts     Patch[netip.Prefix, Forms]
+	Pools     Patch[netip.Prefix, PoolUse]
+	Tunnels   Patch[string, netip.Addr]
 }
 
 // SetID names a set by its content, not by who uses it.
@@ -150,12 +160,16 @@ type Tier struct {
 
 // NewPolicy returns a policy with every table made and empty.
 func NewPolicy() Policy {
-	return Policy{Sets: map[SetID]*Set{}, Rules: map[RulesID]*RuleList{}, Endpoints: map[string]*Endpoint{}}
+	return Policy{
+		Sets: map[SetID]*Set{}, Rules: map[RulesID]*RuleList{}, Endpoints: map[string]*Endpoint{},
+		Hosts: map[netip.Prefix]Forms{}, Pools: map[netip.Prefix]PoolUse{}, Tunnels: map[string]netip.Addr{},
+	}
 }
 
 // Empty reports whether the patch changes nothing.
 func (p PolicyPatch) Empty() bool {
-	return len(p.Sets) == 0 && p.Rules.Empty() && p.Endpoints.Empty()
+	return len(p.Sets) == 0 && p.Rules.Empty() && p.Endpoints.Empty() &&
+		p.Hosts.Empty() && p.Pools.Empty() && p.Tunnels.Empty()
 }
 
 // Play applies the patch to tables in memory.
@@ -165,6 +179,9 @@ func (p PolicyPatch) Play(to Policy) {
 	}
 	p.Rules.Play(to.Rules)
 	p.Endpoints.Play(to.Endpoints)
+	p.Hosts.Play(to.Hosts)
+	p.Pools.Play(to.Pools)
+	p.Tunnels.Play(to.Tunnels)
 }
 
 func (p SetPatch) play(id SetID, sets map[SetID]*Set) {
@@ -190,6 +207,7 @@ func (p SetPatch) play(id SetID, sets map[SetID]*Set) {
 func (p *PolicyPatch) Merge(next PolicyPatch) bool {
 	p.Rules = p.Rules.then(next.Rules)
 	p.Endpoints = p.Endpoints.then(next.Endpoints)
+	p.Hosts, p.Pools, p.Tunnels = p.Hosts.then(next.Hosts), p.Pools.then(next.Pools), p.Tunnels.then(next.Tunnels)
 	if p.Sets == nil && len(next.Sets) > 0 {
 		p.Sets = make(map[SetID]SetPatch, len(next.Sets))
 	}

@@ -29,6 +29,7 @@ const (
 	KindConfig
 	KindClusterInfo
 	KindService
+	KindUnderlay
 )
 
 // String returns the kind as the API names it. Policies have several API
@@ -40,6 +41,7 @@ func (k Kind) String() string {
 		KindProfile: "Profile", KindTier: "Tier", KindPolicy: "Policy", KindNetworkSet: "NetworkSet",
 		KindBGPConfig: "BGPConfiguration", KindBGPPeer: "BGPPeer", KindBGPFilter: "BGPFilter",
 		KindConfig: "FelixConfiguration", KindClusterInfo: "ClusterInformation", KindService: "Service",
+		KindUnderlay: "Underlay",
 	}
 	if int(k) < len(names) && names[k] != "" {
 		return names[k]

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	v3 "github.com/brindle-net/brindle/api/v3"
+	"github.com/brindle-net/brindle/internal/desired"
 )
 
 // Settings is what the core must know of this host beyond the datastore: the
@@ -19,6 +20,51 @@ type Settings struct {
 	Priority4    int        // metric of our IPv4 routes; 0: desired.DefaultPriority
 	Priority6    int        // the same for IPv6
 	Prefixes     []string   // what workloads' interfaces begin with (interfacePrefix); empty: cali
+	Overlay      Overlay
+}
+
+// Overlay is what the core must know of this host's configuration of tunnels.
+// The zero value is the documented default.
+type Overlay struct {
+	VNI           uint32         // 0: 4096
+	Port          uint16         // 0: 4789
+	IPIPMTU       int            // 0: from Underlay.MTU
+	VXLANMTU      int            // the same
+	VXLANMTU6     int            // the same
+	IPIP, VXLAN   *bool          // ipipEnabled, vxlanEnabled; nil: as the pools ask for
+	Routes        RoutesBy       // which routes to other hosts' blocks are this agent's
+	ExternalNodes []netip.Prefix // that may send encapsulated packets
+	NoBGP         bool           // there is no speaker: all routes are this agent's
+	NoRoutes      bool           // routeSyncDisabled: no routes at all
+}
+
+// RoutesBy says which routes to blocks of other hosts the agent programs
+// itself (programClusterRoutes). Those of VXLAN pools always.
+type RoutesBy uint8
+
+// The values of programClusterRoutes.
+const (
+	RoutesIPIPOnly    RoutesBy = iota // those of IP in IP pools too (EnabledIPIPOnly)
+	RoutesAll                         // Enabled
+	RoutesNone                        // Disabled
+	RoutesNoEncapOnly                 // EnabledNoEncapOnly
+)
+
+// Underlay is what the agent found out about its own host and the network
+// below, as an event: it changes while the agent runs. There is one, under
+// UnderlayID.
+type Underlay struct {
+	MTU  int           // of the smallest interface that counts; 0: not known
+	Keep desired.Forms // forms to be accepted still, though no pool asks for them any more
+}
+
+// UnderlayID is the ID of the Underlay.
+func UnderlayID() ID { return ID{Kind: KindUnderlay} }
+
+// TunnelEnd is a host's end of a VXLAN tunnel of one family.
+type TunnelEnd struct {
+	Addr netip.Addr // invalid: none yet
+	MAC  string     // as its Node overrides it; "": from its name
 }
 
 // WorkloadInterface reports whether an interface may be a workload's. Any
@@ -37,7 +83,19 @@ type Node struct {
 	Addr4, Addr6 netip.Prefix // BGP address with the length of its subnet; invalid if none
 	AS           uint32       // 0: the cluster's
 	ClusterID    netip.Addr   // route reflector cluster id; invalid if none
+	IPIP         netip.Addr   // address of its end of IP in IP tunnels; invalid: none yet
+	VXLAN4       TunnelEnd
+	VXLAN6       TunnelEnd
+	// Accepts are the forms that its agent says it accepts (AnnotationAccepts).
+	// Speaks is false for an agent that says nothing of it: it is believed to
+	// accept what its pools ask for.
+	Accepts desired.Forms
+	Speaks  bool
 }
+
+// AnnotationAccepts is the annotation of a Node with the forms that its agent
+// accepts packets in, separated by commas, such as "ipip,vxlan".
+const AnnotationAccepts = "brindle.net/accepts"
 
 // Addr returns the BGP address of a family (4 or 6), invalid if there is none.
 func (n *Node) Addr(family int) netip.Addr {
