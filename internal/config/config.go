@@ -24,6 +24,7 @@ type Agent struct {
 	Routes     Routes
 	Startup    Startup
 	Policy     Policy
+	Overlay    Overlay
 	Paths      Paths
 }
 

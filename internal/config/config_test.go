@@ -96,7 +96,8 @@ func TestDefaults(t *testing.T) {
 			Pool4: pool(26, true), Pool6: pool(122, false)},
 		Policy: Policy{EndpointToHost: "Drop", Deny: "Drop", MarkMask: 0xffff0000, FlowMark: 0x10000,
 			Refresh: 90 * time.Second, VXLANPort: 4789, LogPrefix: "calico-packet", LogBurst: 5},
-		Paths: Paths{"/run/brindle/agent.sock", "/var/lib/brindle"},
+		Overlay: Overlay{Backend: BackendBGP, VNI: 4096, Routes: "EnabledIPIPOnly"},
+		Paths:   Paths{"/run/brindle/agent.sock", "/var/lib/brindle"},
 	}
 	want.Startup.Pool6.IPIP = ""
 	got := r.Agent
@@ -152,6 +153,26 @@ func TestValues(t *testing.T) {
 		{"CALICO_IPV4POOL_IPIP=Off", func(a Agent) any { return a.Startup.Pool4.IPIP }, "Never"},
 		{"CALICO_IPV6POOL_VXLAN=crosssubnet", func(a Agent) any { return a.Startup.Pool6.VXLAN }, "CrossSubnet"},
 		{"NO_DEFAULT_POOLS=true", func(a Agent) any { return a.Startup.NoDefaultPools }, true},
+		{"CALICO_NETWORKING_BACKEND=bird", func(a Agent) any { return a.Overlay.Backend }, BackendBGP},
+		{"CALICO_NETWORKING_BACKEND=vxlan", func(a Agent) any { return a.Overlay.Backend }, BackendVXLAN},
+		{"CALICO_NETWORKING_BACKEND=none", func(a Agent) any { return a.Overlay.Backend }, BackendNone},
+		{"BRINDLE_BGP=Off", func(a Agent) any { return a.Overlay.Backend }, BackendVXLAN},
+		{"FELIX_IPINIPENABLED=true", func(a Agent) any { return *a.Overlay.IPIP }, true},
+		{"FELIX_VXLANENABLED=no", func(a Agent) any { return *a.Overlay.VXLAN }, false},
+		{"FELIX_VXLANENABLED=none", func(a Agent) any { return a.Overlay.VXLAN == nil }, true},
+		{"FELIX_IPINIPMTU=1400", func(a Agent) any { return a.Overlay.IPIPMTU }, 1400},
+		{"FELIX_VXLANMTU=1410", func(a Agent) any { return a.Overlay.VXLANMTU }, 1410},
+		{"FELIX_VXLANMTUV6=1420", func(a Agent) any { return a.Overlay.VXLANMTU6 }, 1420},
+		{"FELIX_VXLANVNI=4097", func(a Agent) any { return a.Overlay.VNI }, 4097},
+		{"FELIX_PROGRAMCLUSTERROUTES=enablednoencaponly", func(a Agent) any { return a.Overlay.Routes }, "EnabledNoEncapOnly"},
+		{"FELIX_ROUTESYNCDISABLED=true", func(a Agent) any { return a.Overlay.NoRoutes }, true},
+		{"FELIX_EXTERNALNODESLIST=10.9.0.1, 10.8.7.0/16", func(a Agent) any { return a.Overlay.ExternalNodes },
+			[]netip.Prefix{netip.MustParsePrefix("10.9.0.1/32"), netip.MustParsePrefix("10.8.0.0/16")}},
+		{"FELIX_NATOUTGOINGADDRESS=192.0.2.7", func(a Agent) any { return a.Overlay.NAT.Address }, netip.MustParseAddr("192.0.2.7")},
+		{"FELIX_NATPORTRANGE=32768:65535", func(a Agent) any { return a.Overlay.NAT }, NAT{FirstPort: 32768, LastPort: 65535}},
+		{"FELIX_NATPORTRANGE=99", func(a Agent) any { return a.Overlay.NAT }, NAT{FirstPort: 99, LastPort: 99}},
+		{"FELIX_NATOUTGOINGEXCLUSIONS=IPPoolsAndHostIPs", func(a Agent) any { return a.Overlay.NAT.KeepToHosts }, true},
+		{"FELIX_IPTABLESNATOUTGOINGINTERFACEFILTER=eth+", func(a Agent) any { return a.Overlay.NAT.Interface }, "eth+"},
 		{"BRINDLE_STATEDIR=/tmp/x", func(a Agent) any { return a.Paths.StateDir }, "/tmp/x"},
 	}
 	for _, tt := range tests {
@@ -189,6 +210,17 @@ func TestBadValues(t *testing.T) {
 		{"FELIX_DEFAULTENDPOINTTOHOSTACTION=Deny", false, "must be Drop, Reject, Return or Accept"},
 		{"FELIX_LOGACTIONRATELIMIT=10", false, "10/second"},
 		{"FELIX_VXLANPORT=0", false, "must be 1 to 65535"},
+		{"CALICO_NETWORKING_BACKEND=gobgp", true, "must be on, off or none"},
+		{"FELIX_VXLANENABLED=perhaps", false, "must be true, false or empty"},
+		{"FELIX_VXLANVNI=16777216", false, "must be 1 to 16777215"},
+		{"FELIX_PROGRAMCLUSTERROUTES=All", false, "must be Enabled, Disabled"},
+		{"FELIX_EXTERNALNODESLIST=fd00::/8", false, "must be IPv4 addresses and networks"},
+		{"FELIX_EXTERNALNODESLIST=10.0.0.0/33", false, "must be IPv4 addresses and networks"},
+		{"FELIX_NATOUTGOINGADDRESS=fd00::1", false, "must be an IPv4 address"},
+		{"FELIX_NATPORTRANGE=5:4", false, "must be a port"},
+		{"FELIX_NATPORTRANGE=0:4", false, "must be a port"},
+		{"FELIX_NATOUTGOINGEXCLUSIONS=Hosts", false, "must be IPPoolsOnly or"},
+		{"FELIX_IPTABLESNATOUTGOINGINTERFACEFILTER=a b", false, "must be the name of an interface"},
 		{"NODENAME=Upper", true, `nodename: "Upper"`},
 		{"IP=fd00::1", true, `ip: "fd00::1"`},
 		{"IP6=10.0.0.1", true, `ip6: "10.0.0.1"`},
@@ -202,9 +234,9 @@ func TestBadValues(t *testing.T) {
 		{"CALICO_IPV4POOL_NODE_SELECTOR=a=", true, "must be a selector"},
 		{"BRINDLE_SOCKET=relative", true, "must be an absolute path"},
 		{"FELIX_HEALTHPROT=1", false, "environment, FELIX_HEALTHPROT: is not known"},
-		{"FELIX_VXLANMTU=1400", false, "environment, FELIX_VXLANMTU: is known and not honoured"},
+		{"FELIX_WIREGUARDMTU=1400", false, "environment, FELIX_WIREGUARDMTU: is known and not honoured"},
 		{"FELIX_REPORTINGINTERVALSECS=1", false, "is known and not honoured"},
-		{"FELIX_IPINIPENABLED=true", false, "is known and not honoured"},
+		{"FELIX_TYPHAADDR=x:1", false, "is known and not honoured"},
 		{"FELIX_TYPHAADDR=x", false, "is known and not honoured"},
 	}
 	for _, tt := range tests {
@@ -226,7 +258,7 @@ func TestBadValues(t *testing.T) {
 
 func TestObjects(t *testing.T) {
 	o := felix("default", "", 0, v3.FelixConfigurationSpec{
-		IPv6Support: ptr(false), VXLANMTU: ptr(1400), LogSeverityScreen: "Debug",
+		IPv6Support: ptr(false), WireguardMTU: ptr(1400), LogSeverityScreen: "Debug",
 	})
 	o.Annotations = map[string]string{
 		"config.projectcalico.org/HealthPort": "77", "config.projectcalico.org/NoSuch": "1",
@@ -242,7 +274,7 @@ func TestObjects(t *testing.T) {
 	if a := r.Agent; a.IPv6 || a.LogLevel != slog.LevelDebug || a.Health.Port != 77 || a.Node != "" {
 		t.Errorf("got %+v", a)
 	}
-	if want := []Value{{"vxlanMTU", "1400", "FelixConfiguration default"}}; !slices.Equal(r.Ignored, want) {
+	if want := []Value{{"wireguardMTU", "1400", "FelixConfiguration default"}}; !slices.Equal(r.Ignored, want) {
 		t.Errorf("ignored: %q", r.Ignored)
 	}
 	for _, want := range []string{

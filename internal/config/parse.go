@@ -150,6 +150,7 @@ func prefixes(to func(*Agent) *[]string) func(*Agent, string) error {
 
 var (
 	interfacePrefix = regexp.MustCompile(`^[a-zA-Z0-9_-][a-zA-Z0-9_.-]{0,10}$`)
+	interfaceNames  = regexp.MustCompile(`^[a-zA-Z0-9_.-]{1,15}$`)
 	nodeNames       = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$`)
 )
 
@@ -280,5 +281,5 @@ func normal(name string) string {
 
 // canBeNone are parameters whose value "none" is one of their own.
 func canBeNone(name string) bool {
-	return slices.Contains([]string{"ip", "ip6", "ipv4PoolCidr", "ipv6PoolCidr"}, name)
+	return slices.Contains([]string{"ip", "ip6", "ipv4PoolCidr", "ipv6PoolCidr", "bgp"}, name)
 }
