@@ -2,7 +2,10 @@ package rules
 
 import (
 	"math/bits"
+	"net/netip"
 	"strings"
+
+	"github.com/brindle-net/brindle/internal/desired"
 )
 
 // Config is what of the host's settings shapes the program.
@@ -36,6 +39,12 @@ type Config struct {
 	smallChunks bool // for tests: a tier of two policies is cut
 	// Encapsulations are those that no workload may send.
 	Encapsulations []Encapsulation
+	// VXLAN is this cluster's own. Its packets are taken from known hosts only
+	// (desired.Policy.Hosts) and kept out of connection tracking; those with
+	// another port or network identifier pass as policy says.
+	VXLAN VXLAN
+	// NAT is how the sources of packets to outside are rewritten.
+	NAT NAT
 	// LogPrefix begins the lines of the Log action. In it %k, %n, %p and %t
 	// stand for the kind, name, namespace and name, and tier of the policy.
 	LogPrefix string
@@ -64,11 +73,36 @@ const (
 type Encapsulation struct {
 	Protocol uint8
 	Port     uint16
+	VNI      uint32 // of VXLAN: only packets with this network identifier; 0: all
+}
+
+// VXLAN tells the packets of one network of VXLAN (RFC 7348). With port 0
+// there is none.
+type VXLAN struct {
+	Port uint16 // UDP
+	VNI  uint32 // 24 bits
+}
+
+// NAT is how packets from pools with PoolUse.Masquerade to outside of all
+// pools get another source. The zero value gives them an address of the
+// interface that they leave by.
+type NAT struct {
+	// Address is what they get instead (natOutgoingAddress), in its family.
+	Address netip.Addr
+	// Ports are those that TCP and UDP get (natPortRange). {0, 0}: any.
+	Ports desired.PortRange
+	// KeepToHosts leaves packets to hosts of the cluster as they are
+	// (natOutgoingExclusions: IPPoolsAndHostIPs).
+	KeepToHosts bool
+	// Interface: only packets that leave by it; with a + at its end, by all
+	// whose names begin so (iptablesNATOutgoingInterfaceFilter). "": by any.
+	Interface string
 }
 
 // Protocol numbers (IANA).
 const (
 	protoICMP   = 1
+	protoIPIP   = 4
 	protoTCP    = 6
 	protoUDP    = 17
 	protoICMPv6 = 58
