@@ -346,7 +346,10 @@ func (a *aimer) layer4(f *model.Flow, to target) {
 		if v, ok := to[field]; ok {
 			return v
 		}
-		return one(a.Rand, else_)
+		if v := one(a.Rand, else_); v != "" {
+			return v
+		}
+		return "\x00\x00" // nothing in the program asks for one
 	}
 	f.Protocol = value(rules.Protocol, a.protocols)[0]
 	f.SourcePort = network.Uint16([]byte(value(rules.SourcePort, a.ports)))
