@@ -9,6 +9,10 @@ import (
 
 func fromNode(o *v3.Node) (Value, error) {
 	n := &Node{Name: o.Name, Labels: o.Labels}
+	n.Accepts, n.Speaks = accepts(o.Annotations)
+	if err := n.tunnels(o); err != nil {
+		return nil, err
+	}
 	b := o.Spec.BGP
 	if b == nil {
 		return n, nil

@@ -130,3 +130,4 @@ func (*BGPPeer) isModel()      {}
 func (*BGPFilter) isModel()    {}
 func (*Config) isModel()       {}
 func (*ClusterInfo) isModel()  {}
+func (*Underlay) isModel()     {}

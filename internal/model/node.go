@@ -70,6 +70,10 @@ type TunnelEnd struct {
 // WorkloadInterface reports whether an interface may be a workload's. Any
 // other is the host's own, whatever an endpoint says of it.
 func (s Settings) WorkloadInterface(name string) bool {
+	switch name {
+	case desired.DeviceIPIP, desired.DeviceVXLAN4, desired.DeviceVXLAN6:
+		return false
+	}
 	if len(s.Prefixes) == 0 {
 		return strings.HasPrefix(name, "cali")
 	}
