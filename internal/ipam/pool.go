@@ -23,6 +23,7 @@ type Pool struct {
 	NodeSelector      selector.Selector
 	NamespaceSelector selector.Selector
 	Uses              []UseKind
+	IPIP, VXLAN       bool   // packets to its addresses travel in tunnels, always or across subnets
 	Manual            bool   // used only when asked for by name or CIDR
 	Unusable          string // why nothing may be assigned from it; "" if it may
 }
@@ -33,6 +34,8 @@ func NewPool(res *v3.IPPool) (Pool, error) {
 		Name:      res.Name,
 		BlockSize: res.Spec.BlockSize,
 		Uses:      res.Spec.AllowedUses,
+		IPIP:      encapsulates(res.Spec.IPIPMode),
+		VXLAN:     encapsulates(res.Spec.VXLANMode),
 		Manual:    res.Spec.AssignmentMode == v3.AssignManual,
 		Unusable:  unusable(res),
 	}
@@ -68,6 +71,8 @@ func NewPool(res *v3.IPPool) (Pool, error) {
 	}
 	return p, nil
 }
+
+func encapsulates(m v3.EncapMode) bool { return m != "" && m != v3.EncapNever }
 
 // unusable says why a pool takes no assignments at all.
 func unusable(res *v3.IPPool) string {

@@ -1,0 +1,349 @@
+// Package tunnel keeps the addresses of a host's ends of tunnels: it takes
+// them from the cluster's pools, writes them into the host's Node, and gives
+// them back.
+//
+// An address is in three places that cannot be written at once: its block, its
+// handle, the Node. What makes a crash between two writes harmless is that the
+// handle is known beforehand from the host's name. An address is assigned
+// before the Node has it, and released after the Node has it no more; whoever
+// comes next finds by the handle what was left.
+package tunnel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	v3 "github.com/brindle-net/brindle/api/v3"
+	"github.com/brindle-net/brindle/internal/client"
+	"github.com/brindle-net/brindle/internal/ipam"
+)
+
+// Kinds lists the kinds of tunnel, by the types that their addresses have in
+// IPAM.
+func Kinds() []string {
+	return []string{ipam.TypeIPIPTunnel, ipam.TypeVXLANTunnel, ipam.TypeVXLANV6Tunnel}
+}
+
+// Config is what a Keeper needs. All is required.
+type Config struct {
+	Node   string
+	Client *client.Client
+	IPAM   *ipam.Manager
+	// Settings reads what the pools are now, not what they were a moment ago.
+	Settings func(ctx context.Context) (*ipam.Settings, error)
+	Log      *slog.Logger
+}
+
+// Keeper keeps the tunnel addresses of one host. Its methods may be called
+// from anywhere.
+type Keeper struct {
+	cfg  Config
+	wake chan struct{} // capacity 1: a look is due
+
+	mu     sync.Mutex // guards everything below
+	wanted map[string]bool
+	told   bool                  // Want has been called
+	addrs  map[string]netip.Addr // in the Node and ours, at the last look
+	failed error                 // of the last look
+
+	released map[string]bool // nothing is left of kinds that are not wanted; of the looking goroutine alone
+}
+
+// New returns a Keeper. It does nothing until it is told what is wanted.
+func New(cfg Config) *Keeper {
+	return &Keeper{cfg: cfg, wake: make(chan struct{}, 1), wanted: map[string]bool{},
+		addrs: map[string]netip.Addr{}, released: map[string]bool{}}
+}
+
+// Want says of which kinds of tunnel this host has to have an end. Those of
+// the others are given back.
+func (k *Keeper) Want(kinds []string) {
+	k.mu.Lock()
+	clear(k.wanted)
+	for _, kind := range kinds {
+		k.wanted[kind] = true
+	}
+	k.told = true
+	k.mu.Unlock()
+	k.Wake()
+}
+
+// Wake says that pools, the Node or an address of ours may have changed.
+func (k *Keeper) Wake() {
+	select {
+	case k.wake <- struct{}{}:
+	default: // a look is due already
+	}
+}
+
+// Addresses returns what the Node has and IPAM says is ours, by kind.
+func (k *Keeper) Addresses() map[string]netip.Addr {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	out := make(map[string]netip.Addr, len(k.addrs))
+	for kind, a := range k.addrs {
+		out[kind] = a
+	}
+	return out
+}
+
+// Err says why the host lacks an address that it has to have, or still has one
+// that it should not.
+func (k *Keeper) Err() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.failed
+}
+
+// How often the datastore is looked at.
+const (
+	recheck  = 15 * time.Minute // without being woken: a write whose outcome was not known may have come through late
+	minRetry = 100 * time.Millisecond
+	maxRetry = 30 * time.Second
+)
+
+// Run keeps the addresses until ctx ends, whose error it returns.
+func (k *Keeper) Run(ctx context.Context) error {
+	pause := minRetry
+	for {
+		next := recheck
+		err := k.Look(ctx)
+		switch {
+		case err == nil:
+			pause = minRetry
+		case ctx.Err() == nil:
+			k.cfg.Log.WarnContext(ctx, "tunnel addresses not as wanted", "retry_in", pause, "err", err)
+			next, pause = pause, min(2*pause, maxRetry)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-k.wake:
+		case <-time.After(next):
+		}
+	}
+}
+
+// Look makes the addresses as wanted, once.
+func (k *Keeper) Look(ctx context.Context) error {
+	k.mu.Lock()
+	told, wanted := k.told, map[string]bool{}
+	for kind := range k.wanted {
+		wanted[kind] = true
+	}
+	k.mu.Unlock()
+	if !told {
+		return nil
+	}
+	addrs, err := k.look(ctx, wanted)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.addrs, k.failed = addrs, err
+	return err
+}
+
+func (k *Keeper) look(ctx context.Context, wanted map[string]bool) (map[string]netip.Addr, error) {
+	addrs := map[string]netip.Addr{}
+	node, err := client.Get[v3.Node](ctx, k.cfg.Client, "", k.cfg.Node)
+	if client.IsNotFound(err) && len(wanted) == 0 {
+		return addrs, nil
+	}
+	if err != nil {
+		return addrs, fmt.Errorf("addresses for tunnels: %w", err)
+	}
+	pools := &ipam.Settings{}
+	if len(wanted) > 0 {
+		if pools, err = k.cfg.Settings(ctx); err != nil {
+			return addrs, fmt.Errorf("addresses for tunnels: %w", err)
+		}
+	}
+	var errs []error
+	for _, kind := range Kinds() {
+		e := end{k: k, kind: kind, handle: ipam.TunnelHandle(kind, k.cfg.Node), now: *field(node, kind)}
+		if wanted[kind] {
+			k.released[kind] = false
+			e.pools = pools.TunnelPools(kind, node.Labels)
+			err = e.settle(ctx)
+		} else {
+			err = e.drop(ctx)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s of this host: %w", kind, err))
+		}
+		if e.ours.IsValid() {
+			addrs[kind] = e.ours
+		}
+	}
+	return addrs, errors.Join(errs...)
+}
+
+// field is where a Node has the address of a kind of tunnel. A Node without
+// BGP gets the place for it: see write.
+func field(n *v3.Node, kind string) *string {
+	switch kind {
+	case ipam.TypeVXLANTunnel:
+		return &n.Spec.IPv4VXLANTunnelAddr
+	case ipam.TypeVXLANV6Tunnel:
+		return &n.Spec.IPv6VXLANTunnelAddr
+	}
+	if n.Spec.BGP == nil {
+		n.Spec.BGP = &v3.NodeBGPSpec{}
+	}
+	return &n.Spec.BGP.IPv4IPIPTunnelAddr
+}
+
+// end is one look at this host's end of one kind of tunnel.
+type end struct {
+	k            *Keeper
+	kind, handle string
+	pools        ipam.TunnelPools
+	now          string     // what the Node says
+	held         []ipam.Use // what the handle has
+	ours         netip.Addr // what the Node says in the end, if it is ours
+}
+
+// errNoPool says that no pool gives an address for a tunnel.
+var errNoPool = errors.New("no pool of this mode and family allows tunnels, selects this host and takes assignments")
+
+// settle makes the Node have one address, and the handle that one only.
+func (e *end) settle(ctx context.Context) error {
+	var err error
+	if e.held, err = e.k.cfg.IPAM.UsesByHandle(ctx, e.handle); err != nil {
+		return err
+	}
+	addr := e.choose()
+	if !addr.IsValid() {
+		if addr, err = e.assign(ctx); err != nil {
+			return errors.Join(err, e.makeDo(ctx))
+		}
+	}
+	if err := e.write(ctx, addr); err != nil {
+		return err
+	}
+	return e.releaseBut(ctx, addr)
+}
+
+// choose returns the address to go on with, invalid if there is none: what the
+// Node says, else what a crash left assigned.
+func (e *end) choose() netip.Addr {
+	var found netip.Addr
+	for _, u := range e.held {
+		if !e.mine(u) || !e.pools.Holds(u.Addr) {
+			continue
+		}
+		if u.Addr.String() == e.now {
+			return u.Addr
+		}
+		if !found.IsValid() {
+			found = u.Addr
+		}
+	}
+	return found
+}
+
+// mine reports whether an address of the handle has the right attributes:
+// others would take it for a leak otherwise.
+func (e *end) mine(u ipam.Use) bool {
+	o := u.Attribute.Owner
+	return o[ipam.AttrType] == e.kind && o[ipam.AttrNode] == e.k.cfg.Node
+}
+
+// assign takes a new address; what the Node says already, if nobody has it.
+func (e *end) assign(ctx context.Context) (netip.Addr, error) {
+	if len(e.pools.Usable) == 0 {
+		return netip.Addr{}, errNoPool
+	}
+	attrs := map[string]string{ipam.AttrType: e.kind}
+	if addr, err := netip.ParseAddr(e.now); err == nil && e.pools.Holds(addr) {
+		got, err := e.k.cfg.IPAM.AssignIP(ctx, ipam.AssignIPArgs{Addr: addr, Host: e.k.cfg.Node, Handle: e.handle, Attrs: attrs, Use: v3.UseTunnel})
+		if err == nil {
+			return got.Addr, nil
+		}
+	}
+	args := ipam.AssignArgs{Host: e.k.cfg.Node, Handle: e.handle, Attrs: attrs, Use: v3.UseTunnel}
+	if e.kind == ipam.TypeVXLANV6Tunnel {
+		args.Num6, args.Pools6 = 1, e.pools.Names()
+	} else {
+		args.Num4, args.Pools4 = 1, e.pools.Names()
+	}
+	got, err := e.k.cfg.IPAM.AutoAssign(ctx, args)
+	all := append(got.V4, got.V6...)
+	if len(all) == 0 {
+		return netip.Addr{}, errors.Join(err, errUnassigned)
+	}
+	return all[0].Addr, nil
+}
+
+var errUnassigned = errors.New("no address was assigned")
+
+// makeDo is what is done when no right address can be had. One that is at
+// least ours goes on serving; one that is not leaves the Node, for packets to
+// its owner would come here.
+func (e *end) makeDo(ctx context.Context) error {
+	for _, u := range e.held {
+		if u.Addr.String() == e.now {
+			e.ours = u.Addr
+			return nil
+		}
+	}
+	return e.write(ctx, netip.Addr{})
+}
+
+// drop gives back all that there is of a kind that is not wanted.
+func (e *end) drop(ctx context.Context) error {
+	if err := e.write(ctx, netip.Addr{}); err != nil || e.k.released[e.kind] {
+		return err
+	}
+	if err := e.k.cfg.IPAM.ReleaseByHandle(ctx, e.handle); err != nil {
+		return err
+	}
+	e.k.released[e.kind] = true
+	return nil
+}
+
+// write makes the Node say this address; invalid: none. Nothing else of the
+// Node changes.
+func (e *end) write(ctx context.Context, a netip.Addr) error {
+	e.ours = a
+	text := ""
+	if a.IsValid() {
+		text = a.String()
+	}
+	if text == e.now {
+		return nil
+	}
+	_, err := client.Modify(ctx, e.k.cfg.Client, "", e.k.cfg.Node, func(n *v3.Node) error {
+		*field(n, e.kind) = text
+		if n.Spec.BGP != nil && *n.Spec.BGP == (v3.NodeBGPSpec{}) {
+			n.Spec.BGP = nil // an empty block is not valid
+		}
+		return nil
+	})
+	if err != nil {
+		e.ours = netip.Addr{}
+		return fmt.Errorf("write address %q of this tunnel: %w", text, err)
+	}
+	e.k.cfg.Log.InfoContext(ctx, "tunnel address written", "kind", e.kind, "address", text, "was", e.now)
+	return nil
+}
+
+// releaseBut gives back what the handle had besides one address.
+func (e *end) releaseBut(ctx context.Context, keep netip.Addr) error {
+	var options []ipam.ReleaseOptions
+	for _, u := range e.held {
+		if u.Addr != keep {
+			options = append(options, ipam.ReleaseOptions{Addr: u.Addr, Handle: e.handle, Sequence: u.Sequence})
+		}
+	}
+	if len(options) == 0 {
+		return nil
+	}
+	slices.SortFunc(options, func(a, b ipam.ReleaseOptions) int { return a.Addr.Compare(b.Addr) })
+	return e.k.cfg.IPAM.Release(ctx, options...)
+}
