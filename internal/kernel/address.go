@@ -17,7 +17,8 @@ import (
 const ifaProto = 11
 
 // Addresses is the table of addresses that we put on links of ours. The
-// kernel keeps our protocol number with each, by which it is recognised.
+// kernel keeps our protocol number with each, by which it is recognised. On
+// the interface of a tunnel every address is ours but the link-local ones.
 type Addresses struct{ k *Kernel }
 
 // Addresses returns the table of addresses.
@@ -37,8 +38,12 @@ func (a *Addresses) List(context.Context) (map[desired.AddrKey]struct{}, error) 
 		if err != nil {
 			return err
 		}
+		tunnels, err := readTunnels(c)
+		if err != nil {
+			return err
+		}
 		for _, m := range all {
-			if m.Protocol != desired.ProtocolAgent {
+			if m.Protocol != desired.ProtocolAgent && !(tunnels[m.Index] && m.onTunnel()) {
 				continue
 			}
 			name, err := names.nameOf(m.Index)
@@ -72,10 +77,7 @@ func (a *Addresses) Apply(_ context.Context, p reconcile.Plan[desired.AddrKey, s
 		w.remove(key, "remove address", func(b *rtnl.Batch) error {
 			index, err := w.names.indexOf(key.Interface)
 			if err == nil {
-				addr := key.Prefix.Addr()
-				b.Start(unix.RTM_DELADDR, 0, addressHeader(addr, key.Prefix.Bits(), index))
-				b.Addr(unix.IFA_LOCAL, addr)
-				b.Addr(unix.IFA_ADDRESS, addr)
+				oldAddress(b, index, key.Prefix)
 			}
 			return err
 		})
@@ -134,4 +136,11 @@ func parseAddress(m rtnl.Message) (addressMessage, error) {
 	}
 	a.Prefix = netip.PrefixFrom(local, int(h[1]))
 	return a, err
+}
+
+// oldAddress adds a request that removes an address.
+func oldAddress(b *rtnl.Batch, index int, p netip.Prefix) {
+	b.Start(unix.RTM_DELADDR, 0, addressHeader(p.Addr(), p.Bits(), index))
+	b.Addr(unix.IFA_LOCAL, p.Addr())
+	b.Addr(unix.IFA_ADDRESS, p.Addr())
 }

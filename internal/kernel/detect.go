@@ -19,11 +19,12 @@ const FallbackMTU = 1460
 var ErrNoAddress = errors.New("no address found")
 
 // HostMTU returns the smallest MTU of the interfaces that are up and whose
-// name matches; FallbackMTU when there is none.
+// name matches, without those of workloads and tunnels, whose MTU is made of
+// it; FallbackMTU when there is none.
 func HostMTU(interfaces []Interface, match *regexp.Regexp) int {
 	smallest := 0
 	for _, i := range interfaces {
-		if i.Up && i.MTU > 0 && match.MatchString(i.Name) && (smallest == 0 || i.MTU < smallest) {
+		if i.Up && i.MTU > 0 && !i.ours() && match.MatchString(i.Name) && (smallest == 0 || i.MTU < smallest) {
 			smallest = i.MTU
 		}
 	}
@@ -114,9 +115,12 @@ func (m Method) String() string { return m.text }
 
 // Find returns the host's address of a family (4 or 6) with its prefix among
 // interfaces. Only can-reach looks beyond them: it asks reach for the source
-// address of a connection. The error wraps ErrNoAddress when nothing fits.
+// address of a connection. An address on the interface of a workload or tunnel
+// is none of the host's. The error wraps ErrNoAddress when nothing fits.
 func (m Method) Find(ctx context.Context, interfaces []Interface, family int, reach Reach) (netip.Prefix, error) {
 	found, err := netip.Prefix{}, error(nil)
+	all := interfaces
+	interfaces = slices.DeleteFunc(slices.Clone(all), Interface.ours)
 	switch m.kind {
 	case firstFound:
 		found = pick(interfaces, family, func(i Interface) bool { return !skipped(i.Name, nil) })
@@ -134,7 +138,9 @@ func (m Method) Find(ctx context.Context, interfaces []Interface, family int, re
 	case canReach:
 		var source netip.Addr
 		if source, err = reach(ctx, m.reach, family); err == nil {
-			found = WithPrefix(interfaces, source)
+			if found = WithPrefix(interfaces, source); found != WithPrefix(all, source) {
+				found = netip.Prefix{}
+			}
 		}
 	}
 	if err != nil {

@@ -27,6 +27,9 @@ type Interface struct {
 	Addresses []netip.Prefix // in the kernel's order; IPv6 without tentative, deprecated and temporary ones
 }
 
+// ours reports whether the interface is one of a workload or a tunnel.
+func (i Interface) ours() bool { return strings.HasPrefix(i.Alias, aliasPrefix) || tunnelName(i.Name) }
+
 // unfit marks IPv6 addresses that no other host may count on.
 const unfit = unix.IFA_F_TENTATIVE | unix.IFA_F_DADFAILED | unix.IFA_F_DEPRECATED | unix.IFA_F_TEMPORARY
 
@@ -131,7 +134,7 @@ func (k *Kernel) Networks() ([]netip.Prefix, error) {
 	}
 	var out []netip.Prefix
 	for _, i := range interfaces {
-		if i.Loopback || strings.HasPrefix(i.Alias, aliasPrefix) {
+		if i.Loopback || i.ours() {
 			continue
 		}
 		for _, p := range i.Addresses {

@@ -102,6 +102,10 @@ func (c linkConf) setting(file string) (string, bool) {
 	return strconv.Itoa(int(int32(rtnl.Uint32(values[4*index : 4*index+4])))), true
 }
 
+// minMTU6 is the least MTU with which the kernel runs IPv6 on a link (RFC 8200,
+// section 5).
+const minMTU6 = 1280
+
 // isDelay reports whether the parts of a file's name are those of a delay.
 func isDelay(parts []string) bool {
 	return len(parts) == 5 && parts[2] == "neigh" && parts[4] == "proxy_delay"
@@ -109,10 +113,14 @@ func isDelay(parts []string) bool {
 
 // differing returns those of the settings of a link that it has not. It runs
 // inside the kernel's namespace. A setting that does not exist differs, and so
-// does a delay that was not read: its file does not tell.
+// does a delay that was not read: its file does not tell. A link too small for
+// IPv6 has no settings of it, and none differs.
 func (l linkInfo) differing(settings map[string]string) (map[string]string, error) {
 	out := map[string]string{}
 	for file, want := range settings {
+		if l.MTU < minMTU6 && strings.HasPrefix(file, "net/ipv6/") {
+			continue
+		}
 		have, told := l.Conf.setting(file)
 		if !told && !isDelay(strings.Split(file, "/")) {
 			var err error

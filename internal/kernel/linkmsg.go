@@ -28,7 +28,8 @@ type linkInfo struct {
 	Peer   int // number of the link at the other end, 0: none
 	PeerNS int // its namespace by our own count, -1: this one
 
-	Conf linkConf
+	Conf  linkConf
+	VXLAN vxlanInfo // of Kind "vxlan"
 }
 
 // up reports whether the link is turned on.
@@ -43,7 +44,7 @@ func parseLink(m rtnl.Message) (linkInfo, error) {
 		Type:  rtnl.Uint16(m.Body[2:4]),
 		Index: int(rtnl.Uint32(m.Body[4:8])), Flags: rtnl.Uint32(m.Body[8:12]), PeerNS: -1,
 	}
-	var inner, conf error
+	var inner, data, conf error
 	err := rtnl.Attrs(m.Body[unix.SizeofIfInfomsg:], func(kind uint16, v []byte) {
 		switch kind {
 		case unix.IFLA_IFNAME:
@@ -65,13 +66,16 @@ func parseLink(m rtnl.Message) (linkInfo, error) {
 			}
 		case unix.IFLA_LINKINFO:
 			inner = rtnl.Attrs(v, func(kind uint16, v []byte) {
-				if kind == unix.IFLA_INFO_KIND {
+				switch { // the kind comes first
+				case kind == unix.IFLA_INFO_KIND:
 					l.Kind = rtnl.Text(v)
+				case kind == unix.IFLA_INFO_DATA && l.Kind == kindVXLAN:
+					l.VXLAN, data = parseVXLAN(v)
 				}
 			})
 		}
 	})
-	return l, errors.Join(err, inner, conf)
+	return l, errors.Join(err, inner, data, conf)
 }
 
 // readLink asks for one link by name. The error wraps ErrNoLink when there is

@@ -62,6 +62,9 @@ func (n *Neighbours) List(context.Context) (map[desired.NeighKey]desired.Neigh, 
 		for _, m := range found {
 			if name, ok := ours[m.Index]; ok && m.ours() {
 				key, value := m.entry(name)
+				if _, twice := have[key]; twice {
+					value = desired.Neigh{} // frames go to several
+				}
 				have[key] = value
 			}
 		}
@@ -74,6 +77,10 @@ func (n *Neighbours) List(context.Context) (map[desired.NeighKey]desired.Neigh, 
 func (n *Neighbours) Apply(_ context.Context, p reconcile.Plan[desired.NeighKey, desired.Neigh]) map[desired.NeighKey]error {
 	w := newWriter[desired.NeighKey](n.k)
 	for _, e := range p.Set {
+		if e.Exists && !e.Key.Addr.IsValid() {
+			// To replace one leaves its other destinations.
+			n.remove(w, e.Key)
+		}
 		w.add(e.Key, "set neighbour", func(b *rtnl.Batch) error {
 			m, err := n.message(w.names, e.Key, e.Value)
 			if err == nil {
@@ -83,15 +90,19 @@ func (n *Neighbours) Apply(_ context.Context, p reconcile.Plan[desired.NeighKey,
 		})
 	}
 	for _, key := range p.Delete {
-		w.remove(key, "remove neighbour", func(b *rtnl.Batch) error {
-			m, err := n.message(w.names, key, desired.Neigh{})
-			if err == nil {
-				m.put(b, unix.RTM_DELNEIGH, 0)
-			}
-			return err
-		})
+		n.remove(w, key)
 	}
 	return w.send()
+}
+
+func (n *Neighbours) remove(w *writer[desired.NeighKey], key desired.NeighKey) {
+	w.remove(key, "remove neighbour", func(b *rtnl.Batch) error {
+		m, err := n.message(w.names, key, desired.Neigh{})
+		if err == nil {
+			m.put(b, unix.RTM_DELNEIGH, 0)
+		}
+		return err
+	})
 }
 
 func (n *Neighbours) message(names *names, key desired.NeighKey, value desired.Neigh) (neighMessage, error) {
@@ -120,6 +131,7 @@ type neighMessage struct {
 	Flags  uint8
 	Dst    netip.Addr
 	MAC    net.HardwareAddr
+	Odd    bool // FDB: to a port, VNI or interface other than the device's
 }
 
 // ours reports whether the entry is of the kind that we make.
@@ -129,6 +141,9 @@ func (m neighMessage) ours() bool {
 
 func (m neighMessage) entry(link string) (desired.NeighKey, desired.Neigh) {
 	if m.Family == unix.AF_BRIDGE {
+		if m.Odd {
+			m.Dst = netip.Addr{}
+		}
 		return desired.NeighKey{Interface: link, MAC: m.MAC.String()}, desired.Neigh{Dst: m.Dst}
 	}
 	return desired.NeighKey{Interface: link, Addr: m.Dst}, desired.Neigh{MAC: m.MAC.String()}
@@ -193,6 +208,8 @@ func parseNeigh(m rtnl.Message) (neighMessage, error) {
 			n.Dst = rtnl.Addr(v)
 		case unix.NDA_LLADDR:
 			n.MAC = append(net.HardwareAddr(nil), v...)
+		case unix.NDA_PORT, unix.NDA_VNI, unix.NDA_IFINDEX:
+			n.Odd = true
 		}
 	})
 	return n, err

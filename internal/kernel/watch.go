@@ -13,6 +13,7 @@ import (
 // A Drift says which tables may have been changed by somebody else, or by the
 // kernel itself.
 type Drift struct {
+	Devices    bool
 	Links      bool
 	Addresses  bool
 	Routes     bool
@@ -25,12 +26,15 @@ type Drift struct {
 	// Appeared: a link came up or into being, so that what failed for want of
 	// it may work now.
 	Appeared bool
+	// Underlay: the ways to other hosts may have changed. See Kernel.Way.
+	Underlay bool
 }
 
 // everything is what may have changed when notifications were lost.
 func everything() Drift {
 	return Drift{
-		Links: true, Addresses: true, Routes: true, Rules: true, Neighbours: true, Sysctls: true, Appeared: true,
+		Devices: true, Links: true, Addresses: true, Routes: true, Rules: true, Neighbours: true, Sysctls: true, Appeared: true,
+		Underlay: true,
 	}
 }
 
@@ -96,6 +100,10 @@ func seenOf(l linkInfo) seenLink {
 // ours reports whether a link bears an alias of ours.
 func (s seenLink) ours() bool { return strings.HasPrefix(s.alias, aliasPrefix) }
 
+// tunnel reports whether a link is the interface of a tunnel. All that is said
+// of one is told: its address and the like are not remembered here.
+func (s seenLink) tunnel() bool { return s.alias == desired.AliasTunnel || tunnelName(s.name) }
+
 // drifts reports whether a change takes away what is asserted about links.
 // Coming up and being given our alias are what setting one up looks like.
 func (s seenLink) drifts(now seenLink) bool {
@@ -130,7 +138,7 @@ func (w *watcher) judge(m rtnl.Message) Drift {
 	case unix.RTM_NEWADDR, unix.RTM_DELADDR:
 		// The kernel says nothing of IPv4 routes that go with their source.
 		del := m.Kind == unix.RTM_DELADDR
-		return Drift{Addresses: true, Links: del, Routes: del}
+		return Drift{Addresses: true, Devices: true, Links: del, Routes: del}
 	case unix.RTM_NEWRULE, unix.RTM_DELRULE:
 		return Drift{Rules: true}
 	case unix.RTM_NEWNEIGH, unix.RTM_DELNEIGH:
@@ -150,19 +158,23 @@ func (w *watcher) judgeLink(m rtnl.Message) Drift {
 		return Drift{} // a port of a bridge
 	}
 	was, seen := w.seen[l.Index]
+	now := seenOf(l)
+	devices := was.tunnel() || now.tunnel()
 	if m.Kind == unix.RTM_DELLINK {
 		delete(w.seen, l.Index)
-		return Drift{Links: true, Routes: true, Addresses: true, Neighbours: true}
+		return Drift{Devices: devices, Links: true, Routes: true, Addresses: true, Neighbours: true}
 	}
-	now := seenOf(l)
 	w.seen[l.Index] = now
 	// Who changed it is not asked: the kernel names nobody for most changes.
 	// Reading all links back is dear, so only what matters makes it due. What
 	// waits for a new link has failed so far, and is tried again.
 	if !seen {
-		return Drift{Appeared: true}
+		return Drift{Devices: devices, Appeared: true}
 	}
-	d := Drift{Links: was.drifts(now), Appeared: now.up && !was.up || now.name != was.name}
+	d := Drift{Devices: devices, Links: was.drifts(now), Appeared: now.up && !was.up || now.name != was.name}
+	if now.tunnel() && now.alias != was.alias { // what is on it may have become ours
+		d.Addresses, d.Neighbours = true, true
+	}
 	if was.up && !now.up { // the kernel removes routes without a word
 		d.Routes, d.Addresses, d.Neighbours = true, true, true
 	}
@@ -180,11 +192,11 @@ func judgeRoute(m rtnl.Message) Drift {
 	case protocol == desired.ProtocolAgent || protocol == desired.ProtocolBGP:
 		return Drift{Routes: true, Protocol: protocol}
 	case m.Kind == unix.RTM_NEWROUTE && m.Flags&unix.NLM_F_REPLACE != 0:
-		return Drift{Routes: true}
+		return Drift{Routes: true, Underlay: true}
 	case m.Kind == unix.RTM_DELROUTE: // it may have been in our way
-		return Drift{Appeared: true}
+		return Drift{Appeared: true, Underlay: true}
 	}
-	return Drift{}
+	return Drift{Underlay: true}
 }
 
 // judgeNeighbour: only permanent entries on our links are ours. One that
