@@ -24,7 +24,7 @@ func (c *Core) announce(t *touched, u *desired.Update) {
 // export of a node to its peers. A pool can keep its addresses back.
 func (c *Core) paths() map[desired.PathKey]desired.Path {
 	out := map[desired.PathKey]desired.Path{}
-	if c.sessions.me == nil {
+	if c.sessions.me == nil || c.in.set.Overlay.NoBGP {
 		return out
 	}
 	for _, b := range c.owned.blocks {

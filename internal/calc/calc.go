@@ -17,6 +17,8 @@ type Core struct {
 	sessions sessions
 	members  members
 	policies *policies
+	overlay  overlay
+	own      own
 	asked    desired.State
 }
 
@@ -24,12 +26,15 @@ type Core struct {
 // without any input (forwarding, the notice that the host has no address) is
 // in the first Update, whatever its batch.
 func New(s model.Settings) *Core {
-	return &Core{
+	c := &Core{
 		in:       newInputs(s),
 		members:  newMembers(),
 		policies: newPolicies(),
+		own:      newOwn(),
 		asked:    desired.NewState(),
 	}
+	c.overlay = newOverlay(&c.in)
+	return c
 }
 
 // Apply takes a batch of events and returns what changes for the host. Each
@@ -41,13 +46,15 @@ func (c *Core) Apply(batch []model.Event) desired.Update {
 	c.active.update(&c.in, t)      // 2 local workloads, each address with one owner
 	c.owned.update(&c.in, t)       // 3 blocks of addresses that are this host's
 	c.sessions.update(&c.in, t)    // 4 the BGP speaker and its sessions
-	c.members.take(batch, t)       // 5 labels and addresses of the cluster, and the sets of them in use
-	c.policies.update(c, batch, t) // 6 which policies select whom here, in which order
+	c.overlay.update(&c.active, t) // 5 the other hosts, their ends of tunnels and their blocks
+	c.members.take(batch, t)       // 6 labels and addresses of the cluster, and the sets of them in use
+	c.policies.update(c, batch, t) // 7 which policies select whom here, in which order
 	var u desired.Update           //
-	c.kernel(t, &u)                // 7 links, routes, neighbours, sysctls
-	c.announce(t, &u)              // 8 what is told to peers and believed of them
-	c.endpoints(t, &u)             // 9 workloads under policy, its rules and their sets
-	c.notices(t, &u)               // 10 what a person must know
+	c.kernel(t, &u)                // 8 links, routes, neighbours, sysctls
+	c.announce(t, &u)              // 9 what is told to peers and believed of them
+	c.endpoints(t, &u)             // 10 workloads under policy, its rules and their sets
+	c.tunnels(t, &u)               // 11 interfaces of tunnels, routes to other hosts, and who may send
+	c.notices(t, &u)               // 12 what a person must know
 	if t.sessions {
 		u.Speakers = diff(c.asked.Speakers, c.sessions.speaker, desired.Speaker.Equal)
 		u.Peers = diff(c.asked.Peers, c.sessions.peers, same)

@@ -21,7 +21,7 @@ type inputs struct {
 	workloads map[model.ID]*model.Workload     // on this host
 	hosts     map[model.ID]*model.HostEndpoint // of this host
 	pools     map[string]*model.Pool
-	blocks    map[model.ID]*model.Block    // all; addresses only of those not elsewhere
+	blocks    map[model.ID]*model.Block    // all; of those elsewhere only the addresses that are borrowed
 	claims    map[model.ID]*model.Affinity // of this host
 	configs   map[string]*model.BGPConfig
 	peers     map[string]*model.BGPPeer
@@ -29,6 +29,7 @@ type inputs struct {
 	info      map[string]*model.ClusterInfo
 	tiers     map[string]*model.Tier
 	invalid   map[model.ID]*model.Invalid
+	underlay  model.Underlay
 }
 
 func newInputs(s model.Settings) inputs {
@@ -63,12 +64,17 @@ type touched struct {
 	tiers     bool
 	matches   bool     // what is to be said of policies
 	profiles  []string // by name
+	tunnels   bool     // what is to be told of them
+	underlay  bool
+	// Nodes and blocks, each with what it was before the batch.
+	nodeNames  map[string]bool
+	blocksWere map[model.ID]*model.Block
 }
 
 // take stores a batch. An object that is stored with the value that it has
 // already touches nothing.
 func (in *inputs) take(batch []model.Event) *touched {
-	t := &touched{first: in.fresh}
+	t := &touched{first: in.fresh, nodeNames: map[string]bool{}, blocksWere: map[model.ID]*model.Block{}}
 	in.fresh = false
 	if t.first {
 		t.workloads, t.pools, t.blocks, t.sessions, t.other, t.matches = true, true, true, true, true, true
@@ -88,8 +94,9 @@ func (in *inputs) takeOne(e model.Event, t *touched) {
 	switch id.Kind {
 	case model.KindNode:
 		v, ok := e.Value.(*model.Node)
-		t.nodes = put(in.nodes, id.Name, v, ok) || t.nodes
-		t.sessions = t.sessions || t.nodes
+		if put(in.nodes, id.Name, v, ok) {
+			t.nodes, t.sessions, t.nodeNames[id.Name] = true, true, true
+		}
 	case model.KindBGPConfig:
 		v, ok := e.Value.(*model.BGPConfig)
 		t.sessions = put(in.configs, id.Name, v, ok) || t.sessions
@@ -107,6 +114,12 @@ func (in *inputs) takeOne(e model.Event, t *touched) {
 		t.other = put(in.info, id.Name, v, ok) || t.other
 	case model.KindBlock, model.KindAffinity:
 		in.takeBlock(e, t)
+	case model.KindUnderlay:
+		v, ok := e.Value.(*model.Underlay)
+		if !ok {
+			v = &model.Underlay{}
+		}
+		t.underlay, in.underlay = t.underlay || *v != in.underlay, *v
 	default:
 		in.takePolicy(e, t)
 	}
@@ -125,12 +138,30 @@ func (in *inputs) takeBlock(e model.Event, t *touched) {
 	}
 	v, ok := e.Value.(*model.Block)
 	if ok && in.elsewhere(v) && len(v.Uses) > 0 {
-		v = &model.Block{CIDR: v.CIDR, Host: v.Host, Virtual: v.Virtual}
+		v = &model.Block{CIDR: v.CIDR, Host: v.Host, Virtual: v.Virtual, Uses: in.borrowed(v)}
 	}
 	claim := model.ID{Kind: model.KindAffinity, Namespace: in.set.Node, Name: id.Name}
-	if put(in.blocks, id, v, ok) && in.claims[claim] != nil {
+	old := in.blocks[id]
+	if !put(in.blocks, id, v, ok) {
+		return
+	}
+	if _, had := t.blocksWere[id]; !had {
+		t.blocksWere[id] = old
+	}
+	if in.claims[claim] != nil {
 		t.blocks = true
 	}
+}
+
+// borrowed are the addresses of another's block that a third host uses.
+func (in *inputs) borrowed(b *model.Block) []model.Use {
+	var out []model.Use
+	for _, use := range b.Uses {
+		if !b.Virtual && use.Node != "" && use.Node != b.Host && use.Node != in.set.Node {
+			out = append(out, model.Use{Addr: use.Addr, Node: use.Node})
+		}
+	}
+	return out
 }
 
 // elsewhere reports whether a block says that it belongs to somebody else.
@@ -178,13 +209,12 @@ func (in *inputs) sortedNodes() []*model.Node {
 	})
 }
 
-// hostAddrs returns the addresses of all hosts with the first node, by name,
-// that has each.
+// hostAddrs returns the addresses of all hosts, those of their tunnels too,
+// with the first node, by name, that has each.
 func (in *inputs) hostAddrs() map[netip.Addr]string {
 	out := map[netip.Addr]string{}
 	for _, n := range in.nodes {
-		for _, family := range []int{4, 6} {
-			a := n.Addr(family)
+		for _, a := range []netip.Addr{n.Addr(4), n.Addr(6), n.IPIP, n.VXLAN4.Addr, n.VXLAN6.Addr} {
 			if first, taken := out[a]; a.IsValid() && (!taken || n.Name < first) {
 				out[a] = n.Name
 			}

@@ -13,11 +13,30 @@ func (c *Core) kernel(t *touched, u *desired.Update) {
 	}
 	if t.workloads {
 		links, neighbours := c.links()
-		u.Links = diff(c.asked.Links, links, same)
-		u.Neighbours = diff(c.asked.Neighbours, neighbours, same)
+		u.Links = diff(c.own.links, links, same)
+		u.Links.Play(c.asked.Links)
+		u.Neighbours = diff(c.own.neighbours, neighbours, same)
+		u.Neighbours.Play(c.asked.Neighbours)
 	}
-	if t.workloads || t.blocks || t.sessions {
-		u.Routes = diff(c.asked.Routes, c.routes(), desired.Route.Equal)
+	if (t.workloads || t.blocks || t.sessions) && !c.in.set.Overlay.NoRoutes {
+		u.Routes = diff(c.own.routes, c.routes(), desired.Route.Equal)
+		u.Routes.Play(c.asked.Routes)
+	}
+}
+
+// own is the part of the kernel's tables that this host's own workloads, blocks
+// and peers need. Those of tunnels share no key with it: the metric of their
+// routes is another.
+type own struct {
+	links      map[string]desired.Link
+	neighbours map[desired.NeighKey]desired.Neigh
+	routes     map[desired.RouteKey]desired.Route
+}
+
+func newOwn() own {
+	return own{
+		links: map[string]desired.Link{}, neighbours: map[desired.NeighKey]desired.Neigh{},
+		routes: map[desired.RouteKey]desired.Route{},
 	}
 }
 
@@ -83,6 +102,8 @@ func (c *Core) routeKey(p netip.Prefix) desired.RouteKey {
 	return desired.RouteKey{Table: desired.MainTable, Prefix: p, Priority: c.priority(p.Addr())}
 }
 
+// priority is the metric of our routes, that of routes to other hosts one
+// less. 0 is no metric to the kernel, so it is 2 at least.
 func (c *Core) priority(a netip.Addr) int {
 	p := c.in.set.Priority4
 	if a.Is6() {
@@ -91,7 +112,7 @@ func (c *Core) priority(a netip.Addr) int {
 	if p == 0 {
 		p = desired.DefaultPriority
 	}
-	return p
+	return max(2, p)
 }
 
 // single is the prefix that holds one address.

@@ -11,7 +11,7 @@ import (
 
 // notices is the stage that tells people.
 func (c *Core) notices(t *touched, u *desired.Update) {
-	if !(t.workloads || t.pools || t.sessions || t.other || t.matches) {
+	if !(t.workloads || t.pools || t.sessions || t.other || t.matches || t.tunnels) {
 		return
 	}
 	next := desired.Notices{}
@@ -23,15 +23,7 @@ func (c *Core) notices(t *touched, u *desired.Update) {
 			next.HostEndpointNotEnforced(id.String())
 		}
 	}
-	for name, pool := range c.in.pools {
-		id := model.ID{Kind: model.KindPool, Name: name}.String()
-		if pool.Encap != model.NoEncap {
-			next.EncapsulationNotSupported(id, pool.Encap.String())
-		}
-		if pool.NATOutgoing {
-			next.NATNotSupported(id)
-		}
-	}
+	c.overlay.notices(next)
 	for id, bad := range c.in.invalid {
 		if id.Kind == model.KindPolicy && !bad.Staged {
 			next.InvalidPolicy(id.String(), bad.Message)

@@ -68,6 +68,9 @@ func (s *sessions) update(in *inputs, t *touched) {
 		s.troubles.NoBGPAddress(nodeID(in.set.Node))
 		return
 	}
+	if in.set.Overlay.NoBGP {
+		return
+	}
 	r.speak()
 	r.explicit()
 	r.mesh()

@@ -94,14 +94,16 @@ func TestNoticesAddUp(t *testing.T) {
 	n.DuplicateNodeAddress("Node z", "Node b", b, true)
 	n.DuplicateAddress("W", "V", a)
 	n.DuplicateAddress("W", "U", b)
-	n.EncapsulationNotSupported("IPPool p", "VXLAN")
-	n.NATNotSupported("IPPool p")
+	n.NoTunnelAddress("Node y", VXLAN, 4, true)
+	n.TunnelAddressTaken("Node y", "Node a", a, false)
+	n.NoTunnelAddress("Node x", IPIP, 4, true)
 	want := Notices{
 		{ConditionRouting, "Node z"}: {"DuplicateNodeAddress", "has the BGP address 10.0.0.1 of Node a; has the BGP address fd00::1 of Node b", true},
 		{ConditionRouting, "W"}:      {"DuplicateAddress", "its address 10.0.0.1 is routed to V; its address fd00::1 is routed to U", false},
-		{ConditionRouting, "IPPool p"}: {"EncapsulationNotSupported",
-			"asks for VXLAN, which this version does not do: packets to the pool travel without it; " +
-				"asks for natOutgoing, which this version does not do: packets leave with the workload's own address", false},
+		{ConditionRouting, "Node y"}: {"NoTunnelAddress",
+			"has no address for IPv4 in VXLAN: no other host sends to it by that tunnel; its tunnel address 10.0.0.1 is that of Node a: it is not used", true},
+		{ConditionRouting, "Node x"}: {"NoTunnelAddress",
+			"has no address for IP in IP: its own packets enter the tunnel from another one", false},
 	}
 	if !reflect.DeepEqual(n, want) {
 		t.Errorf("\n got %v\nwant %v", n, want)

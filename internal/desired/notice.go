@@ -92,26 +92,6 @@ func (n Notices) DuplicateNodeAddress(node, first string, addr netip.Addr, own b
 	n.add(ConditionRouting, node, "DuplicateNodeAddress", message, own)
 }
 
-// EncapsulationNotSupported says that packets to a pool travel plain although
-// the pool asks for a tunnel.
-func (n Notices) EncapsulationNotSupported(pool, encap string) {
-	n.add(ConditionRouting, pool, "EncapsulationNotSupported",
-		"asks for "+encap+", which this version does not do: packets to the pool travel without it", false)
-}
-
-// NATNotSupported says that packets from a pool leave the cluster with the
-// workload's address although the pool asks for the host's. It comes after
-// EncapsulationNotSupported of the same pool and adds to it.
-func (n Notices) NATNotSupported(pool string) {
-	key := NoticeKey{ConditionRouting, pool}
-	reason, message := "NATOutgoingNotSupported",
-		"asks for natOutgoing, which this version does not do: packets leave with the workload's own address"
-	if old, ok := n[key]; ok {
-		reason, message = old.Reason, old.Message+"; "+message
-	}
-	n.add(ConditionRouting, pool, reason, message, false)
-}
-
 // SessionWithheld says that a BGP session is not made because something that
 // was asked for it cannot be honoured. Blocking.
 func (n Notices) SessionWithheld(object, reason, message string) {

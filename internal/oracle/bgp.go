@@ -65,7 +65,7 @@ func (w world) port(n *model.Node) uint16 {
 
 func (w world) speakers() map[string]desired.Speaker {
 	me := w.me()
-	if me == nil {
+	if me == nil || w.set.Overlay.NoBGP {
 		return map[string]desired.Speaker{}
 	}
 	s := desired.Speaker{AS: w.as(me), ListenPort: w.port(me), RouterID: w.set.RouterID}
@@ -129,7 +129,7 @@ func (w world) peers() map[desired.PeerKey]desired.Peer {
 		addrs[s.key.Addr] = true
 	}
 	me, common := w.me(), w.config("default")
-	if me == nil || me.ClusterID.IsValid() || common.MeshPassword != "" || common.Mesh != nil && !*common.Mesh {
+	if me == nil || w.set.Overlay.NoBGP || me.ClusterID.IsValid() || common.MeshPassword != "" || common.Mesh != nil && !*common.Mesh {
 		return out
 	}
 	for _, n := range each[*model.Node](w) {
@@ -170,7 +170,7 @@ func (w world) explicitSessions() []session {
 // nodes, then those of some, then the far ends.
 func (w world) asked() []session {
 	me := w.me()
-	if me == nil {
+	if me == nil || w.set.Overlay.NoBGP {
 		return nil
 	}
 	var everyone, some, back []session

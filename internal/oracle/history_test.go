@@ -110,6 +110,9 @@ func clonePolicy(p desired.Policy) desired.Policy {
 	}
 	maps.Copy(out.Rules, p.Rules)
 	maps.Copy(out.Endpoints, p.Endpoints)
+	maps.Copy(out.Hosts, p.Hosts)
+	maps.Copy(out.Pools, p.Pools)
+	maps.Copy(out.Tunnels, p.Tunnels)
 	return out
 }
 
@@ -145,6 +148,9 @@ func minimalPolicy(t *testing.T, where func() string, before desired.Policy, p d
 	}
 	minimalTable(t, where, before.Rules, p.Rules)
 	minimalTable(t, where, before.Endpoints, p.Endpoints)
+	minimalTable(t, where, before.Hosts, p.Hosts)
+	minimalTable(t, where, before.Pools, p.Pools)
+	minimalTable(t, where, before.Tunnels, p.Tunnels)
 }
 
 func minimalTable[K comparable, V any](t *testing.T, where func() string, before map[K]V, p desired.Patch[K, V]) {

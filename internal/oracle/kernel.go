@@ -2,6 +2,7 @@ package oracle
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/brindle-net/brindle/internal/desired"
 	"github.com/brindle-net/brindle/internal/model"
@@ -48,10 +49,11 @@ func (w world) owner(a netip.Addr) *model.Workload {
 	return nil
 }
 
-// hostOf is the first host that has an address, "" if none has.
+// hostOf is the first host that has an address, if only for a tunnel, "" if
+// none has.
 func (w world) hostOf(a netip.Addr) string {
 	for _, n := range each[*model.Node](w) {
-		if n.Addr4.IsValid() && n.Addr4.Addr() == a || n.Addr6.IsValid() && n.Addr6.Addr() == a {
+		if slices.Contains([]netip.Addr{n.Addr4.Addr(), n.Addr6.Addr(), n.IPIP, n.VXLAN4.Addr, n.VXLAN6.Addr}, a) {
 			return n.Name
 		}
 	}
@@ -104,6 +106,9 @@ func (w world) sysctls() map[string]string {
 
 func (w world) routes() map[desired.RouteKey]desired.Route {
 	out := map[desired.RouteKey]desired.Route{}
+	if w.set.Overlay.NoRoutes {
+		return out
+	}
 	set := func(p netip.Prefix, r desired.Route) {
 		r.Protocol = desired.ProtocolAgent
 		out[desired.RouteKey{Table: desired.MainTable, Prefix: p, Priority: w.metric(p.Addr())}] = r
@@ -152,7 +157,7 @@ func (w world) claimed(confirmedOnly bool) []netip.Prefix {
 func (w world) paths() map[desired.PathKey]desired.Path {
 	out := map[desired.PathKey]desired.Path{}
 	me := w.me()
-	if me == nil {
+	if me == nil || w.set.Overlay.NoBGP {
 		return out
 	}
 	for _, b := range w.claimed(true) {

@@ -13,15 +13,6 @@ func (w world) notices(policy desired.Policy) desired.Notices {
 	w.routingNotices(out)
 	w.addressNotices(out)
 	w.policyNotices(policy, out)
-	for _, p := range each[*model.Pool](w) {
-		id := model.ID{Kind: model.KindPool, Name: p.Name}
-		if p.Encap != model.NoEncap {
-			out.EncapsulationNotSupported(id.String(), p.Encap.String())
-		}
-		if p.NATOutgoing {
-			out.NATNotSupported(id.String())
-		}
-	}
 	for id, v := range w.all {
 		switch v := v.(type) {
 		case *model.Invalid:
@@ -48,6 +39,9 @@ func (w world) routingNotices(out desired.Notices) {
 	me := w.me()
 	if me == nil {
 		out.NoBGPAddress(model.ID{Kind: model.KindNode, Name: w.set.Node}.String())
+		return
+	}
+	if w.set.Overlay.NoBGP {
 		return
 	}
 	if common.MeshPassword != "" && !me.ClusterID.IsValid() && (common.Mesh == nil || *common.Mesh) {

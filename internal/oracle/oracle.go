@@ -38,7 +38,11 @@ func Desired(s Snapshot, set model.Settings) desired.State {
 	out.Paths = w.paths()
 	out.Imports = w.imports()
 	out.Policy = w.policy()
+	f := w.fabric()
+	f.tunnels(&out)
+	maps.Copy(out.Routes, f.routes())
 	out.Notices = w.notices(out.Policy)
+	f.notices(out.Notices)
 	return out
 }
 
@@ -74,15 +78,20 @@ func v4(a netip.Addr) bool { return a.BitLen() == 32 }
 // wanted reports whether this host cares for the family of an address.
 func (w world) wanted(a netip.Addr) bool { return v4(a) || !w.set.NoIPv6 }
 
-// metric of the routes of an address's family.
+// metric of the routes of an address's family, never below 2: that of routes
+// to other hosts is one less.
 func (w world) metric(a netip.Addr) int {
-	switch {
-	case v4(a) && w.set.Priority4 != 0:
-		return w.set.Priority4
-	case !v4(a) && w.set.Priority6 != 0:
-		return w.set.Priority6
+	p := w.set.Priority6
+	if v4(a) {
+		p = w.set.Priority4
 	}
-	return desired.DefaultPriority
+	switch p {
+	case 0:
+		return desired.DefaultPriority
+	case 1:
+		return 2
+	}
+	return p
 }
 
 // covers reports whether every address of p is in outer.

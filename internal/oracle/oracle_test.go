@@ -76,6 +76,14 @@ func compare(t *testing.T, where func() string, got, want desired.State) {
 			compareTable(t, where, "set", got.Policy.Sets, want.Policy.Sets)
 			compareTable(t, where, "rules", got.Policy.Rules, want.Policy.Rules)
 			compareTable(t, where, "endpoint", got.Policy.Endpoints, want.Policy.Endpoints)
+			for what, pair := range map[string][2]any{
+				"hosts": {got.Policy.Hosts, want.Policy.Hosts}, "pools": {got.Policy.Pools, want.Policy.Pools},
+				"tunnels": {got.Policy.Tunnels, want.Policy.Tunnels},
+			} {
+				if !reflect.DeepEqual(pair[0], pair[1]) {
+					t.Fatalf("%s: %s:\n got %v\nwant %v", where(), what, pair[0], pair[1])
+				}
+			}
 			continue
 		}
 		if !reflect.DeepEqual(g.Field(i).Interface(), w.Field(i).Interface()) {
@@ -186,7 +194,8 @@ func TestHistoriesReachEveryTable(t *testing.T) {
 		"links", "neighbours", "speakers",
 	}
 	for _, reason := range []string{"PolicyNotEnforced", "HostAddress", "InvalidPolicy", "InvalidObject",
-		"DatastoreNotReady", "NoBGPAddress", "DuplicateNodeAddress", "EncapsulationNotSupported", "NATOutgoingNotSupported",
+		"DatastoreNotReady", "NoBGPAddress", "DuplicateNodeAddress", "NoTunnelAddress", "TunnelAddressTaken",
+		"TunnelMACTaken", "FormNotAccepted", "EncapsulationOff", "EncapsulationNotProgrammed",
 		"WorkloadPeeringNotSupported", "FilterNotSupported", "PasswordNotAvailable",
 		"ServicesNotAnnounced", "DuplicateInterface", "DuplicateAddress"} {
 		want = append(want, "notice "+reason)

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/brindle-net/brindle/internal/desired"
 	"github.com/brindle-net/brindle/internal/model"
 	"github.com/brindle-net/brindle/internal/selector"
 )
@@ -27,6 +28,52 @@ func (g gen) settings() model.Settings {
 		Node: "me", NoIPv6: g.chance(15), NoForwarding: g.chance(15),
 		Priority4: pick(g, 0, 0, 0, 700), Priority6: pick(g, 0, 0, 800),
 		RouterID: pick(g, netip.Addr{}, netip.Addr{}, netip.MustParseAddr("9.9.9.9")),
+		Overlay:  g.overlay(),
+	}
+}
+
+func (g gen) overlay() model.Overlay {
+	if g.chance(30) {
+		return model.Overlay{}
+	}
+	on, off := true, false
+	return model.Overlay{
+		VNI: pick[uint32](g, 0, 42), Port: pick[uint16](g, 0, 4790), IPIPMTU: pick(g, 0, 0, 1400),
+		VXLANMTU: pick(g, 0, 0, 1400), VXLANMTU6: pick(g, 0, 0, 1380),
+		IPIP: pick(g, nil, nil, nil, nil, &on, &off), VXLAN: pick(g, nil, nil, nil, nil, &on, &off),
+		Routes: pick(g, model.RoutesIPIPOnly, model.RoutesIPIPOnly, model.RoutesAll, model.RoutesNone, model.RoutesNoEncapOnly),
+		ExternalNodes: pick(g, nil, nil, []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")},
+			[]netip.Prefix{netip.MustParsePrefix("172.16.0.3/32"), netip.MustParsePrefix("192.0.2.7/24"), netip.MustParsePrefix("fd01::3/128")}),
+		NoBGP: g.chance(20), NoRoutes: g.chance(10),
+	}
+}
+
+func (g gen) underlay() model.Event {
+	forms := []desired.Form{desired.IPIP, desired.VXLAN}
+	return model.Event{ID: model.UnderlayID(), Value: &model.Underlay{
+		MTU: pick(g, 0, 1500, 1500, 9000, 40), Keep: desired.FormsOf(forms[:g.IntN(3)]...),
+	}}
+}
+
+// tunnels gives a node ends of tunnels, often those of another.
+func (g gen) tunnels(n *model.Node) {
+	v4 := func() netip.Addr {
+		return netip.MustParseAddr(pick(g, "10.0.0.1", "10.0.0.2", "10.0.0.5", "10.0.0.9", "10.0.0.12", "10.9.0.1", "10.9.0.2", "172.16.0.3"))
+	}
+	if g.chance(60) {
+		n.IPIP = v4()
+	}
+	if g.chance(70) {
+		n.VXLAN4 = model.TunnelEnd{Addr: v4(), MAC: pick(g, "", "", "", "66:00:00:00:00:01", model.VTEPMAC("me", 4), model.VTEPMAC("z2", 4))}
+	}
+	if g.chance(60) {
+		n.VXLAN6 = model.TunnelEnd{MAC: pick(g, "", "", "", "66:00:00:00:00:01", model.VTEPMAC("h1", 6)),
+			Addr: netip.MustParseAddr(pick(g, "fd00::1", "fd00::3", "fd00::9", "fd09::1", "fd09::2", "fd01::2"))}
+	}
+	if g.chance(40) {
+		n.Speaks = true
+		n.Accepts = pick(g, 0, desired.FormsOf(desired.IPIP), desired.FormsOf(desired.VXLAN), desired.FormsOf(desired.IPIP, desired.VXLAN),
+			desired.FormsOf(desired.Direct))
 	}
 }
 
@@ -34,7 +81,7 @@ func (g gen) settings() model.Settings {
 func (g gen) event() model.Event {
 	e := pick(g, g.workload, g.workload, g.workload, g.node, g.node, g.hostEndpoint, g.pool, g.block,
 		g.block, g.affinity, g.affinity, g.profile, g.policy, g.policy, g.bgpConfig, g.peer, g.peer,
-		g.filter, g.info, g.unused)()
+		g.filter, g.info, g.unused, g.underlay, g.remoteBlock, g.remoteBlock, g.node)()
 	switch {
 	case g.chance(20):
 		e.Value = nil
@@ -105,14 +152,15 @@ func (g gen) workload() model.Event {
 func (g gen) node() model.Event {
 	n := &model.Node{Name: pick(g, hosts...), Labels: g.labels(), AS: pick[uint32](g, 0, 0, 0, 65001)}
 	if g.chance(80) {
-		n.Addr4 = netip.PrefixFrom(netip.AddrFrom4([4]byte{172, 16, 0, pick[byte](g, 1, 3, 20, 100, 101)}), 24)
+		n.Addr4 = netip.PrefixFrom(netip.AddrFrom4([4]byte{172, 16, pick[byte](g, 0, 0, 1), pick[byte](g, 1, 3, 20, 100, 101)}), pick(g, 24, 24, 23, 32))
 	}
 	if g.chance(60) {
-		n.Addr6 = netip.MustParsePrefix(fmt.Sprintf("fd01::%x/64", 1+g.IntN(5)))
+		n.Addr6 = netip.MustParsePrefix(fmt.Sprintf("fd01::%x:%x/%d", g.IntN(2), 1+g.IntN(5), pick(g, 64, 112)))
 	}
 	if g.chance(25) {
 		n.ClusterID = netip.AddrFrom4([4]byte{244, 0, 0, byte(g.IntN(2))})
 	}
+	g.tunnels(n)
 	return model.Event{ID: model.ID{Kind: model.KindNode, Name: n.Name}, Value: n}
 }
 
@@ -128,8 +176,11 @@ func (g gen) pool() model.Event {
 		Name: pick(g, "p1", "p2", "p3"),
 		CIDR: netip.MustParsePrefix(pick(g, "10.0.0.0/28", "10.0.0.0/16", "10.0.0.4/30", "fd00::/64",
 			"fd00::8/125")),
-		Encap: pick(g, model.NoEncap, model.NoEncap, model.IPIP, model.VXLAN), CrossSubnet: g.chance(30),
-		Disabled: g.chance(20), NATOutgoing: g.chance(30), DisableBGPExport: g.chance(25),
+		Encap: pick(g, model.NoEncap, model.IPIP, model.VXLAN), CrossSubnet: g.chance(30),
+		Disabled: g.chance(20), NATOutgoing: g.chance(30), DisableBGPExport: g.chance(25), LoadBalancerOnly: g.chance(5),
+	}
+	if p.CIDR.Addr().Is6() && p.Encap == model.IPIP {
+		p.Encap = model.VXLAN
 	}
 	return model.Event{ID: model.ID{Kind: model.KindPool, Name: p.Name}, Value: p}
 }
@@ -142,6 +193,16 @@ func (g gen) block() model.Event {
 		}
 	}
 	return model.Event{ID: model.BlockID(b.CIDR), Value: b}
+}
+
+// remoteBlock is one that this host has no share in, with addresses that yet
+// others use.
+func (g gen) remoteBlock() model.Event {
+	e := g.block()
+	b := e.Value.(*model.Block)
+	b.Host, b.Virtual = pick(g, "h1", "h1", "z2", "z3", "gone", ""), g.chance(5)
+	b.Uses = slices.DeleteFunc(b.Uses, func(model.Use) bool { return g.chance(50) })
+	return e
 }
 
 func (g gen) affinity() model.Event {

@@ -1,0 +1,273 @@
+package calc
+
+import (
+	"cmp"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/brindle-net/brindle/internal/desired"
+	"github.com/brindle-net/brindle/internal/model"
+)
+
+// overlay is the stage that knows the other hosts, their ends of tunnels and
+// their blocks. A change of one of them costs what it touches: each route,
+// neighbour and address of a host is worked out by itself, when something
+// that it is made from has changed.
+type overlay struct {
+	in    *inputs
+	local map[netip.Addr]bool // addresses of workloads here
+	pools []*model.Pool       // those within others first, then by name
+	mine  mine
+	ends  tunnels
+	asks  [2][2]desired.Forms // what pools ask for and is ours to do, by family, far or near
+
+	peers map[string]*peer // every node, and every host of a block
+	slots map[netip.Prefix][]way
+	// Who has what; the first by name may use it.
+	addrs, tunneled claims[netip.Addr]
+	macs            claims[macKey]
+	dirty           dirty
+	troubled        map[string]bool // nodes of which something is to be told
+}
+
+// mine is what others, and their routes, depend on of this host.
+type mine struct {
+	nets [2]netip.Prefix // its address with the length of its subnet
+	ipip netip.Addr      // its address on the tunnel, if it may use it
+	vtep [2]netip.Addr   // the same
+	mac  [2]string
+}
+
+// dirty is what is to be worked out anew at the end of a batch.
+type dirty struct {
+	nodes map[string]bool
+	slots map[netip.Prefix]bool
+	addrs map[netip.Addr]bool
+	macs  map[macKey]bool
+	all   bool
+}
+
+// at is the place of a family in an array of both.
+func at(family int) int { return family / 6 }
+
+func newOverlay(in *inputs) overlay {
+	return overlay{
+		in: in, peers: map[string]*peer{}, slots: map[netip.Prefix][]way{}, troubled: map[string]bool{},
+		addrs: claims[netip.Addr]{}, tunneled: claims[netip.Addr]{}, macs: claims[macKey]{}, dirty: newDirty(),
+	}
+}
+
+func newDirty() dirty {
+	return dirty{
+		nodes: map[string]bool{}, slots: map[netip.Prefix]bool{},
+		addrs: map[netip.Addr]bool{}, macs: map[macKey]bool{},
+	}
+}
+
+// update takes what has changed and finds what it touches.
+func (o *overlay) update(a *active, t *touched) {
+	if t.workloads {
+		o.takeLocal(a.addrs)
+	}
+	for name := range t.nodeNames {
+		o.takeNode(name, o.in.nodes[name])
+	}
+	for id, old := range t.blocksWere {
+		o.takeBlock(old, o.in.blocks[id])
+	}
+	if t.pools {
+		o.sortPools()
+	}
+	o.dirty.all = t.first || t.pools || t.underlay
+	if me := o.in.set.Node; o.dirty.nodes[me] {
+		now := o.self()
+		o.dirty.all = o.dirty.all || now != o.mine
+		o.mine = now
+	}
+	if o.dirty.all {
+		o.ends = o.tunnels()
+		o.sumUp()
+		for name := range o.peers {
+			o.dirty.nodes[name] = true
+		}
+	}
+	for name := range o.dirty.nodes {
+		o.settle(name)
+		t.tunnels = true
+	}
+	if o.dirty.all {
+		t.tunnels = true
+		o.all()
+	}
+}
+
+// all marks everything.
+func (o *overlay) all() {
+	for p := range o.slots {
+		o.dirty.slots[p] = true
+	}
+	for a := range o.addrs {
+		o.dirty.addrs[a] = true
+	}
+	for a := range o.tunneled {
+		o.dirty.addrs[a] = true
+	}
+	for k := range o.macs {
+		o.dirty.macs[k] = true
+	}
+}
+
+// takeLocal: no route of this stage stands against a workload here.
+func (o *overlay) takeLocal(next map[netip.Addr]bool) {
+	for _, both := range [][2]map[netip.Addr]bool{{o.local, next}, {next, o.local}} {
+		for a := range both[0] {
+			if p := single(a); !both[1][a] && o.slots[p] != nil {
+				o.dirty.slots[p] = true
+			}
+		}
+	}
+	o.local = next
+}
+
+// takeNode stores a node and marks all whom it shares something with.
+func (o *overlay) takeNode(name string, n *model.Node) {
+	p := o.peer(name)
+	o.claim(p.node, false)
+	p.node = n
+	o.claim(n, true)
+	o.dirty.nodes[name] = true
+}
+
+// claim makes a node claim what it has, or no more.
+func (o *overlay) claim(n *model.Node, has bool) {
+	if n == nil {
+		return
+	}
+	for _, family := range o.in.families() {
+		if a := n.Addr(family); a.IsValid() {
+			o.addrs.set(a, n.Name, has, o.dirty.nodes)
+			o.tunneled.mark(a, o.dirty.nodes)
+			o.dirty.addrs[a] = true
+		}
+		if end := n.VXLAN(family); end.Addr.IsValid() {
+			k := macKey{family, end.MAC}
+			o.macs.set(k, n.Name, has, o.dirty.nodes)
+			o.dirty.macs[k] = true
+		}
+	}
+	for _, a := range o.tunnelAddrs(n) {
+		o.tunneled.set(a, n.Name, has, o.dirty.nodes)
+		o.dirty.addrs[a] = true
+	}
+}
+
+// tunnelAddrs are the addresses of a node's ends of tunnels, each once.
+func (o *overlay) tunnelAddrs(n *model.Node) []netip.Addr {
+	var out []netip.Addr
+	for _, a := range []netip.Addr{n.IPIP, n.VXLAN4.Addr, n.VXLAN6.Addr} {
+		if a.IsValid() && (a.Is4() || !o.in.set.NoIPv6) && !slices.Contains(out, a) {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// peer returns what is known of a node, making it if need be.
+func (o *overlay) peer(name string) *peer {
+	p := o.peers[name]
+	if p == nil {
+		p = &peer{name: name, slots: map[netip.Prefix]int{}, blocks: map[netip.Prefix]bool{}}
+		o.peers[name] = p
+	}
+	return p
+}
+
+// self is what this host has and may use.
+func (o *overlay) self() mine {
+	n := o.in.nodes[o.in.set.Node]
+	if n == nil {
+		return mine{}
+	}
+	m := mine{nets: [2]netip.Prefix{n.Addr4, n.Addr6}}
+	if o.may(n.Name, n.IPIP) {
+		m.ipip = n.IPIP
+	}
+	for _, family := range []int{4, 6} {
+		end := n.VXLAN(family)
+		m.mac[at(family)] = end.MAC
+		if o.may(n.Name, end.Addr) {
+			m.vtep[at(family)] = end.Addr
+		}
+	}
+	if o.in.set.NoIPv6 {
+		m.nets[1], m.vtep[1], m.mac[1] = netip.Prefix{}, netip.Addr{}, ""
+	}
+	return m
+}
+
+// addr is this host's address of a family, invalid if it has none.
+func (m mine) addr(family int) netip.Addr { return m.nets[at(family)].Addr() }
+
+// may reports whether a node may use an address for its tunnels: no host has
+// it, and no node before it.
+func (o *overlay) may(name string, a netip.Addr) bool {
+	return a.IsValid() && o.tunneled.first(a) == name && o.addrs.first(a) == ""
+}
+
+// sortPools puts the pool that decides for a prefix before the others that it
+// is in.
+func (o *overlay) sortPools() {
+	o.pools = slices.SortedFunc(maps.Values(o.in.pools), func(a, b *model.Pool) int {
+		return cmp.Or(cmp.Compare(b.CIDR.Bits(), a.CIDR.Bits()), strings.Compare(a.Name, b.Name))
+	})
+}
+
+// poolOf returns the smallest pool around a prefix, nil if there is none.
+func (o *overlay) poolOf(p netip.Prefix) *model.Pool {
+	for _, pool := range o.pools {
+		if within(p, pool.CIDR) {
+			return pool
+		}
+	}
+	return nil
+}
+
+// claims tells who has what, by name.
+type claims[K comparable] map[K][]string
+
+type macKey struct {
+	family int
+	mac    string
+}
+
+// first returns who may use a thing, "" if nobody has it.
+func (c claims[K]) first(k K) string {
+	if len(c[k]) == 0 {
+		return ""
+	}
+	return c[k][0]
+}
+
+// set makes a name one of those that have a thing, or no more, and marks all
+// of them.
+func (c claims[K]) set(k K, name string, has bool, touched map[string]bool) {
+	c.mark(k, touched)
+	i, found := slices.BinarySearch(c[k], name)
+	switch {
+	case has && !found:
+		c[k] = slices.Insert(c[k], i, name)
+		c.mark(k, touched)
+	case !has && found:
+		if c[k] = slices.Delete(c[k], i, i+1); len(c[k]) == 0 {
+			delete(c, k)
+		}
+	}
+}
+
+func (c claims[K]) mark(k K, touched map[string]bool) {
+	for _, name := range c[k] {
+		touched[name] = true
+	}
+}

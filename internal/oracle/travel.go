@@ -1,0 +1,287 @@
+package oracle
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+
+	"github.com/brindle-net/brindle/internal/desired"
+	"github.com/brindle-net/brindle/internal/model"
+)
+
+// Programmer is who makes the route that packets travel by.
+type Programmer string
+
+// The programmers of routes.
+const (
+	ByAgent Programmer = "agent"
+	ByBGP   Programmer = "BGP"
+	ByNone  Programmer = "none" // there is no way
+)
+
+// Journey is how packets to addresses of a pool travel from one host to
+// another.
+type Journey struct {
+	From, To string // nodes
+	Pool     string
+	Form     desired.Form
+	By       Programmer
+	Why      string // in words
+}
+
+// Journeys says, for each ordered pair of hosts and each pool that holds
+// addresses of workloads, how packets travel, sorted by sender, receiver and
+// pool. It is what the datastore asks for: a host that is down does not show.
+// settings gives the configuration of each host.
+func Journeys(s Snapshot, settings func(node string) model.Settings) []Journey {
+	var out []Journey
+	for _, from := range each[*model.Node](newWorld(s, model.Settings{})) {
+		f := newWorld(s, settings(from.Name)).fabric()
+		for _, to := range f.nodes {
+			for _, p := range f.pools {
+				if to.Name == from.Name || p.LoadBalancerOnly || !f.wanted(p.CIDR.Addr()) {
+					continue
+				}
+				j := f.journey(to, p, v4(p.CIDR.Addr()))
+				j.From, j.To, j.Pool = from.Name, to.Name, p.Name
+				out = append(out, j)
+			}
+		}
+	}
+	return out
+}
+
+// Network is the part of what a host should look like that other hosts have a
+// share in.
+type Network struct {
+	Node       string
+	Devices    map[string]desired.Device
+	Addresses  map[desired.AddrKey]struct{}
+	Neighbours map[desired.NeighKey]desired.Neigh // of tunnels
+	Routes     map[desired.RouteKey]desired.Route // all of the agent's
+}
+
+// Networks says what the network of every host should look like, sorted by
+// node. settings gives the configuration of each host.
+func Networks(s Snapshot, settings func(node string) model.Settings) []Network {
+	var out []Network
+	for _, n := range each[*model.Node](newWorld(s, model.Settings{})) {
+		w, state := newWorld(s, settings(n.Name)), desired.NewState()
+		f := w.fabric()
+		f.tunnels(&state)
+		state.Routes = w.routes()
+		maps.Copy(state.Routes, f.routes())
+		out = append(out, Network{
+			Node: n.Name, Devices: state.Devices, Addresses: state.Addresses,
+			Neighbours: state.Neighbours, Routes: state.Routes,
+		})
+	}
+	return out
+}
+
+// left reports whether the routes to a pool's blocks are left to BGP. nil
+// stands for no pool.
+func (f fabric) left(p *model.Pool) bool {
+	if f.set.Overlay.NoBGP {
+		return false
+	}
+	switch {
+	case p == nil:
+		return true
+	case form(p) == desired.VXLAN:
+		return false
+	case form(p) == desired.IPIP:
+		return slices.Contains([]model.RoutesBy{model.RoutesNone, model.RoutesNoEncapOnly}, f.set.Overlay.Routes)
+	}
+	return slices.Contains([]model.RoutesBy{model.RoutesNone, model.RoutesIPIPOnly}, f.set.Overlay.Routes)
+}
+
+// words names a form for people.
+func words(t desired.Form) string {
+	return map[desired.Form]string{desired.Direct: "no tunnel", desired.IPIP: "IP in IP", desired.VXLAN: "VXLAN"}[t]
+}
+
+// journey decides how packets to a pool travel to a node; nil stands for no
+// pool. Only Form, By and Why are set.
+func (f fabric) journey(n *model.Node, p *model.Pool, four bool) Journey {
+	ipv := fmt.Sprintf("IPv%d", family(four))
+	a, mine := f.address(n, four), nodeAddr(&f.me, four)
+	asked, by := form(p), ByAgent
+	if f.left(p) {
+		by = ByBGP
+	}
+	switch {
+	case !mine.IsValid():
+		return Journey{By: ByNone, Why: "this host has no " + ipv + " address"}
+	case !a.IsValid() && nodeAddr(n, four).IsValid():
+		return Journey{By: ByNone, Why: fmt.Sprintf("another host has the address %v of %s", nodeAddr(n, four), n.Name)}
+	case !a.IsValid():
+		return Journey{By: ByNone, Why: n.Name + " has no " + ipv + " address"}
+	case p == nil:
+		return Journey{By: by, Why: "it is in no pool"}
+	case asked == desired.Direct:
+		return Journey{By: by, Why: "the pool asks for no tunnel"}
+	case p.CrossSubnet && f.near(a):
+		return Journey{By: by, Why: fmt.Sprintf("%v is in the subnet of this host, and the pool asks for %s across subnets only", a, words(asked))}
+	case by == ByBGP:
+		return Journey{By: by, Why: "the pool asks for " + words(asked) + ", and programClusterRoutes leaves its routes to BGP"}
+	}
+	why := "the pool asks for " + words(asked)
+	if p.CrossSubnet {
+		why += fmt.Sprintf(" across subnets, and %v is not in the subnet of this host", a)
+	}
+	hindrance := f.hindrance(n, asked, four)
+	if n.Speaks && !n.Accepts.Has(asked) {
+		hindrance = fmt.Sprintf("%s does not accept it (it accepts %q)", n.Name, n.Accepts)
+	}
+	if hindrance == "" {
+		return Journey{Form: asked, By: by, Why: why}
+	}
+	other := desired.VXLAN
+	if asked == desired.VXLAN {
+		other = desired.IPIP
+	}
+	why += "; " + hindrance
+	if n.Speaks && n.Accepts.Has(other) && f.hindrance(n, other, four) == "" {
+		return Journey{Form: other, By: by, Why: why}
+	}
+	if !f.set.Overlay.NoBGP {
+		by = ByBGP
+	}
+	return Journey{By: by, Why: why}
+}
+
+// hindrance says why a tunnel to a node cannot be used, "" if it can.
+func (f fabric) hindrance(n *model.Node, t desired.Form, four bool) string {
+	if !f.switchedOn(t, four) {
+		return "this host has no interface for " + words(t)
+	}
+	end := vxlanEnd(n, four)
+	switch _, ok := f.vtep(n, four); {
+	case t == desired.IPIP || ok:
+		return ""
+	case !end.Addr.IsValid():
+		return n.Name + " has no address for VXLAN"
+	case f.inTheWay(n.Name, end.Addr) != nil:
+		return fmt.Sprintf("the tunnel address %v of %s is that of %s", end.Addr, n.Name, f.inTheWay(n.Name, end.Addr).Name)
+	}
+	return fmt.Sprintf("the MAC address %s of %s is that of %s", end.MAC, n.Name, f.macInTheWay(n, four).Name)
+}
+
+// behind says which node is behind a prefix of others, "" if none is.
+func (f fabric) behind(p netip.Prefix) string {
+	if p.IsSingleIP() {
+		for _, n := range f.nodes {
+			if slices.Contains(f.looseEnds(n), p.Addr()) {
+				return n.Name
+			}
+		}
+		node, bits := "", -1
+		for _, b := range f.blocks {
+			for _, u := range b.Uses {
+				if u.Addr == p.Addr() && f.elsewhere(b, u) && b.CIDR.Bits() > bits {
+					node, bits = u.Node, b.CIDR.Bits()
+				}
+			}
+		}
+		if node != "" {
+			return node
+		}
+	}
+	for _, b := range f.blocks {
+		if b.CIDR == p && b.Host != f.set.Node {
+			return b.Host
+		}
+	}
+	return ""
+}
+
+// elsewhere reports whether an address of a block is used neither here nor on
+// the block's own host.
+func (f fabric) elsewhere(b *model.Block, u model.Use) bool {
+	return u.Node != "" && u.Node != b.Host && u.Node != f.set.Node
+}
+
+// looseEnds are the addresses of another node's tunnels that no block of its
+// own covers.
+func (f fabric) looseEnds(n *model.Node) []netip.Addr {
+	var out []netip.Addr
+	for _, a := range f.tunnelAddrs(n) {
+		covered := slices.ContainsFunc(f.blocks, func(b *model.Block) bool { return b.Host == n.Name && b.CIDR.Contains(a) })
+		if n.Name != f.set.Node && !covered && f.usable(n.Name, a).IsValid() {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// routes are those to blocks and addresses of other hosts.
+func (f fabric) routes() map[desired.RouteKey]desired.Route {
+	out := map[desired.RouteKey]desired.Route{}
+	if f.set.Overlay.NoRoutes {
+		return out
+	}
+	var prefixes []netip.Prefix
+	for _, b := range f.blocks {
+		prefixes = append(prefixes, b.CIDR)
+		for _, u := range b.Uses {
+			if f.elsewhere(b, u) {
+				prefixes = append(prefixes, alone(u.Addr))
+			}
+		}
+	}
+	for _, n := range f.nodes {
+		for _, a := range f.looseEnds(n) {
+			prefixes = append(prefixes, alone(a))
+		}
+	}
+	local := f.routed()
+	for _, p := range prefixes {
+		if p.IsSingleIP() && local[p.Addr()] != nil {
+			continue
+		}
+		for _, n := range f.nodes {
+			if n.Name == f.behind(p) {
+				if r, ok := f.routeTo(n, p); ok {
+					out[desired.RouteKey{Table: desired.MainTable, Prefix: p, Priority: f.metric(p.Addr()) - 1}] = r
+				}
+			}
+		}
+	}
+	return out
+}
+
+// routeTo is the route to a prefix that a node is behind, false if it is not
+// the agent's or there is no way.
+func (f fabric) routeTo(n *model.Node, p netip.Prefix) (desired.Route, bool) {
+	four := v4(p.Addr())
+	j := f.journey(n, f.around(p), four)
+	r := desired.Route{Protocol: desired.ProtocolAgent}
+	hop := desired.NextHop{Via: f.address(n, four)}
+	if j.Form != desired.Direct {
+		hop.Interface, hop.OnLink, r.MTU = tunnelName(j.Form, four), true, f.tunnelMTU(j.Form, four)
+	}
+	if end := vxlanEnd(n, four).Addr; j.Form == desired.VXLAN && p == alone(end) {
+		hop.Via, hop.OnLink = netip.Addr{}, false
+		if four {
+			r.Scope = desired.ScopeLink
+		}
+	} else if j.Form == desired.VXLAN {
+		hop.Via = end
+	}
+	r.Hops = []desired.NextHop{hop}
+	return r, j.By == ByAgent
+}
+
+// around is the smallest pool around a prefix, of equal ones the first by
+// name. nil if there is none.
+func (f fabric) around(p netip.Prefix) *model.Pool {
+	var best *model.Pool
+	for _, pool := range f.pools {
+		if covers(pool.CIDR, p) && (best == nil || pool.CIDR.Bits() > best.CIDR.Bits()) {
+			best = pool
+		}
+	}
+	return best
+}
