@@ -60,6 +60,9 @@ const (
 	// hitsStay is how long a rule that this host does not enforce any more is
 	// remembered: its workload may come back.
 	hitsStay = 7 * 24 * time.Hour
+	// hitsMost is how many such rules are remembered: who may write policy can
+	// make and delete any number of them.
+	hitsMost = 10000
 )
 
 // newHits reads what was kept. A file that cannot be read is started anew,
@@ -132,13 +135,33 @@ func (h *hits) read(ctx context.Context) error {
 			h.changed = r.add(c, at) || h.changed
 		}
 	}
+	h.forget(at)
+	return nil
+}
+
+// forget forgets rules that this host does not enforce any more: those that it
+// has not for long, and of too many the oldest. h.mu is held.
+func (h *hits) forget(at time.Time) {
+	var idle []string
 	for name, r := range h.kept.Rules {
-		if at.Sub(r.Seen) > hitsStay {
+		switch {
+		case at.Sub(r.Seen) > hitsStay:
 			delete(h.kept.Rules, name)
 			h.changed = true
+		case r.Seen.Before(at):
+			idle = append(idle, name)
 		}
 	}
-	return nil
+	if len(idle) <= hitsMost {
+		return
+	}
+	slices.SortFunc(idle, func(a, b string) int {
+		return cmp.Or(h.kept.Rules[a].Seen.Compare(h.kept.Rules[b].Seen), cmp.Compare(a, b))
+	})
+	for _, name := range idle[:len(idle)-hitsMost] {
+		delete(h.kept.Rules, name)
+	}
+	h.changed = true
 }
 
 // add takes a counter's new reading. One that went down was made anew.

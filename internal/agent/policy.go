@@ -27,10 +27,12 @@ type policyDoc struct {
 	mu      sync.Mutex // guards everything below, and the driver
 	want    desired.Policy
 	changed desired.PolicyPatch
-	unknown bool                // changed does not say all
-	left    map[netip.Addr]bool // addresses that are no longer here
-	scope   *flows.Scope        // connections to judge, once what is wanted is in force
-	failed  error               // of the last look
+	unknown bool                  // changed does not say all
+	inForce bool                  // the back end enforces what it was last told
+	left    map[netip.Addr]uint64 // addresses that are no longer here, by which of leaves it was
+	leaves  uint64
+	scope   *flows.Scope // connections to judge, once what is wanted is in force
+	failed  error        // of the last look
 }
 
 // flowConfig is how connections are treated.
@@ -47,7 +49,7 @@ type flowConfig struct {
 func newPolicyDoc(driver dataplane.Driver, cfg flowConfig, log *slog.Logger) *policyDoc {
 	return &policyDoc{
 		driver: driver, log: log, flows: cfg, again: make(chan struct{}, 1),
-		want: desired.NewPolicy(), unknown: true, left: map[netip.Addr]bool{}, scope: flows.Everything(),
+		want: desired.NewPolicy(), unknown: true, left: map[netip.Addr]uint64{}, scope: flows.Everything(),
 	}
 }
 
@@ -75,9 +77,10 @@ func (d *policyDoc) leave(iface string, now *desired.Endpoint) {
 	if old == nil {
 		return
 	}
+	d.leaves++
 	for _, a := range old.Addrs {
 		if now.Name != old.Name || !slices.Contains(now.Addrs, a) {
-			d.left[a] = true
+			d.left[a] = d.leaves
 		}
 	}
 }
@@ -96,9 +99,11 @@ func (d *policyDoc) Sync(ctx context.Context, all bool) error {
 	if all || d.unknown {
 		changed = nil
 	}
+	d.inForce = false
 	if err := d.driver.Sync(ctx, &d.want, changed); err != nil {
 		return err
 	}
+	d.inForce = true
 	d.changed, d.unknown = desired.PolicyPatch{}, false
 	if d.scope != nil || len(d.left) > 0 {
 		d.ask()
@@ -120,7 +125,7 @@ func (d *policyDoc) usedAgain() bool {
 		return false
 	}
 	for _, e := range d.changed.Endpoints.Set {
-		if slices.ContainsFunc(e.Addrs, func(a netip.Addr) bool { return d.left[a] }) {
+		if slices.ContainsFunc(e.Addrs, func(a netip.Addr) bool { return d.left[a] != 0 }) {
 			return true
 		}
 	}
@@ -128,10 +133,10 @@ func (d *policyDoc) usedAgain() bool {
 }
 
 // bring brings the connections of a scope in line with the policy in force,
-// and forgets those of addresses that left. d.mu is held, but for reading.
+// and forgets those of addresses that left. d.mu is held, but for reading: what
+// changes meanwhile counts.
 func (d *policyDoc) bring(ctx context.Context, scope *flows.Scope) error {
-	left := d.left
-	d.left = map[netip.Addr]bool{}
+	left := maps.Clone(d.left)
 	d.mu.Unlock()
 	entries, err := d.flows.table.List()
 	var host []netip.Addr
@@ -139,24 +144,35 @@ func (d *policyDoc) bring(ctx context.Context, scope *flows.Scope) error {
 		host, err = d.flows.host()
 	}
 	d.mu.Lock()
+	if scope != nil && !d.inForce {
+		d.scope, scope = flows.Join(d.scope, scope), nil
+	}
 	if err == nil {
 		by := flows.Judge{Mark: d.flows.mark, Allows: d.flows.allows, Host: map[netip.Addr]bool{}}
 		for _, a := range host {
 			by.Host[a] = true
 		}
-		v := scope.Judge(entries, &d.want, left, by)
+		gone := map[netip.Addr]bool{}
+		for a, n := range left {
+			gone[a] = d.left[a] == n // else it was forgotten meanwhile, and may be used again
+		}
+		v := scope.Judge(entries, &d.want, gone, by)
 		err = v.Apply(d.flows.table)
 		if v.Cut+v.Healed+v.Gone > 0 {
 			d.log.InfoContext(ctx, "connections brought in line with policy", "judged", v.Seen, "cut", v.Cut, "let_go_on", v.Healed, "forgotten", v.Gone)
 		}
 	}
 	d.failed = err
-	if err == nil {
-		return nil
+	if err != nil {
+		d.failed = fmt.Errorf("bring connections in line with policy: %w", err)
+		return d.failed
 	}
-	maps.Copy(d.left, left)
-	d.failed = fmt.Errorf("bring connections in line with policy: %w", err)
-	return d.failed
+	for a, n := range left {
+		if d.left[a] == n {
+			delete(d.left, a)
+		}
+	}
+	return nil
 }
 
 // grace is how long after a look at connections the next one comes at the
@@ -213,6 +229,9 @@ func (d *policyDoc) lookOnce(ctx context.Context, second *flows.Scope) (*flows.S
 	all := flows.Join(first, second)
 	if d.flows.keep {
 		all, first = nil, nil
+	}
+	if all != nil && !d.inForce { // nobody knows what is: the next Sync that succeeds asks again
+		d.scope, all, first = flows.Join(d.scope, all), nil, nil
 	}
 	if all == nil && len(d.left) == 0 {
 		return nil, nil

@@ -215,8 +215,8 @@ func TestSecondLook(t *testing.T) {
 	})
 }
 
-// TestLooksAreGathered: reading the table costs the same for one change as for
-// a thousand, and a workload that comes has no connections.
+// TestLooksAreGathered: reading the table costs the same for one change, or one
+// workload that comes, as for a thousand.
 func TestLooksAreGathered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, _, c := document(false, nil, connection("10.9.0.1", "10.0.0.1"))
@@ -234,9 +234,12 @@ func TestLooksAreGathered(t *testing.T) {
 			}
 			time.Sleep(time.Millisecond)
 		}
-		if _, lists := c.marks(); lists != before {
-			t.Errorf("%d looks for workloads that came", lists-before)
+		_, lists := c.marks()
+		if lists-before > 4 {
+			t.Errorf("%d looks in a second of workloads that came", lists-before)
 		}
+		time.Sleep(time.Minute)
+		_, before = c.marks()
 		for range 1000 {
 			d.Take(set("cali1", endpoint("a", "10.0.0.1")))
 			if err := d.Sync(t.Context(), false); err != nil {

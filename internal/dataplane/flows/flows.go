@@ -54,7 +54,44 @@ type Scope struct {
 	all       bool
 	endpoints map[string]bool     // interfaces whose policy changed
 	members   map[netip.Addr]bool // what came into sets or left them
-	networks  []netip.Prefix      // the same, where it is more than an address
+	networks  networks            // the same, where it is more than an address
+}
+
+// networks are prefixes of both families, each once.
+type networks struct {
+	in      map[netip.Prefix]bool
+	lengths [129]bool // that some have
+}
+
+func (n *networks) add(p netip.Prefix) {
+	if n.in == nil {
+		n.in = map[netip.Prefix]bool{}
+	}
+	n.in[p.Masked()], n.lengths[p.Bits()] = true, true
+}
+
+func (n *networks) contain(a netip.Addr) bool {
+	for bits := range a.BitLen() {
+		if !n.lengths[bits] {
+			continue
+		}
+		if p, err := a.Prefix(bits); err == nil && n.in[p] {
+			return true
+		}
+	}
+	return false
+}
+
+// tooMany is from how many parts on a scope is that of everything: to look for
+// each would cost as much as to judge.
+const tooMany = 1 << 16
+
+// bounded is the scope, unless it has too many parts.
+func (s *Scope) bounded() *Scope {
+	if s.all || len(s.endpoints)+len(s.members)+len(s.networks.in) > tooMany {
+		return Everything()
+	}
+	return s
 }
 
 // Everything is the scope of all connections of local workloads.
@@ -66,9 +103,7 @@ func Everything() *Scope { return &Scope{all: true} }
 func Changed(want *desired.Policy, p *desired.PolicyPatch) *Scope {
 	s := &Scope{endpoints: map[string]bool{}, members: map[netip.Addr]bool{}}
 	for iface := range p.Endpoints.Set {
-		if want.Endpoints[iface] != nil {
-			s.endpoints[iface] = true
-		}
+		s.endpoints[iface] = true
 	}
 	for _, id := range slices.Collect(maps.Keys(p.Rules.Set)) {
 		if want.Rules[id] == nil {
@@ -90,10 +125,10 @@ func Changed(want *desired.Policy, p *desired.PolicyPatch) *Scope {
 			}
 		}
 	}
-	if len(s.endpoints)+len(s.members)+len(s.networks) == 0 {
+	if len(s.endpoints)+len(s.members)+len(s.networks.in) == 0 {
 		return nil
 	}
-	return s
+	return s.bounded()
 }
 
 func (s *Scope) add(p netip.Prefix) {
@@ -101,7 +136,7 @@ func (s *Scope) add(p netip.Prefix) {
 		s.members[p.Addr()] = true
 		return
 	}
-	s.networks = append(s.networks, p)
+	s.networks.add(p)
 }
 
 // Join returns the scope of both; either may be nil.
@@ -116,9 +151,11 @@ func Join(a, b *Scope) *Scope {
 	for _, s := range []*Scope{a, b} {
 		maps.Copy(joined.endpoints, s.endpoints)
 		maps.Copy(joined.members, s.members)
-		joined.networks = append(joined.networks, s.networks...)
+		for p := range s.networks.in {
+			joined.networks.add(p)
+		}
 	}
-	return joined
+	return joined.bounded()
 }
 
 // owners returns the interface of each local workload's address.
@@ -210,13 +247,5 @@ func (s *Scope) packet(e conntrack.Entry, local map[netip.Addr]string, host map[
 }
 
 func (s *Scope) member(a netip.Addr) bool {
-	if s.members[a] {
-		return true
-	}
-	for _, n := range s.networks {
-		if n.Contains(a) {
-			return true
-		}
-	}
-	return false
+	return s.members[a] || s.networks.contain(a)
 }

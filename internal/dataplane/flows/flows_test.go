@@ -112,8 +112,7 @@ func TestScope(t *testing.T) {
 		{"network added", patch(func(p *desired.PolicyPatch) {
 			p.Sets["s"] = desired.SetPatch{Add: []desired.Member{member("fd09::/64"), member("10.9.0.8/29")}}
 		}), []int{1, 3}},
-		{"new endpoint with new rules and sets", patch(func(p *desired.PolicyPatch) {
-			p.Endpoints.Set = map[string]*desired.Endpoint{"cali9": {}}
+		{"new rules and sets", patch(func(p *desired.PolicyPatch) {
 			p.Rules.Set = map[desired.RulesID]*desired.RuleList{{Owner: "new"}: {}}
 			p.Sets["new"] = desired.SetPatch{Add: []desired.Member{member("10.9.0.1/32")}}
 		}), nil},
