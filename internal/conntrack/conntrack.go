@@ -9,7 +9,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -26,6 +28,7 @@ type Tuple struct {
 	SrcPort, DstPort   uint16
 	ICMPType, ICMPCode uint8
 	ICMPID             uint16
+	Zone               uint16 // of this direction alone
 }
 
 // Entry is one connection. Reply differs from the mirrored Orig where
@@ -66,7 +69,7 @@ const (
 const (
 	attrOrig, attrReply, attrMark, attrZone, attrMask = 1, 2, 8, 18, 21
 
-	tupleIP, tupleProto = 1, 2
+	tupleIP, tupleProto, tupleZone = 1, 2, 3
 
 	statsEntries = 1
 
@@ -153,7 +156,7 @@ func (t *Table) Delete(entries []Entry) error {
 	})
 }
 
-// each sends one request for every entry and joins what failed.
+// each sends one request for every entry and tells of the first that failed.
 func (t *Table) each(verb string, entries []Entry, request func(*rtnl.Batch, Entry)) error {
 	if len(entries) == 0 {
 		return nil
@@ -162,13 +165,17 @@ func (t *Table) each(verb string, entries []Entry, request func(*rtnl.Batch, Ent
 	for _, e := range entries {
 		request(&b, e)
 	}
-	var errs []error
-	for i, err := range t.conn.Send(&b) {
-		if !errors.Is(err, unix.ENOENT) {
-			errs = append(errs, fmt.Errorf("%s connection %s: %w", verb, entries[i].Orig, err))
-		}
+	failed := t.conn.Send(&b)
+	maps.DeleteFunc(failed, func(_ int, err error) bool { return errors.Is(err, unix.ENOENT) })
+	if len(failed) == 0 {
+		return nil
 	}
-	return errors.Join(errs...)
+	first := slices.Min(slices.Collect(maps.Keys(failed))) // one will do: there may be thousands
+	err := fmt.Errorf("%s connection %s: %w", verb, entries[first].Orig, failed[first])
+	if more := len(failed) - 1; more > 0 {
+		err = fmt.Errorf("%w; and %d more", err, more)
+	}
+	return err
 }
 
 // String writes the tuple for people.
@@ -214,6 +221,9 @@ func (t Tuple) put(b *rtnl.Batch, kind uint16) {
 				b.Bytes(protoDstPort, binary.BigEndian.AppendUint16(nil, t.DstPort))
 			}
 		})
+		if t.Zone != 0 {
+			b.Bytes(tupleZone, binary.BigEndian.AppendUint16(nil, t.Zone))
+		}
 	})
 }
 

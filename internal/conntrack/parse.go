@@ -50,6 +50,8 @@ func (t *Tuple) parse(buf []byte) error {
 			note(rtnl.Attrs(v, t.parseIP))
 		case tupleProto:
 			note(rtnl.Attrs(v, t.parseProto))
+		case tupleZone:
+			t.Zone = uint16(number(v, 2))
 		}
 	}))
 	return failure
