@@ -178,6 +178,11 @@ func TestPacketOnAnyKernel(t *testing.T) {
 // exchange sends a datagram from one namespace's address to another's and
 // checks who it came from.
 func exchange(from, to *netns.NS, source, target netip.Addr) error {
+	return exchangeWithin(from, to, source, target, waitLimit)
+}
+
+// exchangeWithin is exchange with the most time that the datagram may take.
+func exchangeWithin(from, to *netns.NS, source, target netip.Addr, limit time.Duration) error {
 	var server, client net.PacketConn
 	err := errors.Join(
 		netns.Do(to, func() (err error) {
@@ -196,7 +201,7 @@ func exchange(from, to *netns.NS, source, target netip.Addr) error {
 	if _, err := client.WriteTo([]byte("hello"), net.UDPAddrFromAddrPort(netip.AddrPortFrom(target, 7777))); err != nil {
 		return err
 	}
-	if err := server.SetReadDeadline(time.Now().Add(waitLimit)); err != nil {
+	if err := server.SetReadDeadline(time.Now().Add(limit)); err != nil {
 		return err
 	}
 	buf := make([]byte, 16)
