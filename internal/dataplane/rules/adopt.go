@@ -16,7 +16,7 @@ func (c *compiler) adopt(g *compiled) {
 		return
 	}
 	c.given.release(g.number)
-	g.number, g.rows, g.count = old.number, old.rows, old.count
+	g.number, g.rows, g.count, g.plain = old.number, old.rows, old.count, old.plain
 	old.rows, g.adopted = nil, true
 	c.removeGroup(old)
 	g.program = c.flatten(g)

@@ -270,23 +270,49 @@ func (c *compiler) paintClass(g *compiled, cl *class) {
 		c.b.putElement(e.set, e.Element)
 	}
 	g.rows[cl.number] = now
-	if g.count += len(fresh); g.count > maxRows {
+	g.plain += now.plain - old.plain
+	c.rows += len(fresh)
+	if g.count += len(fresh); g.count > c.limits.group {
 		c.breakGroup(g)
 	}
+	for c.rows > c.limits.all {
+		c.breakGroup(c.largest())
+	}
+}
+
+// largest returns the group with the most rows.
+func (c *compiler) largest() (g *compiled) {
+	for _, other := range c.groups {
+		if g == nil || other.count > g.count || other.count == g.count && other.chain < g.chain {
+			g = other
+		}
+	}
+	return g
 }
 
 // breakGroup leaves a group to its plain rules.
 func (c *compiler) breakGroup(g *compiled) {
-	g.broken = true
+	g.broken, g.brokenRows, g.brokenClasses = true, g.count, len(c.space.classes[g.key.family])
 	for number := range g.rows {
 		c.unpaint(g, number)
 	}
 	c.b.putChain(g.chain, g.entry())
 }
 
+// fits reports whether a broken group may have room by now. To find out costs as
+// much as to paint all that a group may have, so not every class that goes is
+// reason enough.
+func (c *compiler) fits(g *compiled) bool {
+	if g.brokenRows > c.limits.group {
+		return 4*len(c.space.classes[g.key.family]) <= 3*g.brokenClasses
+	}
+	return 4*(c.rows+g.brokenRows) <= 3*c.limits.all
+}
+
 func (c *compiler) unpaint(g *compiled, number uint32) {
 	if old := g.rows[number]; old != nil {
 		c.clearRows(g, old)
+		g.plain -= old.plain
 		delete(g.rows, number)
 	}
 }
@@ -301,6 +327,7 @@ func (c *compiler) clearRows(g *compiled, p *painted) {
 		}
 	}
 	g.count -= len(p.elements)
+	c.rows -= len(p.elements)
 }
 
 // decide returns the decision of a verdict and the counters that led to it.

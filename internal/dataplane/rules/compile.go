@@ -34,8 +34,10 @@ const (
 	maxCounted   = 3
 )
 
-// maxRows is how many rows one group may have; beyond, its rules stay plain.
-const maxRows = 1 << 17
+// limits are how many rows there may be: of one group, and of all. A group
+// with more is left to its plain rules, of all groups the largest first: who
+// makes policy that needs many rows pays for it, and not the others.
+type limits struct{ group, all int }
 
 // compiler keeps the compiled rules: maps that take the class of the far
 // address, protocol and port to what the plain rules of a group of endpoints
@@ -46,6 +48,8 @@ type compiler struct {
 	loaded map[desired.SetID]desired.SetKind
 	inline map[string]int // lists of nets in rules: how often they are used
 	groups map[groupKey]*compiled
+	limits limits
+	rows   int              // of all groups
 	given  *numbers         // to groups
 	asks   map[string]asked // by plain group
 
@@ -80,8 +84,11 @@ type compiled struct {
 	program *flat
 	rows    map[uint32]*painted // by class; 0 is the class of nothing
 	count   int
+	plain   int  // rows that leave it to the plain rules
 	broken  bool // too many rows
 	full    bool // too many classes
+	// Of a group that was broken: how many rows it had, and classes there were.
+	brokenRows, brokenClasses int
 }
 
 // painted is the rows of a class.
@@ -89,6 +96,7 @@ type painted struct {
 	class     *class
 	elements  []placed
 	decisions []*decision
+	plain     int // rows that leave it to the plain rules
 }
 
 // decision is a verdict, and the counters of the rules that led to it.
@@ -124,7 +132,7 @@ func (c *compiler) hints() hints {
 
 func newCompiler(b *Builder, h hints) *compiler {
 	c := &compiler{
-		given: newNumbers(0, h.groups), numbered: newNumbers(1, h.decisions),
+		given: newNumbers(0, h.groups), numbered: newNumbers(1, h.decisions), limits: limits{group: 1 << 17, all: 1 << 20},
 
 		b: b, space: newSpace(h.classes), loaded: map[desired.SetID]desired.SetKind{}, inline: map[string]int{}, groups: map[groupKey]*compiled{}, asks: map[string]asked{},
 		decisions: map[string]*decision{}, unused: map[*decision]struct{}{}, assigned: map[string][]assignment{},
@@ -173,7 +181,12 @@ func (c *compiler) chains() []*Chain {
 	for i := range maxCounted {
 		decided = append(decided, when().do(CountBy{[]Field{Mark}, countedMap(i)}))
 	}
-	decided = append(decided, when(bit(markAllow)).do(SetMark{everyMark, 0}, Accept{}), when().do(c.b.cfg.deny()))
+	decided = append(decided, when(bit(markAllow)).do(SetMark{everyMark, 0}, Accept{}))
+	if c.b.cfg.Reject { // the answer may take the packet's mark over (fwmark_reflect)
+		decided = append(decided, when().do(SetMark{everyMark, 0}, Reject{}))
+	} else {
+		decided = append(decided, when().do(Drop{}))
+	}
 	return []*Chain{
 		{Name: chainDecide, Rules: decide, Note: "from group and class to a decision"},
 		{Name: chainDecided, Rules: decided},

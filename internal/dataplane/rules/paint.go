@@ -44,6 +44,9 @@ func (c *compiler) paint(g *compiled, cl *class) *painted {
 	out := &painted{class: cl}
 	put := func(set, key string, d *decision) {
 		out.elements = append(out.elements, placed{set, Element{Lo: key, Number: d.value}})
+		if d.value&markPlain != 0 {
+			out.plain++
+		}
 	}
 	if cl.number != 0 {
 		out.elements = append(out.elements, placed{setPainted, Element{Lo: at}})

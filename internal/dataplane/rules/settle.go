@@ -39,7 +39,7 @@ func (c *compiler) update(lists map[desired.RulesID]struct{}) {
 		case g.adopted:
 			g.adopted = false
 			continue
-		case g.rows == nil || full != g.full || g.broken && len(ids)+len(gone) > 0:
+		case g.rows == nil || full != g.full || g.broken && (len(ids) > 0 || c.fits(g)):
 			c.paintGroup(g)
 			continue
 		case len(ids) > 0:
