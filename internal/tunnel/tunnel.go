@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -29,6 +30,17 @@ import (
 func Kinds() []string {
 	return []string{ipam.TypeIPIPTunnel, ipam.TypeVXLANTunnel, ipam.TypeVXLANV6Tunnel}
 }
+
+// A Wish is what this host should have of a kind of tunnel.
+type Wish uint8
+
+// The wishes.
+const (
+	Drop Wish = iota // no address: what there is goes
+	Keep             // what there is stays, and no more comes
+	Hold             // an address, which the Node does not say yet: the tunnel is not ready to be sent to
+	Have             // an address that the Node says
+)
 
 // Config is what a Keeper needs. All is required.
 type Config struct {
@@ -46,9 +58,8 @@ type Keeper struct {
 	cfg  Config
 	wake chan struct{} // capacity 1: a look is due
 
-	mu     sync.Mutex // guards everything below
-	wanted map[string]bool
-	told   bool                  // Want has been called
+	mu     sync.Mutex            // guards everything below
+	wishes map[string]Wish       // by kind; nil: not told yet
 	addrs  map[string]netip.Addr // in the Node and ours, at the last look
 	failed error                 // of the last look
 
@@ -57,21 +68,21 @@ type Keeper struct {
 
 // New returns a Keeper. It does nothing until it is told what is wanted.
 func New(cfg Config) *Keeper {
-	return &Keeper{cfg: cfg, wake: make(chan struct{}, 1), wanted: map[string]bool{},
-		addrs: map[string]netip.Addr{}, released: map[string]bool{}}
+	return &Keeper{cfg: cfg, wake: make(chan struct{}, 1), addrs: map[string]netip.Addr{}, released: map[string]bool{}}
 }
 
-// Want says of which kinds of tunnel this host has to have an end. Those of
-// the others are given back.
-func (k *Keeper) Want(kinds []string) {
+// Want says what this host should have, by kind; of others nothing.
+func (k *Keeper) Want(wishes map[string]Wish) {
 	k.mu.Lock()
-	clear(k.wanted)
-	for _, kind := range kinds {
-		k.wanted[kind] = true
+	same := k.wishes != nil && maps.Equal(k.wishes, wishes)
+	k.wishes = maps.Clone(wishes)
+	if k.wishes == nil {
+		k.wishes = map[string]Wish{}
 	}
-	k.told = true
 	k.mu.Unlock()
-	k.Wake()
+	if !same {
+		k.Wake()
+	}
 }
 
 // Wake says that pools, the Node or an address of ours may have changed.
@@ -133,32 +144,29 @@ func (k *Keeper) Run(ctx context.Context) error {
 // Look makes the addresses as wanted, once.
 func (k *Keeper) Look(ctx context.Context) error {
 	k.mu.Lock()
-	told, wanted := k.told, map[string]bool{}
-	for kind := range k.wanted {
-		wanted[kind] = true
-	}
+	wishes := k.wishes
 	k.mu.Unlock()
-	if !told {
+	if wishes == nil {
 		return nil
 	}
-	addrs, err := k.look(ctx, wanted)
+	addrs, err := k.look(ctx, wishes)
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.addrs, k.failed = addrs, err
 	return err
 }
 
-func (k *Keeper) look(ctx context.Context, wanted map[string]bool) (map[string]netip.Addr, error) {
+func (k *Keeper) look(ctx context.Context, wishes map[string]Wish) (map[string]netip.Addr, error) {
 	addrs := map[string]netip.Addr{}
 	node, err := client.Get[v3.Node](ctx, k.cfg.Client, "", k.cfg.Node)
-	if client.IsNotFound(err) && len(wanted) == 0 {
+	if client.IsNotFound(err) && len(wishes) == 0 {
 		return addrs, nil
 	}
 	if err != nil {
 		return addrs, fmt.Errorf("addresses for tunnels: %w", err)
 	}
 	pools := &ipam.Settings{}
-	if len(wanted) > 0 {
+	if len(wishes) > 0 {
 		if pools, err = k.cfg.Settings(ctx); err != nil {
 			return addrs, fmt.Errorf("addresses for tunnels: %w", err)
 		}
@@ -166,12 +174,12 @@ func (k *Keeper) look(ctx context.Context, wanted map[string]bool) (map[string]n
 	var errs []error
 	for _, kind := range Kinds() {
 		e := end{k: k, kind: kind, handle: ipam.TunnelHandle(kind, k.cfg.Node), now: *field(node, kind)}
-		if wanted[kind] {
-			k.released[kind] = false
-			e.pools = pools.TunnelPools(kind, node.Labels)
-			err = e.settle(ctx)
-		} else {
+		e.wish, e.pools = wishes[kind], pools.TunnelPools(kind, node.Labels)
+		if e.wish == Drop {
 			err = e.drop(ctx)
+		} else {
+			k.released[kind] = false
+			err = e.settle(ctx)
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s of this host: %w", kind, err))
@@ -202,6 +210,7 @@ func field(n *v3.Node, kind string) *string {
 type end struct {
 	k            *Keeper
 	kind, handle string
+	wish         Wish
 	pools        ipam.TunnelPools
 	now          string     // what the Node says
 	held         []ipam.Use // what the handle has
@@ -219,12 +228,17 @@ func (e *end) settle(ctx context.Context) error {
 	}
 	addr := e.choose()
 	if !addr.IsValid() {
+		if e.wish == Keep {
+			return e.makeDo(ctx)
+		}
 		if addr, err = e.assign(ctx); err != nil {
 			return errors.Join(err, e.makeDo(ctx))
 		}
 	}
-	if err := e.write(ctx, addr); err != nil {
-		return err
+	if e.wish != Hold || e.now != "" {
+		if err := e.write(ctx, addr); err != nil {
+			return err
+		}
 	}
 	return e.releaseBut(ctx, addr)
 }

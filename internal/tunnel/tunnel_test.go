@@ -111,6 +111,15 @@ func (h *host) pool(name, cidr string, edit func(*v3.IPPoolSpec)) {
 	}))
 }
 
+// have is the wish for these kinds.
+func have(kinds ...string) map[string]tunnel.Wish {
+	out := map[string]tunnel.Wish{}
+	for _, kind := range kinds {
+		out[kind] = tunnel.Have
+	}
+	return out
+}
+
 func ipip(s *v3.IPPoolSpec)      { s.IPIPMode = v3.EncapAlways }
 func vxlan(s *v3.IPPoolSpec)     { s.VXLANMode = v3.EncapCrossSubnet }
 func plain(*v3.IPPoolSpec)       {}
@@ -200,7 +209,7 @@ func TestATunnelAddressComesFromAPoolOfItsMode(t *testing.T) {
 			for _, p := range tt.in {
 				h.pool(p.name, p.cidr, p.edit)
 			}
-			h.keeper.Want([]string{tt.kind})
+			h.keeper.Want(have(tt.kind))
 			err := h.keeper.Look(t.Context())
 			got := h.node()[tt.kind]
 			if tt.want == "" {
@@ -222,12 +231,12 @@ func TestATunnelAddressIsKeptAndMovesWhereItMust(t *testing.T) {
 	h := newHost(t, rand.New(rand.NewPCG(1, 1)))
 	kind := ipam.TypeVXLANTunnel
 	h.pool("a", "10.1.0.0/24", vxlan)
-	h.keeper.Want([]string{kind})
+	h.keeper.Want(have(kind))
 	look := func(again bool) string {
 		t.Helper()
 		if again {
 			h.restart()
-			h.keeper.Want([]string{kind})
+			h.keeper.Want(have(kind))
 		}
 		h.must(nil, h.keeper.Look(t.Context()))
 		h.settled(kind)
@@ -280,6 +289,27 @@ func TestATunnelAddressIsKeptAndMovesWhereItMust(t *testing.T) {
 	}
 }
 
+func TestAnAddressWaitsForItsTunnel(t *testing.T) {
+	h := newHost(t, rand.New(rand.NewPCG(1, 1)))
+	kind := ipam.TypeVXLANV6Tunnel
+	h.pool("a", "fd00:1::/120", vxlan)
+	look := func(w tunnel.Wish, said, held bool) {
+		t.Helper()
+		h.keeper.Want(map[string]tunnel.Wish{kind: w})
+		h.must(nil, h.keeper.Look(t.Context()))
+		if got := h.node()[kind]; (got != "") != said || (len(h.held(kind)) == 1) != held {
+			t.Errorf("wish %d: the node has %q, IPAM %v", w, got, h.held(kind))
+		}
+	}
+	look(tunnel.Keep, false, false)
+	look(tunnel.Hold, false, true)
+	look(tunnel.Have, true, true)
+	look(tunnel.Hold, true, true) // what others know already stays
+	h.pool("a", "fd00:1::/120", plain)
+	look(tunnel.Keep, true, true)
+	look(tunnel.Drop, false, false)
+}
+
 func TestAnAddressOfSomebodyElseLeavesTheNode(t *testing.T) {
 	h := newHost(t, rand.New(rand.NewPCG(1, 1)))
 	h.pool("a", "10.1.0.0/30", vxlan)
@@ -290,7 +320,7 @@ func TestAnAddressOfSomebodyElseLeavesTheNode(t *testing.T) {
 		n.Spec.IPv4VXLANTunnelAddr = "10.1.0.1"
 		return nil
 	}))
-	h.keeper.Want([]string{ipam.TypeVXLANTunnel})
+	h.keeper.Want(have(ipam.TypeVXLANTunnel))
 	if err := h.keeper.Look(t.Context()); !errors.Is(err, ipam.ErrExhausted) {
 		t.Errorf("got %v", err)
 	}
@@ -311,7 +341,7 @@ func TestAKeeperWaitsForWhatIsWanted(t *testing.T) {
 		if len(h.held(ipam.TypeVXLANTunnel)) != 1 {
 			t.Error("released what it did not know to be wanted")
 		}
-		h.keeper.Want([]string{ipam.TypeVXLANTunnel})
+		h.keeper.Want(have(ipam.TypeVXLANTunnel))
 		synctest.Wait()
 		h.settled(ipam.TypeVXLANTunnel)
 		cancel()
@@ -334,7 +364,7 @@ func TestNothingLeaks(t *testing.T) {
 			rng := rand.New(rand.NewPCG(7, uint64(seed)))
 			h := newHost(t, rng)
 			h.db.rate = 30
-			var wanted []string
+			var wishes map[string]tunnel.Wish
 			edits := []func(*v3.IPPoolSpec){ipip, vxlan, plain, otherRack, disabled}
 			for range 40 {
 				switch rng.IntN(6) {
@@ -344,11 +374,14 @@ func TestNothingLeaks(t *testing.T) {
 				case 1:
 					h.pool("p6", "fd00:1::/124", []func(*v3.IPPoolSpec){vxlan, plain, disabled}[rng.IntN(3)])
 				case 2:
-					wanted = slices.DeleteFunc(tunnel.Kinds(), func(string) bool { return rng.IntN(2) == 0 })
-					h.keeper.Want(wanted)
+					wishes = map[string]tunnel.Wish{}
+					for _, kind := range tunnel.Kinds() {
+						wishes[kind] = tunnel.Wish(rng.IntN(4))
+					}
+					h.keeper.Want(wishes)
 				case 3:
 					h.restart()
-					h.keeper.Want(wanted)
+					h.keeper.Want(wishes)
 				case 4:
 					h.somebody(rng)
 				}
@@ -359,9 +392,9 @@ func TestNothingLeaks(t *testing.T) {
 				h.pool(fmt.Sprint("p", i), fmt.Sprintf("10.%d.0.0/29", i), []func(*v3.IPPoolSpec){ipip, vxlan, plain}[i])
 			}
 			h.pool("p6", "fd00:1::/124", vxlan)
-			for _, want := range [][]string{wanted, tunnel.Kinds(), nil} {
+			for _, want := range [][]string{{ipam.TypeVXLANTunnel}, tunnel.Kinds(), nil} {
 				h.restart()
-				h.keeper.Want(want)
+				h.keeper.Want(have(want...))
 				h.must(nil, h.keeper.Look(t.Context()))
 				h.settled(want...)
 			}
