@@ -149,7 +149,7 @@ func (o *overlay) claim(n *model.Node, has bool) {
 		if a := n.Addr(family); a.IsValid() {
 			o.addrs.set(a, n.Name, has, o.dirty.nodes)
 			o.tunneled.mark(a, o.dirty.nodes)
-			o.dirty.addrs[a] = true
+			o.dirty.addrs[a], o.dirty.slots[single(a)] = true, true
 		}
 		if end := n.VXLAN(family); end.Addr.IsValid() {
 			k := macKey{family, end.MAC}

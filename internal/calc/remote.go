@@ -1,7 +1,6 @@
 package calc
 
 import (
-	"maps"
 	"net/netip"
 
 	"github.com/brindle-net/brindle/internal/desired"
@@ -63,16 +62,24 @@ func (c *Core) remote(to netip.Prefix, u *desired.Update) {
 	writeBy(&u.Routes, c.asked.Routes, row[desired.RouteKey, desired.Route]{key, route, there}, desired.Route.Equal)
 }
 
-// route works out the route to a prefix, false if there is none of ours.
+// free reports whether routes of this stage may lead to a prefix: not to an
+// address of a workload here or of a host.
+func (o *overlay) free(to netip.Prefix) bool {
+	a := to.Addr()
+	return !o.in.set.Overlay.NoRoutes && (!to.IsSingleIP() || !o.local[a] && o.addrs.first(a) == "")
+}
+
+// route works out the route to a prefix, false if there is none of ours. None
+// leads to a host by way of that host itself.
 func (o *overlay) route(to netip.Prefix) (desired.Route, bool) {
 	none := desired.Route{}
 	ways := o.slots[to]
-	if o.in.set.Overlay.NoRoutes || len(ways) == 0 || to.IsSingleIP() && o.local[to.Addr()] {
+	if len(ways) == 0 || !o.free(to) {
 		return none, false
 	}
 	f, family := o.peers[ways[0].node].facts, familyOf(to.Addr())
 	r := f.reach[at(family)]
-	if !r.addr.IsValid() || !o.mine.addr(family).IsValid() {
+	if !r.addr.IsValid() || to.Contains(r.addr) || !o.mine.addr(family).IsValid() {
 		return none, false
 	}
 	form, ours := o.travel(f, o.poolOf(to), family)
@@ -164,7 +171,7 @@ func (o *overlay) sayForms(p *peer, family int, to desired.Notices) {
 
 // notices tells what of tunnels is not as it was asked for.
 func (o *overlay) notices(to desired.Notices) {
-	for name := range maps.Keys(o.troubled) {
+	for name := range o.troubled {
 		o.say(o.peers[name], to)
 	}
 	for _, p := range o.pools {

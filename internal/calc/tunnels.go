@@ -178,7 +178,9 @@ func (c *Core) tunnels(t *touched, u *desired.Update) {
 	for p := range o.dirty.slots {
 		c.remote(p, u)
 	}
-	o.dirty = newDirty()
+	if d := &o.dirty; d.all || len(d.nodes)+len(d.slots)+len(d.addrs)+len(d.macs) > 0 {
+		o.dirty = newDirty()
+	}
 }
 
 // ownTunnels writes the interfaces.

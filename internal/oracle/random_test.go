@@ -68,7 +68,7 @@ func (g gen) tunnels(n *model.Node) {
 	}
 	if g.chance(60) {
 		n.VXLAN6 = model.TunnelEnd{MAC: pick(g, "", "", "", "66:00:00:00:00:01", model.VTEPMAC("h1", 6)),
-			Addr: netip.MustParseAddr(pick(g, "fd00::1", "fd00::3", "fd00::9", "fd09::1", "fd09::2", "fd01::2"))}
+			Addr: netip.MustParseAddr(pick(g, "fd00::1", "fd00::3", "fd00::3", "fd00::9", "fd09::1", "fd09::2", "fd01::2"))}
 	}
 	if g.chance(40) {
 		n.Speaks = true
@@ -202,6 +202,11 @@ func (g gen) remoteBlock() model.Event {
 	b := e.Value.(*model.Block)
 	b.Host, b.Virtual = pick(g, "h1", "h1", "z2", "z3", "gone", ""), g.chance(5)
 	b.Uses = slices.DeleteFunc(b.Uses, func(model.Use) bool { return g.chance(50) })
+	if g.chance(10) { // among hosts
+		b.CIDR = netip.MustParsePrefix(pick(g, "172.16.0.0/30", "172.16.0.3/32", "fd01::/126"))
+		b.Uses = []model.Use{{Addr: b.CIDR.Addr(), Node: pick(g, "me", "z2", "z3")}}
+		e.ID = model.BlockID(b.CIDR)
+	}
 	return e
 }
 

@@ -238,11 +238,11 @@ func (f fabric) routes() map[desired.RouteKey]desired.Route {
 	}
 	local := f.routed()
 	for _, p := range prefixes {
-		if p.IsSingleIP() && local[p.Addr()] != nil {
+		if p.IsSingleIP() && (local[p.Addr()] != nil || f.isHost(p.Addr())) {
 			continue
 		}
 		for _, n := range f.nodes {
-			if n.Name == f.behind(p) {
+			if n.Name == f.behind(p) && !p.Contains(nodeAddrOr(n, v4(p.Addr()))) {
 				if r, ok := f.routeTo(n, p); ok {
 					out[desired.RouteKey{Table: desired.MainTable, Prefix: p, Priority: f.metric(p.Addr()) - 1}] = r
 				}
@@ -250,6 +250,11 @@ func (f fabric) routes() map[desired.RouteKey]desired.Route {
 		}
 	}
 	return out
+}
+
+// isHost reports whether an address is a node's own.
+func (f fabric) isHost(a netip.Addr) bool {
+	return slices.ContainsFunc(f.nodes, func(n *model.Node) bool { return nodeAddr(n, v4(a)) == a })
 }
 
 // routeTo is the route to a prefix that a node is behind, false if it is not
