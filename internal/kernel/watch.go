@@ -138,7 +138,7 @@ func (w *watcher) judge(m rtnl.Message) Drift {
 	case unix.RTM_NEWADDR, unix.RTM_DELADDR:
 		// The kernel says nothing of IPv4 routes that go with their source.
 		del := m.Kind == unix.RTM_DELADDR
-		return Drift{Addresses: true, Devices: true, Links: del, Routes: del}
+		return Drift{Addresses: true, Devices: true, Links: del, Routes: del, Underlay: true}
 	case unix.RTM_NEWRULE, unix.RTM_DELRULE:
 		return Drift{Rules: true}
 	case unix.RTM_NEWNEIGH, unix.RTM_DELNEIGH:
@@ -162,7 +162,7 @@ func (w *watcher) judgeLink(m rtnl.Message) Drift {
 	devices := was.tunnel() || now.tunnel()
 	if m.Kind == unix.RTM_DELLINK {
 		delete(w.seen, l.Index)
-		return Drift{Devices: devices, Links: true, Routes: true, Addresses: true, Neighbours: true}
+		return Drift{Devices: devices, Links: true, Routes: true, Addresses: true, Neighbours: true, Underlay: true}
 	}
 	w.seen[l.Index] = now
 	// Who changed it is not asked: the kernel names nobody for most changes.
@@ -171,7 +171,7 @@ func (w *watcher) judgeLink(m rtnl.Message) Drift {
 	if !seen {
 		return Drift{Devices: devices, Appeared: true}
 	}
-	d := Drift{Devices: devices, Links: was.drifts(now), Appeared: now.up && !was.up || now.name != was.name}
+	d := Drift{Devices: devices, Links: was.drifts(now), Appeared: now.up && !was.up || now.name != was.name, Underlay: now.up != was.up}
 	if now.tunnel() && now.alias != was.alias { // what is on it may have become ours
 		d.Addresses, d.Neighbours = true, true
 	}
