@@ -90,7 +90,7 @@ func Run(ctx context.Context, cfg Config) error {
 		tracker: newTracker(), notices: newNotices(), nodeGone: make(chan struct{}, 1),
 	}
 	a.speaker = bgp.New(bgp.Config{
-		Log: cfg.Log, HoldTime: cfg.HoldTime,
+		Log: cfg.Log, HoldTime: cfg.HoldTime, Resolve: a.resolve,
 		Learned:       func(p desired.Patch[desired.RouteKey, desired.Route]) { a.tables.learned.Want(p) },
 		LearnedInSync: func() { a.tables.learned.InSync() },
 	})
@@ -220,6 +220,9 @@ func (a *agent) readyForWorkloads() error {
 func (a *agent) watchDrift(ctx context.Context) error {
 	t := a.tables
 	return a.kernel.Watch(ctx, func(d kernel.Drift) {
+		if d.Underlay {
+			a.speaker.Rerouted()
+		}
 		ours := func(protocol int) bool { return d.Routes && (d.Protocol == 0 || d.Protocol == protocol) }
 		for _, x := range []struct {
 			changed bool

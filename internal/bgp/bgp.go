@@ -42,6 +42,11 @@ type Config struct {
 	// them can go. See Server.InSync.
 	LearnedInSync func()
 
+	// Resolve says by which next hops on this host's links an address is
+	// reached; none: it is not. It is asked for the next hop of each path, and
+	// again after Rerouted. nil: every next hop is on a link.
+	Resolve func(netip.Addr) []desired.NextHop
+
 	// HoldTime is after how much silence a peer is dead; seconds, at least 3.
 	HoldTime time.Duration
 	// ConnectRetry is the pause between two attempts to connect; at least 2 s.
@@ -65,6 +70,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.LearnedInSync == nil {
 		c.LearnedInSync = func() {}
+	}
+	if c.Resolve == nil {
+		c.Resolve = func(a netip.Addr) []desired.NextHop { return []desired.NextHop{{Via: a, Weight: 1}} }
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
@@ -168,6 +176,14 @@ func (s *Server) InSync(peers []desired.PeerKey, paths []desired.PathKey, import
 	if !s.gate.told {
 		s.gate.tell(peers, paths, imports)
 	}
+	s.poke()
+}
+
+// Rerouted says that what Resolve answers may have changed.
+func (s *Server) Rerouted() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.learned.stale = true
 	s.poke()
 }
 

@@ -17,6 +17,7 @@ const (
 	RefusedOwn     = "our own"               // our block or address, or part of one
 	RefusedMartian = "not a unicast prefix"  // multicast, loopback, link-local, …
 	RefusedNextHop = "next hop"              // not the peer, ourselves, or of the other family
+	RefusedFar     = "next hop not reached"  // this host has no route to it
 )
 
 // Imports returns the target that holds the import filter.

@@ -1,6 +1,7 @@
 package bgp
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 
@@ -16,11 +17,44 @@ type learned struct {
 	// carried are routes of the engine before this one. They stay until all
 	// peers have spoken, just as the kernel's routes stay over our restart.
 	carried map[netip.Prefix]bool
+
+	// ways are the next hops of paths as this host reaches them, by which a
+	// route is made: a host of another subnet is reached through a router.
+	ways map[netip.Addr][]desired.NextHop
+	// stale: the ways are to be asked for again.
+	stale bool
+	// waiting are prefixes with a good path whose next hop is not reached.
+	waiting map[netip.Prefix]bool
 }
 
 func newLearned() learned {
 	return learned{
 		given: map[netip.Prefix]desired.Route{}, dirty: map[netip.Prefix]bool{}, carried: map[netip.Prefix]bool{},
+		ways: map[netip.Addr][]desired.NextHop{}, waiting: map[netip.Prefix]bool{},
+	}
+}
+
+// reroute asks for all ways again. When one has changed, all that may stand on
+// it is looked up again.
+func (l *learned) reroute(resolve func(netip.Addr) []desired.NextHop) {
+	if !l.stale {
+		return
+	}
+	l.stale = false
+	changed := false
+	for via, was := range l.ways {
+		now := resolve(via)
+		changed = changed || !slices.Equal(was, now)
+		l.ways[via] = now
+	}
+	if !changed {
+		return
+	}
+	for p := range l.given {
+		l.dirty[p] = true
+	}
+	for p := range l.waiting {
+		l.dirty[p] = true
 	}
 }
 
@@ -60,6 +94,7 @@ const lookupWhole = 256
 // mu.
 func (s *Server) collect() (desired.Patch[desired.RouteKey, desired.Route], error) {
 	l := &s.learned
+	l.reroute(s.cfg.Resolve)
 	patch := desired.Patch[desired.RouteKey, desired.Route]{Set: map[desired.RouteKey]desired.Route{}}
 	if len(l.dirty) == 0 {
 		return patch, nil
@@ -73,6 +108,7 @@ func (s *Server) collect() (desired.Patch[desired.RouteKey, desired.Route], erro
 		}
 	}
 	for p := range l.dirty {
+		delete(l.waiting, p)
 		key := desired.RouteKey{Table: desired.MainTable, Prefix: p, Priority: desired.DefaultPriority}
 		old, had := l.given[p]
 		route, ok := s.route(found[p])
@@ -113,7 +149,8 @@ func (s *Server) lookUp(v4 bool, found map[netip.Prefix][]received) error {
 }
 
 // route is the kernel route for the best paths to a prefix, if there is one.
-// A prefix that we announce ourselves is ours. The caller holds mu.
+// A prefix that we announce ourselves is ours. A next hop that is not reached
+// makes none. The caller holds mu.
 func (s *Server) route(paths []received) (desired.Route, bool) {
 	r := desired.Route{Protocol: desired.ProtocolBGP}
 	for _, p := range paths {
@@ -124,9 +161,25 @@ func (s *Server) route(paths []received) (desired.Route, bool) {
 		if peer == nil || s.imports.judge(p.candidate, peer.key, peer.peer) != "" {
 			continue
 		}
-		r.Hops = append(r.Hops, desired.NextHop{Via: p.nextHop, Weight: 1})
+		way := s.way(p.nextHop)
+		if len(way) == 0 {
+			s.learned.waiting[p.prefix] = true
+		}
+		r.Hops = append(r.Hops, way...)
 	}
-	slices.SortFunc(r.Hops, func(a, b desired.NextHop) int { return a.Via.Compare(b.Via) })
+	slices.SortFunc(r.Hops, func(a, b desired.NextHop) int {
+		return cmp.Or(a.Via.Compare(b.Via), cmp.Compare(a.Interface, b.Interface))
+	})
 	r.Hops = slices.Compact(r.Hops)
 	return r, len(r.Hops) > 0
+}
+
+// way is how a next hop is reached. The caller holds mu.
+func (s *Server) way(via netip.Addr) []desired.NextHop {
+	w, known := s.learned.ways[via]
+	if !known {
+		w = s.cfg.Resolve(via)
+		s.learned.ways[via] = w
+	}
+	return w
 }

@@ -139,6 +139,9 @@ func (s *Server) routes(p *session, table api.TableType) ([]Route, error) {
 		}
 		if table == api.TableType_TABLE_TYPE_ADJ_IN {
 			one.Refused = s.imports.judge(r.candidate, p.key, p.peer)
+			if one.Refused == "" && len(s.way(r.nextHop)) == 0 {
+				one.Refused = RefusedFar
+			}
 		}
 		out = append(out, one)
 	})
