@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -29,6 +30,8 @@ type Driver struct {
 	log  *slog.Logger
 	conn *conn // for Sync
 	look *conn // for what only reads, which need not wait for Sync
+
+	stats atomic.Pointer[rules.Stats] // of the program in force
 
 	mu      sync.Mutex // guards what follows
 	cfg     rules.Config
@@ -99,6 +102,7 @@ func (d *Driver) Sync(ctx context.Context, want *desired.Policy, changed *desire
 	}
 	held.settle(d.held)
 	d.builder = builder
+	d.note()
 	return nil
 }
 
@@ -111,15 +115,12 @@ func (d *Driver) whole(want *desired.Policy) error {
 		return fmt.Errorf("translate policy: %w", err)
 	}
 	for try := range staleTries + 1 {
-		have, generation, err := d.conn.readImage()
+		edits, generation, err := d.compare(image)
 		if err != nil {
 			return fmt.Errorf("read nftables: %w", err)
 		}
 		if try == staleTries {
 			generation = 0
-		}
-		edits := []*edit{
-			difference(inet, have.tables[inet], image.tables[inet]), difference(arp, have.tables[arp], image.tables[arp]),
 		}
 		err = d.commit(edits, generation)
 		if errors.Is(err, ErrStale) {
@@ -130,9 +131,54 @@ func (d *Driver) whole(want *desired.Policy) error {
 		}
 		d.tellMended(edits)
 		d.builder, d.last, d.held = builder, builder, held
+		d.note()
 		return nil
 	}
 	return ErrStale
+}
+
+// compare reads what the kernel holds and returns what makes it into want. If
+// somebody keeps changing nftables faster than our tables can be read, they are
+// made anew as a whole, without having been read: it is still one step, and
+// only counts are lost.
+func (d *Driver) compare(want *image) (edits []*edit, generation uint32, err error) {
+	ids := []tableID{inet, arp}
+	have, generation, err := d.conn.readImage()
+	if err == nil {
+		for _, id := range ids {
+			edits = append(edits, difference(id, have.tables[id], want.tables[id]))
+		}
+		return edits, generation, nil
+	}
+	if !errors.Is(err, ErrInterrupted) {
+		return nil, 0, err
+	}
+	there, err := d.conn.readTables()
+	if err != nil {
+		return nil, 0, err
+	}
+	d.log.Warn("nftables keeps changing, and our tables are made anew without being read")
+	for _, id := range ids {
+		e := difference(id, nil, want.tables[id])
+		e.anew = there.tables[id] != nil
+		edits = append(edits, e)
+	}
+	return edits, 0, nil
+}
+
+// note remembers how the program in force is.
+func (d *Driver) note() {
+	s := d.builder.Stats()
+	d.stats.Store(&s)
+}
+
+// Stats says how much of the program that is in force, or was last, is decided
+// by look-ups. It does not wait for a Sync that is under way.
+func (d *Driver) Stats() rules.Stats {
+	if s := d.stats.Load(); s != nil {
+		return *s
+	}
+	return rules.Stats{}
 }
 
 // tellMended says what of tables that were there had to be changed.
@@ -227,8 +273,8 @@ func (c *conn) removeTables() error {
 	if err != nil {
 		return err
 	}
-	im := newImage()
-	if err := c.dump(im, unix.NFT_MSG_GETTABLE, tableID{}, 0); err != nil {
+	im, err := c.readTables()
+	if err != nil {
 		return err
 	}
 	var b batch

@@ -50,6 +50,18 @@ func (c *conn) readImage() (*image, uint32, error) {
 	return nil, 0, ErrInterrupted
 }
 
+// readTables reads which of our tables there are, and nothing of what is in
+// them.
+func (c *conn) readTables() (im *image, err error) {
+	for range dumpTries {
+		im = newImage()
+		if err = c.dump(im, unix.NFT_MSG_GETTABLE, tableID{}, 0); !errors.Is(err, ErrInterrupted) {
+			break
+		}
+	}
+	return im, err
+}
+
 // readInto reads tables, then what is in them.
 func (c *conn) readInto(im *image) error {
 	if err := c.dump(im, unix.NFT_MSG_GETTABLE, tableID{}, 0); err != nil {

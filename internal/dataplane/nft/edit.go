@@ -126,9 +126,12 @@ func difference(id tableID, have, want *table) *edit {
 
 // diffSets reports whether a set of the same name is to be made anew, for
 // which all rules that may refer to it have to let go of it.
+//
+// A set without a name of its own is part of a rule: that is not ours, and the
+// set goes with it. To take it away by itself, too, would fail.
 func (e *edit) diffSets(have, want *table) (remade bool) {
-	for name := range have.sets {
-		if want.sets[name] == nil {
+	for name, old := range have.sets {
+		if want.sets[name] == nil && old.flags&unix.NFT_SET_ANONYMOUS == 0 {
 			e.dropSets[name] = true
 		}
 	}
@@ -183,8 +186,8 @@ func (e *edit) diffElems(set string, have, want map[elemID]elem) {
 }
 
 func (e *edit) diffChains(have, want *table, all bool) {
-	for name := range have.chains {
-		if want.chains[name] == nil {
+	for name, old := range have.chains {
+		if want.chains[name] == nil && !old.bound {
 			e.flush[name], e.dropChains[name] = true, true
 		}
 	}

@@ -163,6 +163,10 @@ func TestDrift(t *testing.T) {
 		{"append a rule nobody knows", "add rule inet brindle forward-to ip saddr 10.0.0.1 numgen random mod 2 0 accept"},
 		{"add a chain", "add chain inet brindle mine { type filter hook input priority -500; policy drop; }"},
 		{"add a chain and jump there", "add chain inet brindle mine; insert rule inet brindle spoof jump mine"},
+		{"a rule with a set of its own", "insert rule inet brindle forward-from ip saddr { 10.0.0.1, 10.0.0.2 } accept"},
+		{"a rule with a map of its own", "add rule inet brindle spoof ip saddr vmap { 10.0.0.1 : accept, 10.0.0.2 : drop }"},
+		{"a rule with a chain of its own", "insert rule inet brindle forward-to jump { counter; accept; }"},
+		{"a chain with a set of its own", "add chain inet brindle mine; add rule inet brindle mine tcp dport { 1, 2-7 } drop; insert rule inet brindle spoof jump mine"},
 		{"change a policy", "add chain inet brindle output { policy drop; }"},
 		{"add an element", "add element inet brindle workloads { \"evil\" }"},
 		{"delete an element", "delete element inet brindle workloads { \"cali1\" }"},
@@ -334,6 +338,48 @@ func TestRestlessNeighbour(t *testing.T) {
 	settled(t, d, want)
 }
 
+// A host with much policy is taken over although another program changes
+// nftables faster than all of it can be read: what was to be mended is.
+func TestRestlessNeighbourOfMany(t *testing.T) {
+	ns := testenv.NetNS(t)
+	first, other := open(t, ns), open(t, ns)
+	want := crowd(30000)
+	mustSync(t, first, want, nil)
+	testenv.Run(t, ns, "nft", "insert rule inet brindle forward-from accept")
+	done := make(chan struct{})
+	ended := make(chan error)
+	go func() {
+		tick := time.NewTicker(5 * time.Millisecond) // the pace is the test's subject
+		defer tick.Stop()
+		id := tableID{unix.NFPROTO_INET, "other"}
+		for {
+			select {
+			case <-done:
+				ended <- nil
+				return
+			case <-tick.C:
+			}
+			var b batch
+			b.addTable(id)
+			b.deleteTable(id)
+			if err := other.conn.commit(&b, 0); err != nil {
+				ended <- err
+				return
+			}
+		}
+	}()
+	d := open(t, ns) // as after a restart
+	err := d.Sync(t.Context(), want, nil)
+	close(done)
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	settled(t, d, want)
+}
+
 // An error names what failed, and nothing of the batch is done.
 func TestErrorsNameTheObject(t *testing.T) {
 	ns := testenv.NetNS(t)
@@ -363,9 +409,9 @@ func TestErrorsNameTheObject(t *testing.T) {
 			b.addCounter(inet, "fine", "")
 			b.deleteElems(inet, "workloads", map[elemID]elem{{key: string(interfaceName("gone"))}: {}})
 		}},
-		{"a chain that is in use", "delete chain own-source", unix.EBUSY, func(b *batch) {
-			b.flushChain(inet, "own-source")
-			b.deleteChain(inet, "own-source")
+		{"a chain that is in use", "delete chain careful", unix.EBUSY, func(b *batch) {
+			b.flushChain(inet, "careful")
+			b.deleteChain(inet, "careful")
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -25,6 +25,7 @@ type table struct {
 
 type chain struct {
 	base  *base // nil unless the chain is at a hook
+	bound bool  // it is part of a rule of somebody's, and goes with that
 	rules []rule
 }
 
@@ -92,6 +93,8 @@ const (
 	attrFieldLen   = 1  // NFTA_SET_FIELD_LEN
 	attrElemLast   = 10 // NFTA_SET_ELEM_KEY_END
 	attrElemExprs  = 11 // NFTA_SET_ELEM_EXPRESSIONS
+	attrChainFlags = 10 // NFTA_CHAIN_FLAGS
+	chainBound     = 4  // NFT_CHAIN_BINDING
 	flagConcat     = 0x80
 	elemCatchAll   = 2 // NFT_SET_ELEM_CATCHALL: an element that all keys match
 )
@@ -140,6 +143,8 @@ func (r *reader) chain(buf []byte) (table, name string, c *chain) {
 			table = r.text(v)
 		case unix.NFTA_CHAIN_NAME:
 			name = r.text(v)
+		case attrChainFlags:
+			c.bound = r.u32(v)&chainBound != 0
 		case unix.NFTA_CHAIN_POLICY:
 			at.drops = r.u32(v) == uint32(drop)
 		case unix.NFTA_CHAIN_HOOK:
