@@ -100,7 +100,9 @@ func Everything() *Scope { return &Scope{all: true} }
 // Changed is the scope of a patch to want, before it is played; nil, if no
 // connection can be judged otherwise than before. An endpoint that is new has
 // no connections, and a set that is new is asked for by changed rules alone.
-func Changed(want *desired.Policy, p *desired.PolicyPatch) *Scope {
+// While no connection is cut, what comes into sets that only allow changes
+// none: a workload that starts elsewhere costs no look at connections.
+func Changed(want *desired.Policy, p *desired.PolicyPatch, cut bool) *Scope {
 	s := &Scope{endpoints: map[string]bool{}, members: map[netip.Addr]bool{}}
 	for iface := range p.Endpoints.Set {
 		s.endpoints[iface] = true
@@ -115,11 +117,21 @@ func Changed(want *desired.Policy, p *desired.PolicyPatch) *Scope {
 			}
 		}
 	}
+	var denies map[desired.SetID]bool // made when first asked for
 	for id, set := range p.Sets {
 		if want.Sets[id] == nil || set.Gone {
 			continue
 		}
-		for _, part := range [][]desired.Member{set.Add, set.Remove} {
+		parts := [][]desired.Member{set.Remove, set.Add}
+		if !cut && len(set.Add) > 0 {
+			if denies == nil {
+				denies = denying(want)
+			}
+			if !denies[id] {
+				parts = parts[:1]
+			}
+		}
+		for _, part := range parts {
 			for _, m := range part {
 				s.add(m.Prefix)
 			}
@@ -129,6 +141,29 @@ func Changed(want *desired.Policy, p *desired.PolicyPatch) *Scope {
 		return nil
 	}
 	return s.bounded()
+}
+
+// denying returns the sets of which another member may deny a packet: those
+// that a rule other than Allow and Log asks for, or that one must not be in.
+func denying(want *desired.Policy) map[desired.SetID]bool {
+	out := map[desired.SetID]bool{}
+	for _, l := range want.Rules {
+		for i := range l.Rules {
+			r := &l.Rules[i]
+			for _, side := range []*desired.Side{&r.Source, &r.Destination} {
+				lists := [][]desired.SetID{side.NotSets, side.NotPortSets, side.Sets, side.PortSets}
+				if r.Action == desired.Allow || r.Action == desired.Log {
+					lists = lists[:2]
+				}
+				for _, ids := range lists {
+					for _, id := range ids {
+						out[id] = true
+					}
+				}
+			}
+		}
+	}
+	return out
 }
 
 func (s *Scope) add(p netip.Prefix) {

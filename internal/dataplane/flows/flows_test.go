@@ -122,7 +122,7 @@ func TestScope(t *testing.T) {
 			tab := &table{entries: slices.Clone(entries)}
 			s := Everything()
 			if tt.patch != nil {
-				s = Changed(&w, tt.patch)
+				s = Changed(&w, tt.patch, true)
 			}
 			r := bring(t, tab, s, nil, judge(80))
 			var got []int
@@ -147,6 +147,36 @@ func TestScope(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestScopeOfMembers: while nothing is cut, a member that joins is looked at
+// where it may deny: not where rules allow what is in its set.
+func TestScopeOfMembers(t *testing.T) {
+	w := host()
+	for _, id := range []desired.SetID{"allow", "except", "deny", "pass", "ports"} {
+		w.Sets[id] = &desired.Set{}
+	}
+	w.Rules[desired.RulesID{Owner: "m"}] = &desired.RuleList{Rules: []desired.PolicyRule{
+		{Action: desired.Allow, Source: desired.Side{Sets: []desired.SetID{"allow"}, NotSets: []desired.SetID{"except"}}},
+		{Action: desired.Log, Source: desired.Side{Sets: []desired.SetID{"allow"}}},
+		{Action: desired.Deny, Destination: desired.Side{Sets: []desired.SetID{"deny"}}},
+		{Action: desired.Pass, Destination: desired.Side{Sets: []desired.SetID{"pass"}}},
+		{Action: desired.Allow, Destination: desired.Side{PortSets: []desired.SetID{"ports"}}},
+	}}
+	joins := desired.SetPatch{Add: []desired.Member{member("10.9.0.1/32"), member("fd09::1/128")}}
+	for id, looked := range map[desired.SetID]bool{"allow": false, "ports": false, "except": true, "deny": true, "pass": true} {
+		p := &desired.PolicyPatch{Sets: map[desired.SetID]desired.SetPatch{id: joins}}
+		if s := Changed(&w, p, false); s != nil != looked {
+			t.Errorf("%s: looked at %v, want %v", id, s != nil, looked)
+		}
+		if s := Changed(&w, p, true); s == nil {
+			t.Errorf("%s: a connection that is cut may be allowed now", id)
+		}
+		p.Sets[id] = desired.SetPatch{Remove: joins.Add}
+		if s := Changed(&w, p, false); s == nil {
+			t.Errorf("%s: who leaves may be denied", id)
+		}
 	}
 }
 

@@ -43,7 +43,11 @@ func (b *batch) addChain(id tableID, name string, at *base) {
 		policy = uint32(drop)
 	}
 	b.u32(unix.NFTA_CHAIN_POLICY, policy)
-	b.text(unix.NFTA_CHAIN_TYPE, "filter")
+	kind := typeFilter
+	if at.nat {
+		kind = typeNAT
+	}
+	b.text(unix.NFTA_CHAIN_TYPE, kind)
 }
 
 func (b *batch) deleteChain(id tableID, name string) {

@@ -183,6 +183,8 @@ func (r *reader) known(name string, data []byte) expr {
 		return r.fib(data)
 	case "dynset":
 		return r.dynset(data)
+	case "masq", "nat":
+		return r.nat(name, data)
 	case "notrack":
 		return notrack{}
 	}

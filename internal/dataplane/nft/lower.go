@@ -27,6 +27,7 @@ const (
 	typeICMP      = 14
 	typeICMPv6    = 29
 	typeICMPCode  = 32
+	typeFIB       = 38
 	typeICMP6Code = 33
 	typeInterface = 41
 	typeBits      = 6
@@ -57,17 +58,22 @@ func nftType(t rules.Type) uint32 {
 		return typeMark
 	case rules.ShortType:
 		return typeARPOp
+	case rules.RouteType:
+		return typeFIB
 	}
 	return typeInteger
 }
 
 // hostOrder reports whether the kernel has values of the type in the machine's
 // byte order. (To nft(8) a name is also such a value.)
-func hostOrder(t rules.Type) bool { return t == rules.MarkType || t == rules.InterfaceType }
+func hostOrder(t rules.Type) bool { return number(t) || t == rules.InterfaceType }
+
+// number reports whether values of the type are numbers in a register.
+func number(t rules.Type) bool { return t == rules.MarkType || t == rules.RouteType }
 
 // inRegister turns a value in network order into what a register holds.
 func inRegister(t rules.Type, v string) string {
-	if t != rules.MarkType || len(v) != 4 {
+	if !number(t) || len(v) != 4 {
 		return v
 	}
 	return string(native.AppendUint32(nil, network.Uint32([]byte(v))))
@@ -184,7 +190,7 @@ func onlyMarks(s *rules.Set, e rules.Element) error {
 	at := 0
 	for _, t := range s.Key {
 		n := at + t.Size()
-		if t == rules.MarkType && e.Lo[at:n] != e.Hi[at:n] {
+		if number(t) && e.Lo[at:n] != e.Hi[at:n] {
 			return fmt.Errorf("set %s: a range of marks beside other fields: %w", s.Name, errNoForm)
 		}
 		at = n

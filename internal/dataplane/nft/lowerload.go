@@ -82,6 +82,12 @@ func loadField(f rules.Field, at reg) ([]expr, error) {
 		return part(transport, 24), nil
 	case rules.About6:
 		return part(transport, 32), nil
+	case rules.VNI: // behind eight bytes of UDP, and flags
+		return part(transport, 12), nil
+	case rules.SourceIs:
+		return []expr{fib{to: at, result: unix.NFT_FIB_RESULT_ADDRTYPE, flags: unix.NFTA_FIB_F_SADDR}}, nil
+	case rules.DestinationIs:
+		return []expr{fib{to: at, result: unix.NFT_FIB_RESULT_ADDRTYPE, flags: unix.NFTA_FIB_F_DADDR}}, nil
 	case rules.ARPOp:
 		return part(ip, 6), nil
 	case rules.ARPMAC:
@@ -119,6 +125,10 @@ func (l *lowered) statement(s rules.Statement) ([]expr, error) {
 		return l.byMap(s.Fields, s.Map, rules.NumberValue, lookup{set: s.Map, load: true}, meta{key: unix.NFT_META_MARK, set: true})
 	case rules.CountBy:
 		return l.byMap(s.Fields, s.Map, rules.CounterValue, objref{set: s.Map})
+	case rules.SourceNAT:
+		return newSource(s)
+	case rules.Untrack:
+		return []expr{notrack{}}, nil
 	case rules.Return:
 		return ends(verdict{code: goReturn}), nil
 	case rules.Accept:
@@ -161,7 +171,7 @@ func (l *lowered) loadKey(m rules.Match, v rules.Value) ([]expr, error) {
 			return nil, fmt.Errorf("set %s is asked for %v: %w", m.Set, f, errNoForm)
 		}
 	}
-	if s.Interval && len(s.Key) == 1 && s.Key[0] == rules.MarkType {
+	if s.Interval && len(s.Key) == 1 && number(s.Key[0]) {
 		list = append(list, toNetwork)
 	}
 	return list, nil

@@ -48,7 +48,7 @@ func lowerChain(c *rules.Chain, sets setsByName) (*lowered, error) {
 		if err != nil {
 			return nil, fmt.Errorf("chain %s: %w", c.Name, err)
 		}
-		l.chain.base = &base{hook: hook, priority: int32(c.Hook.Priority)}
+		l.chain.base = &base{hook: hook, priority: int32(c.Hook.Priority), nat: c.Hook.NAT}
 	}
 	for i, r := range c.Rules {
 		made, err := l.rule(c.Table, r)
@@ -77,6 +77,8 @@ func hookOf(t rules.Table, p rules.Point) (uint32, error) {
 		return unix.NF_INET_LOCAL_IN, nil
 	case rules.Forward:
 		return unix.NF_INET_FORWARD, nil
+	case rules.Postrouting:
+		return unix.NF_INET_POST_ROUTING, nil
 	}
 	return unix.NF_INET_LOCAL_OUT, nil
 }
@@ -151,7 +153,7 @@ func (l *lowered) match(t rules.Table, r rules.Rule, m rules.Match) ([][]expr, e
 		s.Name += "-" + strconv.Itoa(int(s.show)) // two sets, since their definitions differ
 	}
 	l.inline[s.Name] = s
-	if s.Interval && f.Type() == rules.MarkType {
+	if s.Interval && number(f.Type()) {
 		exprs = append(exprs, toNetwork)
 	}
 	return one(append(exprs, lookup{set: s.Name, not: m.Not})...), nil
@@ -239,7 +241,7 @@ func compare(f rules.Field, in rules.Range, not bool) ([]expr, error) {
 		op = unix.NFT_RANGE_NEQ
 	}
 	test := between{op: op, first: []byte(in.Lo), last: []byte(in.Hi)}
-	if f.Type() == rules.MarkType {
+	if number(f.Type()) {
 		return []expr{toNetwork, test}, nil
 	}
 	return []expr{test}, nil

@@ -109,6 +109,9 @@ func (m *Machine) Trace(p rules.Packet) (rules.Trace, error) {
 	for _, hook := range ways[p.Way] {
 		for _, name := range m.bases[hookKey{w.table, hook}] {
 			c := w.table.chains[name]
+			if c.base.nat && (w.packet.state&stateNew == 0 || w.trace.NAT != nil) {
+				continue // only the first packet of a connection comes by
+			}
 			w.enter(id, hook, c.base.priority)
 			end, err := w.chain(name, 0)
 			if err != nil {

@@ -85,8 +85,12 @@ func (w *walk) expr(e expr, step *rules.Step) (verdict, error) {
 	case counter:
 		return onward, nil
 	case notrack:
-		w.packet.state = stateUntracked
+		w.packet.state, w.trace.Untracked = stateUntracked, true
 		return onward, nil
+	case fib:
+		return w.fib(e)
+	case nat:
+		return w.nat(e)
 	}
 	return ended, fmt.Errorf("expression %s: %w", e.kind(), ErrUnsound)
 }
@@ -133,6 +137,7 @@ func interfaceName(name string) []byte {
 // Bits of a packet's state (linux/netfilter/nf_conntrack_common.h).
 const (
 	stateInvalid   = 1
+	stateNew       = 8
 	stateUntracked = 64
 )
 

@@ -34,6 +34,7 @@ type base struct {
 	hook     uint32 // NF_INET_ or NF_ARP_
 	priority int32
 	drops    bool // what becomes of a packet at the end of the chain
+	nat      bool // of type nat rather than filter
 }
 
 type rule struct {
@@ -83,6 +84,9 @@ type elem struct {
 	counts         bool
 	packets, bytes uint64
 }
+
+// Types of chains at a hook.
+const typeFilter, typeNAT = "filter", "nat"
 
 const verdictType = unix.NFT_DATA_VERDICT
 
@@ -147,6 +151,8 @@ func (r *reader) chain(buf []byte) (table, name string, c *chain) {
 			c.bound = r.u32(v)&chainBound != 0
 		case unix.NFTA_CHAIN_POLICY:
 			at.drops = r.u32(v) == uint32(drop)
+		case unix.NFTA_CHAIN_TYPE:
+			at.nat = r.text(v) == typeNAT
 		case unix.NFTA_CHAIN_HOOK:
 			c.base = &at
 			r.attrs(v, func(kind uint16, v []byte) {

@@ -16,6 +16,7 @@ type packet struct {
 	in, out                  string
 	state                    uint32 // bits as the kernel's
 	connMark                 uint32
+	fromUs, forUs            bool // its addresses are this host's
 }
 
 // Sizes of headers (RFC 791, 8200, 9293, 826; Ethernet).
@@ -23,11 +24,13 @@ const (
 	linkLen, ip4Len, ip6Len, tcpLen, otherLen, arpLen = 14, 20, 40, 20, 8, 28
 
 	etherIP4, etherIP6, etherARP = 0x0800, 0x86dd, 0x0806
+
+	vxlanVNI = 8 // flag of a header with a network identifier (RFC 7348)
 )
 
 // frame makes the bytes of a packet.
 func frame(p rules.Packet) packet {
-	made := packet{in: p.In, out: p.Out, connMark: p.ConnMark}
+	made := packet{in: p.In, out: p.Out, connMark: p.ConnMark, fromUs: p.FromUs, forUs: p.ForUs}
 	// The program's states are the kernel's, but for the last.
 	made.state = uint32(p.State &^ rules.StateUntracked)
 	if p.State&rules.StateUntracked != 0 {
@@ -71,6 +74,9 @@ func transport(p rules.Packet) []byte {
 	case udp, sctp:
 		network.PutUint16(buf, p.SourcePort)
 		network.PutUint16(buf[2:], p.DestPort)
+		if p.Protocol == udp && p.VNI != 0 {
+			buf = append(buf, vxlanVNI, 0, 0, 0, byte(p.VNI>>16), byte(p.VNI>>8), byte(p.VNI), 0)
+		}
 	case icmp, icmpv6:
 		buf[0], buf[1] = p.ICMPType, p.ICMPCode
 		if p.NDTarget.IsValid() {

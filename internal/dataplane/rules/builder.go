@@ -29,6 +29,7 @@ type Builder struct {
 	dirty dirt
 	names map[tierKey]string // within one change: lists that many endpoints share
 
+	overlay  *overlay
 	compiler *compiler // nil: plain rules only
 	chunking chunking
 }
@@ -66,6 +67,7 @@ func Renew(cfg Config, want *desired.Policy, old *Builder) *Builder {
 		tierEnds: map[string]int{}, endpoints: map[string]*endpointState{},
 		dirty: dirt{map[desired.RulesID]struct{}{}, map[string]struct{}{}, map[string]struct{}{}, map[string]struct{}{}},
 	}
+	b.overlay = newOverlay()
 	b.skeleton()
 	if cfg.Compiled {
 		h := hints{}
@@ -79,6 +81,7 @@ func Renew(cfg Config, want *desired.Policy, old *Builder) *Builder {
 		all.Sets[id] = desired.SetPatch{Kind: s.Kind}
 	}
 	all.Rules.Set, all.Endpoints.Set = want.Rules, want.Endpoints
+	all.Hosts.Set, all.Pools.Set, all.Tunnels.Set = want.Hosts, want.Pools, want.Tunnels
 	b.Update(want, &all)
 	return b
 }
@@ -111,6 +114,7 @@ func (b *Builder) Update(want *desired.Policy, patch *desired.PolicyPatch) Delta
 		b.dirty.lists[id] = struct{}{}
 	}
 	b.patchEndpoints(want, patch)
+	b.patchOverlay(patch)
 	for id := range b.dirty.lists {
 		b.writeList(id, want.Rules[id])
 	}

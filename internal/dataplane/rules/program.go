@@ -6,6 +6,7 @@
 package rules
 
 import (
+	"net/netip"
 	"strings"
 
 	"github.com/brindle-net/brindle/internal/desired"
@@ -45,7 +46,8 @@ type Chain struct {
 // in order of priority; Accept ends the one chain, Drop the packet.
 type Hook struct {
 	Point    Point
-	Priority int // as the kernel counts: connection tracking is at -200, filters are at 0
+	Priority int  // as the kernel counts: connection tracking is at -200, filters are at 0
+	NAT      bool // only first packets of connections come by, and SourceNAT may be done
 }
 
 // Point is a place on the way of a packet.
@@ -57,6 +59,7 @@ const (
 	Input
 	Forward
 	Output
+	Postrouting
 )
 
 // Rule does its statements in order with each packet that all matches match.
@@ -95,7 +98,14 @@ const (
 	ARPOp     // 1 request, 2 reply
 	ARPMAC    // sender's hardware address
 	ARPSource // sender's IPv4 address
+	SourceIs  // what the routing tables say of the source address: RouteLocal or something else
+	DestinationIs
+	VNI // network identifier of a UDP datagram that is VXLAN (RFC 7348)
 )
+
+// RouteLocal is the value of SourceIs and DestinationIs for this host's own
+// addresses (RTN_LOCAL of rtnetlink(7)).
+const RouteLocal = "\x00\x00\x00\x02"
 
 // Type is that of a field's value, which is a string of bytes of fixed length,
 // in network order.
@@ -112,6 +122,8 @@ const (
 	ByteType                      // 1
 	ShortType                     // 2
 	MarkType                      // 4; a number
+	RouteType                     // 4; a number
+	VNIType                       // 3; a number
 )
 
 // ConnState is a set of states of connections.
@@ -198,6 +210,16 @@ type CountBy struct {
 	Map    string
 }
 
+// SourceNAT gives the packet's connection another source, and ends the chain
+// as Accept does. It is for chains with Hook.NAT, and those that they lead to.
+type SourceNAT struct {
+	To    netip.Addr        // not valid: an address of the interface that the packet leaves by
+	Ports desired.PortRange // of protocols with ports, which the rule has asked for; {0, 0}: any
+}
+
+// Untrack keeps the packet out of connection tracking, of which it is ahead.
+type Untrack struct{}
+
 // Return goes back to where the chain was jumped to from.
 type Return struct{}
 
@@ -210,19 +232,21 @@ type Drop struct{}
 // Reject ends the packet and tells its sender: administratively prohibited.
 type Reject struct{}
 
-func (Count) statement()    {}
-func (Limit) statement()    {}
-func (Log) statement()      {}
-func (SetMark) statement()  {}
-func (Jump) statement()     {}
-func (Goto) statement()     {}
-func (Dispatch) statement() {}
-func (MarkBy) statement()   {}
-func (CountBy) statement()  {}
-func (Return) statement()   {}
-func (Accept) statement()   {}
-func (Drop) statement()     {}
-func (Reject) statement()   {}
+func (Count) statement()     {}
+func (Limit) statement()     {}
+func (Log) statement()       {}
+func (SetMark) statement()   {}
+func (Jump) statement()      {}
+func (Goto) statement()      {}
+func (Dispatch) statement()  {}
+func (MarkBy) statement()    {}
+func (CountBy) statement()   {}
+func (SourceNAT) statement() {}
+func (Untrack) statement()   {}
+func (Return) statement()    {}
+func (Accept) statement()    {}
+func (Drop) statement()      {}
+func (Reject) statement()    {}
 
 // Value says what the elements of a set have beside their key.
 type Value uint8
@@ -283,6 +307,10 @@ func (f Field) Type() Type {
 		return ShortType
 	case State, ConnMark, Mark:
 		return MarkType
+	case SourceIs, DestinationIs:
+		return RouteType
+	case VNI:
+		return VNIType
 	}
 	return ByteType
 }
@@ -294,8 +322,10 @@ func (t Type) Size() int {
 		return 16
 	case MACType:
 		return 6
-	case Addr4Type, MarkType:
+	case Addr4Type, MarkType, RouteType:
 		return 4
+	case VNIType:
+		return 3
 	case PortType, ShortType:
 		return 2
 	}

@@ -230,22 +230,32 @@ func (b *Builder) patchNets(part *setPart, c setChange) {
 		return
 	}
 	for _, m := range c.remove {
-		if !part.nets.remove(m.Prefix) || part.nets.covered(m.Prefix) {
-			continue
-		}
-		b.dropElement(part.name, addrBytes(m.Prefix.Addr()))
-		for _, p := range part.nets.outermostIn(m.Prefix) {
-			b.putElement(part.name, rangeElement("", p))
-		}
+		b.leaveNet(part.name, &part.nets, m.Prefix)
 	}
 	for _, m := range c.add {
-		if !part.nets.add(m.Prefix) || part.nets.covered(m.Prefix) {
-			continue
-		}
-		for _, p := range part.nets.outermostIn(m.Prefix) { // that were elements up to now
-			b.dropElement(part.name, addrBytes(p.Addr()))
-		}
-		b.putElement(part.name, rangeElement("", m.Prefix))
+		b.takeNet(part.name, &part.nets, m.Prefix)
+	}
+}
+
+// takeNet puts a prefix into a set of ranges, which is made of nets.
+func (b *Builder) takeNet(set string, nets *netSet, p netip.Prefix) {
+	if !nets.add(p) || nets.covered(p) {
+		return
+	}
+	for _, in := range nets.outermostIn(p) { // that were elements up to now
+		b.dropElement(set, addrBytes(in.Addr()))
+	}
+	b.putElement(set, rangeElement("", p))
+}
+
+// leaveNet takes a prefix out of a set of ranges, which is made of nets.
+func (b *Builder) leaveNet(set string, nets *netSet, p netip.Prefix) {
+	if !nets.remove(p) || nets.covered(p) {
+		return
+	}
+	b.dropElement(set, addrBytes(p.Addr()))
+	for _, in := range nets.outermostIn(p) {
+		b.putElement(set, rangeElement("", in))
 	}
 }
 

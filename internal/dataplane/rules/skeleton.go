@@ -34,7 +34,9 @@ func (b *Builder) skeleton() {
 	}
 	for _, c := range []Counter{
 		{Name: "d-spoof", What: "a workload's packet that is not from its own address"},
-		{Name: "d-encapsulation", What: "an encapsulated packet from a workload"},
+		{Name: CounterEncapsulation, What: "an encapsulated packet from a workload"},
+		{Name: CounterUnknownIPIP, What: "IP in IP from no known host"},
+		{Name: CounterUnknownVXLAN, What: "this cluster's VXLAN from no known host"},
 		{Name: "d-router", What: "a router advertisement or redirect from a workload"},
 		{Name: "d-error", What: "a workload's ICMP error about a packet that it was never sent"},
 		{Name: "d-loopback", What: "from a workload to this host's 127.0.0.0/8"},
@@ -74,12 +76,12 @@ func (b *Builder) fixedSets() []Set {
 			Set{Name: setSourcesMAC + f.digit(), Key: []Type{InterfaceType, MACType, f.addrType()}},
 			Set{Name: setPrefixes + f.digit(), Key: []Type{InterfaceType, f.addrType()}, Interval: true})
 	}
-	return list
+	return append(list, overlaySets()...)
 }
 
 // base makes a chain with a hook.
 func base(name string, point Point, priority int, rules ...Rule) *Chain {
-	return &Chain{Name: name, Hook: &Hook{point, priority}, Rules: rules}
+	return &Chain{Name: name, Hook: &Hook{Point: point, Priority: priority}, Rules: rules}
 }
 
 // on is a rule: on(matches...).do(statements...).
@@ -179,7 +181,10 @@ func (b *Builder) spoofChains() []*Chain {
 		if e.Port != 0 {
 			m = m.and(is(DestinationPort, portBytes(e.Port)))
 		}
-		careful = append(careful, m.drop("d-encapsulation"))
+		if e.VNI != 0 {
+			m = m.and(is(VNI, vniBytes(e.VNI)))
+		}
+		careful = append(careful, m.drop(CounterEncapsulation))
 		kinds = append(kinds, e.Protocol)
 	}
 	advert := icmp6(neighbourAdvert)

@@ -96,6 +96,9 @@ func (c *Chain) String() string {
 	b.WriteString(c.Table.prefix() + "chain " + c.Name)
 	if c.Hook != nil {
 		fmt.Fprintf(&b, " at %v %d", c.Hook.Point, c.Hook.Priority)
+		if c.Hook.NAT {
+			b.WriteString(" nat")
+		}
 	}
 	if c.Note != "" {
 		b.WriteString(" # " + c.Note)
@@ -107,9 +110,9 @@ func (c *Chain) String() string {
 	return b.String()
 }
 
-// String returns "prerouting", "input", "forward" or "output".
+// String returns "prerouting", "input", "forward", "output" or "postrouting".
 func (p Point) String() string {
-	return [...]string{"prerouting", "input", "forward", "output"}[p&3]
+	return [...]string{"prerouting", "input", "forward", "output", "postrouting"}[p%5]
 }
 
 // String writes matches, statements and the note.
@@ -178,7 +181,8 @@ func (s ConnState) String() string {
 func (f Field) String() string {
 	names := [...]string{"", "in", "out", "family", "protocol", "eth-source", "source4", "destination4",
 		"source6", "destination6", "source-port", "destination-port", "icmp-type", "icmp-code",
-		"nd-target", "about4", "about6", "state", "connection-mark", "mark", "arp-op", "arp-mac", "arp-source"}
+		"nd-target", "about4", "about6", "state", "connection-mark", "mark", "arp-op", "arp-mac", "arp-source",
+		"source-is", "destination-is", "vni"}
 	if int(f) < len(names) {
 		return names[f]
 	}
@@ -187,7 +191,7 @@ func (f Field) String() string {
 
 // String returns the type's name.
 func (t Type) String() string {
-	names := [...]string{"", "interface", "mac", "ipv4", "ipv6", "protocol", "port", "byte", "short", "mark"}
+	names := [...]string{"", "interface", "mac", "ipv4", "ipv6", "protocol", "port", "byte", "short", "mark", "route", "vni"}
 	if int(t) < len(names) {
 		return names[t]
 	}
@@ -212,6 +216,10 @@ func (t Type) valueText(v string) string {
 		return strconv.Quote(strings.TrimRight(v, "\x00"))
 	case MACType:
 		return net.HardwareAddr(v).String()
+	case RouteType:
+		if v == RouteLocal {
+			return "local"
+		}
 	case Addr4Type, Addr6Type:
 		a, _ := netip.AddrFromSlice([]byte(v))
 		return a.String()
@@ -257,6 +265,21 @@ func (s MarkBy) String() string { return "mark by " + fieldsText(s.Fields) + " @
 
 // String writes "count by FIELDS @MAP".
 func (s CountBy) String() string { return "count by " + fieldsText(s.Fields) + " @" + s.Map }
+
+// String writes "masquerade", "source 192.0.2.1 ports 1024-4788".
+func (s SourceNAT) String() string {
+	text := "masquerade"
+	if s.To.IsValid() {
+		text = "source " + s.To.String()
+	}
+	if s.Ports.Max != 0 {
+		text += fmt.Sprintf(" ports %d-%d", s.Ports.Min, s.Ports.Max)
+	}
+	return text
+}
+
+// String returns "untrack".
+func (Untrack) String() string { return "untrack" }
 
 // String returns "return".
 func (Return) String() string { return "return" }

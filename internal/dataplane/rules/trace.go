@@ -33,6 +33,8 @@ type Packet struct {
 	ICMPType, ICMPCode   uint8
 	NDTarget             netip.Addr
 	About                netip.Addr // destination of the packet that an ICMP error speaks of
+	VNI                  uint32     // of a datagram that is VXLAN; 0: it is none
+	FromUs, ForUs        bool       // source and destination are addresses of this host
 	State                ConnState
 	ConnMark, Mark       uint32
 	ARP                  ARPMessage
@@ -47,10 +49,13 @@ type ARPMessage struct {
 
 // Trace is a packet's way through a program.
 type Trace struct {
-	Accepted bool
-	Rejected bool // and its sender was told
-	Mark     uint32
-	Steps    []Step // rules that matched, in order
+	Accepted  bool
+	Rejected  bool // and its sender was told
+	Mark      uint32
+	Untracked bool // connection tracking never sees it
+	// NAT says that the packet leaves with another source, and with which.
+	NAT   *SourceNAT
+	Steps []Step // rules that matched, in order
 }
 
 // Step is a rule that did something with the packet.
@@ -66,6 +71,8 @@ type Step struct {
 func (t Trace) String() string {
 	var b strings.Builder
 	switch {
+	case t.Accepted && t.NAT != nil:
+		fmt.Fprintf(&b, "accepted, %v\n", t.NAT)
 	case t.Accepted:
 		b.WriteString("accepted\n")
 	case t.Rejected:
@@ -121,12 +128,15 @@ func NewTracer(p *Program) *Tracer {
 func (t *Tracer) Trace(pkt Packet) (Trace, error) {
 	w := &walk{program: t.program, tracer: t, pkt: pkt}
 	w.trace.Mark = pkt.Mark
-	table, points := IP, [][]Point{{Prerouting, Forward}, {Prerouting, Input}, {Output}, {Input}, {Output}}[pkt.Way%5]
+	table, points := IP, [][]Point{{Prerouting, Forward, Postrouting}, {Prerouting, Input}, {Output, Postrouting}, {Input}, {Output}}[pkt.Way%5]
 	if pkt.Way >= ARPIn {
 		table = ARP
 	}
 	for _, point := range points {
 		for _, c := range t.bases[entrance{table, point}] {
+			if c.Hook.NAT && (w.pkt.State&StateNew == 0 || w.trace.NAT != nil) {
+				continue
+			}
 			w.in, w.out = pkt.In, pkt.Out
 			if point == Prerouting {
 				w.out = "" // not known yet
@@ -254,9 +264,14 @@ func (w *walk) plain(s Statement, step *Step) (end outcome, ended bool, err erro
 			return next, true, err
 		}
 		step.Counter = e.Name
+	case Untrack:
+		w.pkt.State, w.trace.Untracked = StateUntracked, true
 	case Return:
 		return returned, true, nil
 	case Accept:
+		return accepted, true, nil
+	case SourceNAT:
+		w.trace.NAT = &s
 		return accepted, true, nil
 	case Drop:
 		return dropped, true, nil
@@ -386,6 +401,12 @@ func (w *walk) value(f Field) (v string, ok bool) {
 		return markBytes(p.ConnMark), ip && p.State&(StateInvalid|StateUntracked) == 0
 	case Mark:
 		return markBytes(w.trace.Mark), true
+	case SourceIs:
+		return routeBytes(p.FromUs), ip
+	case DestinationIs:
+		return routeBytes(p.ForUs), ip
+	case VNI:
+		return vniBytes(p.VNI), ip && p.Protocol == protoUDP && p.VNI != 0
 	case ARPOp:
 		return portBytes(p.ARP.Op), !ip
 	case ARPMAC:

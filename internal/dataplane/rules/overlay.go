@@ -1,0 +1,265 @@
+package rules
+
+import (
+	"net/netip"
+
+	"github.com/brindle-net/brindle/internal/desired"
+)
+
+// Counters of packets in packets that were dropped: an agent tells of them.
+const (
+	CounterEncapsulation = "d-encapsulation" // this cluster's, from a workload
+	CounterUnknownIPIP   = "d-unknown-ipip"  // IP in IP for this host from no known host
+	CounterUnknownVXLAN  = "d-unknown-vxlan" // this cluster's VXLAN for this host from no known host
+)
+
+// Names of sets of hosts and pools, before the digit of the family. Those of
+// hosts have single addresses; prefixes are in a set of the same name with
+// netsOf before the digit.
+const (
+	setHosts      = "hosts" // all, if packets to them keep their source
+	setIPIPHosts  = "ipip-hosts"
+	setVXLANHosts = "vxlan-hosts"
+	setPools      = "pools"
+	setNATPools   = "nat-pools" // those with Masquerade
+	netsOf        = "-nets"
+)
+
+// priorityUntrack is just behind the check of workloads' sources.
+const (
+	priorityUntrack = prioritySpoof + 1
+	prioritySenders = -300
+)
+
+// unknownLimit limits the lines about packets from unknown senders.
+var unknownLimit = Limit{Rate: 10, Seconds: 60, Burst: 5}
+
+// overlay is what the program has of hosts, pools and tunnels.
+type overlay struct {
+	hosts   map[netip.Prefix]desired.Forms
+	pools   map[netip.Prefix]desired.PoolUse
+	tunnels map[string]netip.Addr
+	nets    map[string]*netSet // what sets of ranges are made of, by name
+	forms   [3]int             // how many hosts may send in a form
+	nat     [2]int             // how many pools have Masquerade, by family
+	shape   overlayShape       // that the chains have now
+}
+
+// overlayShape is what the chains depend on beside tunnels' names and
+// addresses.
+type overlayShape struct{ ipip, vxlan, nat4, nat6 bool }
+
+func newOverlay() *overlay {
+	return &overlay{
+		hosts: map[netip.Prefix]desired.Forms{}, pools: map[netip.Prefix]desired.PoolUse{},
+		tunnels: map[string]netip.Addr{}, nets: map[string]*netSet{},
+	}
+}
+
+// overlaySets are the sets of hosts and pools: always there, so that no rule
+// changes with their members.
+func overlaySets() []Set {
+	var list []Set
+	for _, f := range families {
+		key := []Type{f.addrType()}
+		for _, name := range []string{setHosts, setIPIPHosts, setVXLANHosts} {
+			list = append(list, Set{Name: name + f.digit(), Key: key},
+				Set{Name: name + netsOf + f.digit(), Key: key, Interval: true})
+		}
+		for _, name := range []string{setPools, setNATPools} {
+			list = append(list, Set{Name: name + f.digit(), Key: key, Interval: true})
+		}
+	}
+	return list
+}
+
+// patchOverlay brings sets and chains of hosts, pools and tunnels up to date.
+func (b *Builder) patchOverlay(patch *desired.PolicyPatch) {
+	o := b.overlay
+	for _, p := range patch.Hosts.Delete {
+		b.setHost(canonical(p), 0, false)
+	}
+	for p, forms := range patch.Hosts.Set {
+		b.setHost(canonical(p), forms, true)
+	}
+	for _, p := range patch.Pools.Delete {
+		b.setPool(canonical(p), desired.PoolUse{}, false)
+	}
+	for p, use := range patch.Pools.Set {
+		b.setPool(canonical(p), use, true)
+	}
+	for _, name := range patch.Tunnels.Delete {
+		delete(o.tunnels, name)
+	}
+	for name, a := range patch.Tunnels.Set {
+		o.tunnels[name] = a.Unmap()
+	}
+	now := overlayShape{o.uses(desired.IPIP), b.cfg.VXLAN.Port != 0 && o.uses(desired.VXLAN), o.nat[0] > 0, o.nat[1] > 0}
+	if now == o.shape && patch.Tunnels.Empty() {
+		return
+	}
+	o.shape = now
+	chains := map[string]*Chain{}
+	for _, name := range overlayChains {
+		chains[name] = nil
+	}
+	b.senderChains(chains)
+	b.natChains(chains)
+	for name, c := range chains {
+		b.putChain(name, c)
+	}
+}
+
+// uses reports whether this host may be sent packets in a form, from whomever.
+func (o *overlay) uses(f desired.Form) bool {
+	if o.forms[f] > 0 {
+		return true
+	}
+	if f == desired.IPIP {
+		_, ok := o.tunnels[desired.DeviceIPIP]
+		return ok
+	}
+	_, four := o.tunnels[desired.DeviceVXLAN4]
+	_, six := o.tunnels[desired.DeviceVXLAN6]
+	return four || six
+}
+
+func (b *Builder) setHost(p netip.Prefix, forms desired.Forms, there bool) {
+	old, was := b.overlay.hosts[p]
+	for form, set := range map[desired.Form]string{desired.IPIP: setIPIPHosts, desired.VXLAN: setVXLANHosts} {
+		if old.Has(form) == forms.Has(form) {
+			continue
+		}
+		b.setMember(set, p, forms.Has(form))
+		if forms.Has(form) {
+			b.overlay.forms[form]++
+		} else {
+			b.overlay.forms[form]--
+		}
+	}
+	if was != there && b.cfg.NAT.KeepToHosts {
+		b.setMember(setHosts, p, there)
+	}
+	if delete(b.overlay.hosts, p); there {
+		b.overlay.hosts[p] = forms
+	}
+}
+
+func (b *Builder) setPool(p netip.Prefix, use desired.PoolUse, there bool) {
+	old, was := b.overlay.pools[p]
+	f := familyOf(p.Addr())
+	if was != there {
+		b.setNet(setPools+f.digit(), p, there)
+	}
+	if old.Masquerade != use.Masquerade {
+		b.setNet(setNATPools+f.digit(), p, use.Masquerade)
+		by := -1
+		if use.Masquerade {
+			by = 1
+		}
+		b.overlay.nat[f/2-2] += by // 4 and 6
+	}
+	if delete(b.overlay.pools, p); there {
+		b.overlay.pools[p] = use
+	}
+}
+
+// setMember puts a prefix into the set of its kind, or takes it out.
+func (b *Builder) setMember(set string, p netip.Prefix, in bool) {
+	f := familyOf(p.Addr())
+	switch {
+	case !p.IsSingleIP():
+		b.setNet(set+netsOf+f.digit(), p, in)
+	case in:
+		b.putElement(set+f.digit(), Element{Lo: addrBytes(p.Addr())})
+	default:
+		b.dropElement(set+f.digit(), addrBytes(p.Addr()))
+	}
+}
+
+// setNet puts a prefix into a set of ranges, or takes it out.
+func (b *Builder) setNet(set string, p netip.Prefix, in bool) {
+	nets := b.overlay.nets[set]
+	if nets == nil {
+		made := newNetSet()
+		nets = &made
+		b.overlay.nets[set] = nets
+	}
+	if in {
+		b.takeNet(set, nets, p)
+	} else {
+		b.leaveNet(set, nets, p)
+	}
+}
+
+// overlayChains are those that are there only while something is for them.
+var overlayChains = []string{
+	"untrack-in", "untrack-out", "vxlan-untrack", "senders", "ipip-senders", "vxlan-senders", "nat", "nat-out4", "nat-out6",
+}
+
+// vxlan begins the matches of a packet of this cluster's VXLAN.
+func (b *Builder) vxlan() on { return vxlanOf(b.cfg.VXLAN.Port, b.cfg.VXLAN.VNI) }
+
+func vxlanOf(port uint16, vni uint32) on {
+	return on{bytesOf(Protocol, protoUDP), is(DestinationPort, portBytes(port)), is(VNI, vniBytes(vni))}
+}
+
+// vniBytes is the network identifier as it stands in a packet.
+func vniBytes(vni uint32) string { return string([]byte{byte(vni >> 16), byte(vni >> 8), byte(vni)}) }
+
+func routeBytes(local bool) string {
+	if local {
+		return RouteLocal
+	}
+	return "\x00\x00\x00\x00"
+}
+
+// senderChains take packets in packets from known hosts only, ahead of and
+// whatever other rules say. They are looked at where they are delivered to this
+// host, whatever address they were sent to: one for everybody on the link would
+// be taken out of its wrapping, too.
+func (b *Builder) senderChains(chains map[string]*Chain) {
+	put := func(c *Chain) { chains[c.Name] = c }
+	var senders []Rule
+	if b.overlay.shape.ipip {
+		senders = append(senders, when(bytesOf(Protocol, protoIPIP)).do(Goto{"ipip-senders"}))
+		put(b.sendersOf("ipip-senders", setIPIPHosts, CounterUnknownIPIP, "IP in IP"))
+	}
+	if b.overlay.shape.vxlan {
+		senders = append(senders, b.vxlan().do(Goto{"vxlan-senders"}))
+		put(b.sendersOf("vxlan-senders", setVXLANHosts, CounterUnknownVXLAN, "VXLAN"))
+		put(base("untrack-in", Prerouting, priorityUntrack, b.vxlan().do(Goto{"vxlan-untrack"})))
+		put(base("untrack-out", Output, priorityUntrack, b.vxlan().do(Untrack{})))
+		var untrack []Rule
+		for _, m := range fromHosts(setVXLANHosts) {
+			untrack = append(untrack, m.and(is(DestinationIs, RouteLocal)).do(Untrack{}, Accept{}))
+		}
+		put(&Chain{Name: "vxlan-untrack", Rules: untrack})
+	}
+	if len(senders) > 0 {
+		put(base("senders", Input, prioritySenders, senders...))
+	}
+}
+
+// fromHosts matches packets from the hosts of a set, in one of several ways.
+func fromHosts(set string) []on {
+	var list []on
+	for i, f := range families {
+		fam, source := bytesOf(Family, byte(f)), []Field{Source4, Source6}[i]
+		list = append(list, when(fam, inSet(set+f.digit(), source)), when(fam, inSet(set+netsOf+f.digit(), source)))
+	}
+	return list
+}
+
+func (b *Builder) sendersOf(chain, set, counter, what string) *Chain {
+	c := &Chain{Name: chain}
+	// An IPv4 packet with our own address does not get in (it is a martian);
+	// IPv6 knows no such check.
+	c.Rules = append(c.Rules, when(bytesOf(Family, 6), is(SourceIs, RouteLocal)).drop(counter))
+	for _, m := range fromHosts(set) {
+		c.Rules = append(c.Rules, m.do(Accept{}))
+	}
+	line := Log{Prefix: "brindle: " + what + " from an unknown host: ", Group: b.cfg.LogGroup}
+	c.Rules = append(c.Rules, when().do(unknownLimit, line), when().drop(counter))
+	return c
+}
