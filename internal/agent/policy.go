@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/brindle-net/brindle/internal/conntrack"
 	"github.com/brindle-net/brindle/internal/dataplane"
 	"github.com/brindle-net/brindle/internal/dataplane/flows"
 	"github.com/brindle-net/brindle/internal/desired"
@@ -63,7 +64,7 @@ func (d *policyDoc) Take(p desired.PolicyPatch) {
 	for iface, e := range p.Endpoints.Set {
 		d.leave(iface, e)
 	}
-	d.scope = flows.Join(d.scope, flows.Changed(&d.want, &p))
+	d.scope = flows.Join(d.scope, flows.Changed(&d.want, &p, d.cut))
 	if !d.changed.Merge(p) {
 		d.unknown = true
 	}
@@ -158,6 +159,10 @@ func (d *policyDoc) bring(ctx context.Context, scope *flows.Scope) error {
 		}
 		v := scope.Judge(entries, &d.want, gone, by)
 		err = v.Apply(d.flows.table)
+		if v.Cut > 0 && !d.changed.Empty() { // what waits was taken as if nothing were cut
+			d.scope = flows.Everything()
+		}
+		d.cut = err != nil || v.Cut > 0 || slices.ContainsFunc(entries, func(e conntrack.Entry) bool { return e.Mark&d.flows.mark != 0 })
 		if v.Cut+v.Healed+v.Gone > 0 {
 			d.log.InfoContext(ctx, "connections brought in line with policy", "judged", v.Seen, "cut", v.Cut, "let_go_on", v.Healed, "forgotten", v.Gone)
 		}
@@ -175,10 +180,15 @@ func (d *policyDoc) bring(ctx context.Context, scope *flows.Scope) error {
 	return nil
 }
 
-// grace is how long after a look at connections the next one comes at the
-// earliest. After each change there are two, at once and after the grace: a
-// packet that the old rules let pass may enter the table a little later.
-const grace = 500 * time.Millisecond
+// After each change there are two looks at connections, after a moment and
+// after the grace: a packet that the old rules let pass may enter the table a
+// little later. A look walks the whole table and takes its locks one after
+// the other, so it stays out of the way of the change itself, and the next one
+// comes after the grace at the earliest.
+const (
+	settled = 20 * time.Millisecond
+	grace   = 500 * time.Millisecond
+)
 
 // look takes looks at connections until ctx ends.
 func (d *policyDoc) look(ctx context.Context) error {
@@ -194,6 +204,8 @@ func (d *policyDoc) look(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-again:
+			due = time.After(settled)
+			continue
 		case <-due:
 		}
 		select {

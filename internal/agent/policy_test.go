@@ -196,6 +196,7 @@ func TestSecondLook(t *testing.T) {
 		if err := d.Sync(t.Context(), true); err != nil {
 			t.Fatal(err)
 		}
+		time.Sleep(settled)
 		synctest.Wait()
 		if marks, _ := c.marks(); !slices.Equal(marks, []uint32{1}) {
 			t.Errorf("not cut at once: %v", marks)

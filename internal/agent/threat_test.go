@@ -186,6 +186,7 @@ func TestThreat25AddressFromAnotherHost(t *testing.T) {
 		if err := d.Sync(t.Context(), false); err != nil {
 			t.Fatal(err)
 		}
+		time.Sleep(settled)
 		synctest.Wait()
 		if marks, _ := c.marks(); !slices.Equal(marks, []uint32{1, 0}) {
 			t.Errorf("marks %v", marks)
