@@ -26,11 +26,13 @@ type World struct {
 	ids     []model.ID // of objects, in order
 	flows   flowMaker
 	stale   bool // objects have changed since flows was made
+	more    func() (model.ID, model.Value)
 }
 
 // New returns the cluster of a seed.
 func New(seed uint64) *World {
-	w := &World{rng: rand.New(rand.NewPCG(seed, 0x6272696e646c65)), objects: map[model.ID]model.Value{}, stale: true}
+	w := empty(seed)
+	w.more = w.anything
 	for i := range 3 {
 		w.put(w.node(i))
 	}
@@ -57,6 +59,10 @@ func New(seed uint64) *World {
 	return w
 }
 
+func empty(seed uint64) *World {
+	return &World{rng: rand.New(rand.NewPCG(seed, 0x6272696e646c65)), objects: map[model.ID]model.Value{}, stale: true}
+}
+
 // Events tells of every object of the cluster once, in random order.
 func (w *World) Events() []model.Event {
 	out := make([]model.Event, 0, len(w.ids))
@@ -78,7 +84,7 @@ func (w *World) Change() []model.Event {
 			out = append(out, model.Event{ID: id})
 			continue
 		}
-		id, v := w.anything()
+		id, v := w.more()
 		w.put(id, v)
 		out = append(out, model.Event{ID: id, Value: v})
 	}

@@ -121,3 +121,21 @@ func TestWorldsHaveEverything(t *testing.T) {
 		}
 	}
 }
+
+// TestSameSeedSameNetwork is TestSameSeedSameWorld for networks.
+func TestSameSeedSameNetwork(t *testing.T) {
+	for seed := range uint64(50) {
+		a, b := randworld.NewNetwork(seed), randworld.NewNetwork(seed)
+		for range 10 {
+			if x, y := a.Events(), b.Events(); !reflect.DeepEqual(x, y) {
+				t.Fatalf("seed %d: events differ", seed)
+			}
+			if x, y := a.Overlay(), b.Overlay(); !reflect.DeepEqual(x, y) {
+				t.Fatalf("seed %d: configurations differ", seed)
+			}
+			if x, y := a.Change(), b.Change(); !reflect.DeepEqual(x, y) {
+				t.Fatalf("seed %d: changes differ", seed)
+			}
+		}
+	}
+}
