@@ -138,9 +138,7 @@ func (m Method) Find(ctx context.Context, interfaces []Interface, family int, re
 	case canReach:
 		var source netip.Addr
 		if source, err = reach(ctx, m.reach, family); err == nil {
-			if found = WithPrefix(interfaces, source); found != WithPrefix(all, source) {
-				found = netip.Prefix{}
-			}
+			found = withoutTunnels(interfaces, all, source)
 		}
 	}
 	if err != nil {
@@ -150,6 +148,18 @@ func (m Method) Find(ctx context.Context, interfaces []Interface, family int, re
 		return netip.Prefix{}, fmt.Errorf("detect the IPv%d address by %s: %w", family, m.text, ErrNoAddress)
 	}
 	return found, nil
+}
+
+// withoutTunnels is WithPrefix, but nothing for an address that only one of
+// our own interfaces has.
+func withoutTunnels(interfaces, all []Interface, a netip.Addr) netip.Prefix {
+	has := func(i Interface) bool {
+		return slices.ContainsFunc(i.Addresses, func(p netip.Prefix) bool { return p.Addr() == a })
+	}
+	if slices.ContainsFunc(all, has) && !slices.ContainsFunc(interfaces, has) {
+		return netip.Prefix{}
+	}
+	return WithPrefix(interfaces, a)
 }
 
 // pick returns the first address that a host can be known by, on the newest

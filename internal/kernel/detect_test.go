@@ -24,6 +24,8 @@ func someHost() []Interface {
 	}
 	down := iface(9, "eth9", 576, "203.0.113.9/24")
 	down.Up = false
+	wire, tunnel := iface(10, "work0", 1300), iface(11, "en-tunnel", 1280, "10.65.0.2/32")
+	wire.Alias, tunnel.Alias = "brindle:workload", "brindle:tunnel"
 	return []Interface{
 		iface(1, "lo", 65536, "127.0.0.1/8", "::1/128"),
 		iface(2, "eth0", 1500, "169.254.7.7/16", "192.0.2.10/24", "fe80::1/64", "2001:db8::10/64"),
@@ -32,6 +34,7 @@ func someHost() []Interface {
 		iface(5, "cali0123", 1400, "10.65.0.9/32"),
 		iface(6, "vxlan.calico", 1450, "10.65.0.1/32", "fd65::1/128"),
 		iface(7, "ens5", 1400),
+		wire, tunnel,
 		down,
 	}
 }
@@ -45,6 +48,7 @@ func TestHostMTU(t *testing.T) {
 		{"one of them", "^eth", 1500},
 		{"one alone", "^eth1$", 9001},
 		{"all", "", 1400},
+		{"one of a workload or a tunnel alone", "^(vxlan|work|en-)", FallbackMTU},
 		{"none matches", "^wlan", FallbackMTU},
 		{"only one that is down", "^eth9$", FallbackMTU},
 	}
@@ -62,6 +66,8 @@ func TestMethods(t *testing.T) {
 		switch {
 		case host == "nowhere":
 			return netip.Addr{}, errors.New("no route")
+		case host == "tunnel":
+			return netip.MustParseAddr("10.65.0.2"), nil
 		case family == 6:
 			return netip.MustParseAddr("2001:db8::10"), nil
 		}
@@ -84,7 +90,9 @@ func TestMethods(t *testing.T) {
 		{"skip-interface=eth.*", 4, ""},
 		{"cidr=192.0.2.0/24", 4, "192.0.2.10/24"},
 		{"cidr=10.0.0.0/8, 2001:db8::/64", 6, "2001:db8::10/64"},
-		{"cidr=203.0.113.0/24", 4, ""}, // down
+		{"cidr=203.0.113.0/24", 4, ""},           // down
+		{"cidr=10.65.0.0/24", 4, "10.65.0.9/32"}, // neither of the tunnels', which are newer
+		{"can-reach=tunnel", 4, ""},
 		{"can-reach=example.org", 4, "192.0.2.10/24"},
 		{"can-reach=2001:db8::99", 6, "2001:db8::10/64"},
 	}

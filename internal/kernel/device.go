@@ -19,11 +19,16 @@ import (
 // desired.AliasTunnel, and those of the names and kinds that Calico's agent
 // makes: they are taken over as they are. An object of another kind under such
 // a name is left alone, and wanting ours fails with ErrForeign.
-type Devices struct{ k *Kernel }
+type Devices struct {
+	k     *Kernel
+	kinds []string // of links for IP in IP, the best first
+}
 
 // Devices returns the table of tunnels' interfaces. Its keys are the names
 // DeviceIPIP, DeviceVXLAN4 and DeviceVXLAN6 of package desired.
-func (k *Kernel) Devices() *Devices { return &Devices{k} }
+func (k *Kernel) Devices() *Devices {
+	return &Devices{k, append([]string{kindIPIP}, standIns()...)}
+}
 
 // EqualDevices reports whether the kernel's device is what is wanted. The
 // kernel's device for IP in IP has no address of its own: packets leave from

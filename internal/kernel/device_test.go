@@ -297,3 +297,117 @@ func TestImpossibleDevices(t *testing.T) {
 		}
 	}
 }
+
+// On a tunnel's interface every address is ours, also what another agent put
+// there, but for those that the kernel makes for the link.
+func TestAddressesOfTunnels(t *testing.T) {
+	testenv.EachFamily(t, func(t *testing.T, family testenv.Family) {
+		k, ns := open(t)
+		links(t, ns, "eth0")
+		testenv.Run(t, ns, "sh", "-ec", "ip addr add 192.0.2.1/24 dev eth0; ip addr add 2001:db8::1/64 dev eth0 nodad")
+		device := desired.DeviceVXLAN4
+		testenv.Run(t, ns, "sh", "-ec", "ip link add "+device+" type vxlan id 4096 dstport 4789 local 192.0.2.1 nolearning; ip link set "+device+" up")
+		want := map[desired.AddrKey]struct{}{}
+		var mine, old []string
+		add := func(own, kept, others string) {
+			testenv.Run(t, ns, "ip", "addr", "add", kept, "dev", device)
+			testenv.Run(t, ns, "ip", "addr", "add", others, "dev", device)
+			for _, p := range []string{own, kept} {
+				want[desired.AddrKey{Interface: device, Prefix: netip.MustParsePrefix(p)}] = struct{}{}
+				mine = append(mine, p)
+			}
+			old = append(old, others)
+		}
+		if family.HasV4() {
+			add("10.65.0.1/32", "10.65.0.2/32", "10.65.0.3/32")
+		}
+		if family.HasV6() {
+			add("fd65::1/128", "fd65::2/128", "fd65::3/128")
+		}
+		show := []string{"ip", "addr"}
+		others := []string{"192.0.2.1/24", "2001:db8::1/64", "inet6 fe80::"}
+		l, stop := run(t, k.Addresses(), CompareAddrs, same[struct{}])
+		first := l
+		watch(t, k, func(d Drift) {
+			if d.Addresses {
+				first.Drift()
+			}
+		})
+		l.Want(desired.Patch[desired.AddrKey, struct{}]{Set: want})
+		synced(t, l)
+		shows(t, ns, append(append(mine, old...), others...), nil, show...) // nothing goes before in-sync
+		swept(t, l)
+		shows(t, ns, append(mine, others...), old, show...)
+		testenv.Run(t, ns, "sh", "-ec", "ip addr add 10.65.0.9/32 dev "+device+"; ip addr add fd65::9/128 dev "+device)
+		shows(t, ns, append(mine, others...), append(old, "10.65.0.9", "fd65::9"), show...)
+		stop()
+		l, _ = run(t, k.Addresses(), CompareAddrs, same[struct{}])
+		swept(t, l)
+		shows(t, ns, others, append(old, mine...), show...)
+	})
+}
+
+// A forwarding entry that also goes elsewhere, or to another port, is not what
+// was wanted.
+func TestForwardingEntryGoesToOnePlace(t *testing.T) {
+	eachVXLAN(t, func(t *testing.T, f vxlanFamily, k *Kernel, ns *netns.NS) {
+		d, _ := deviceLoop(t, k)
+		d.Want(set(f.device, f.want()))
+		swept(t, d)
+		mac, far, elsewhere := "66:00:00:00:00:02", "192.0.2.2", "192.0.2.66"
+		if f.name == "v6" {
+			far, elsewhere = "2001:db8:1::2", "2001:db8:1::66"
+		}
+		l, _ := run(t, k.Neighbours(), CompareNeighs, same[desired.Neigh])
+		watch(t, k, func(d Drift) {
+			if d.Neighbours {
+				l.Drift()
+			}
+		})
+		l.Want(set(desired.NeighKey{Interface: f.device, MAC: mac}, desired.Neigh{Dst: netip.MustParseAddr(far)}))
+		swept(t, l)
+		entry := mac + " dst " + far
+		list := []string{"bridge", "fdb", "show", "dev", f.device}
+		shows(t, ns, []string{entry + " self permanent"}, nil, list...)
+		for _, cmd := range []string{
+			"bridge fdb append " + mac + " dev " + f.device + " dst " + elsewhere + " self permanent",
+			"bridge fdb replace " + mac + " dev " + f.device + " dst " + elsewhere + " self permanent",
+			"bridge fdb replace " + mac + " dev " + f.device + " dst " + far + " port 99 self permanent",
+			"bridge fdb append " + mac + " dev " + f.device + " dst " + far + " vni 99 self permanent",
+		} {
+			testenv.Run(t, ns, "sh", "-ec", cmd)
+			shows(t, ns, []string{entry + " self permanent"}, []string{elsewhere, "port 99", "vni 99"}, list...)
+		}
+	})
+}
+
+// A link too small for IPv6 has no settings of it, and gets them when it grows.
+func TestLinkTooSmallForIPv6(t *testing.T) {
+	k, ns := open(t)
+	links(t, ns, "eth0")
+	testenv.Run(t, ns, "ip", "addr", "add", "192.0.2.1/24", "dev", "eth0")
+	testenv.Run(t, ns, "ip", "link", "add", desired.DeviceVXLAN4, "type", "vxlan", "id", "1", "dstport", "4789", "local", "192.0.2.1")
+	l, _ := run(t, k.Links(), cmp.Compare[string], same[desired.Link])
+	watch(t, k, func(d Drift) {
+		if d.Links {
+			l.Drift()
+		}
+	})
+	l.InSync()
+	want := desired.Link{Up: true, Alias: desired.AliasTunnel, Sysctls: desired.SysctlLines(desired.TunnelSysctls())}
+	for _, mtu := range []int{1230, 1400, 1279, 1280} {
+		want.MTU = mtu
+		l.Want(set(desired.DeviceVXLAN4, want))
+		synced(t, l)
+		shows(t, ns, []string{fmt.Sprintf("mtu %d", mtu), "UP"}, nil, "ip", "link", "show", "dev", desired.DeviceVXLAN4)
+		file := "net/ipv6/conf/" + desired.DeviceVXLAN4 + "/accept_ra"
+		testenv.Until(t, waitLimit, func() (err error) {
+			got := ""
+			testenv.Do(t, ns, func() error { got, err = readSysctl(file); return nil })
+			if mtu >= 1280 && got != "0" || mtu < 1280 && err == nil {
+				return fmt.Errorf("MTU %d: %s is %q, %w", mtu, file, got, err)
+			}
+			return nil
+		})
+	}
+}

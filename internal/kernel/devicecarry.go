@@ -56,7 +56,7 @@ func (k *Kernel) carriedBy(l linkInfo) (*carried, error) {
 // putBack puts it on the new device. A part that fails is left to its table,
 // which finds it missing.
 func (k *Kernel) putBack(c carried, name string, index int) error {
-	if err := k.assertLink(name, desired.SysctlLines(desired.TunnelSysctls())); err != nil || !c.up {
+	if _, err := k.assertLink(name, desired.SysctlLines(desired.TunnelSysctls())); err != nil || !c.up {
 		return err
 	}
 	var b rtnl.Batch

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -29,13 +30,10 @@ func standInMAC() net.HardwareAddr { return net.HardwareAddr{0x02, 'b', 'r', 'n'
 // ourIPIP reports whether a link is the kernel's device for IP in IP, or what
 // we put in its place.
 func ourIPIP(l linkInfo) bool {
-	switch l.Kind {
-	case kindIPIP:
+	if l.Kind == kindIPIP {
 		return true
-	case "dummy", "ifb":
-		return l.Alias == desired.AliasTunnel || bytes.Equal(l.MAC, standInMAC())
 	}
-	return false
+	return slices.Contains(standIns(), l.Kind) && (l.Alias == desired.AliasTunnel || bytes.Equal(l.MAC, standInMAC()))
 }
 
 // calicoUses reports whether a device for IP in IP is as Calico's agent leaves
@@ -94,7 +92,7 @@ func (d *Devices) makeIPIP(name string) error {
 
 // newIPIP makes the first of the possible kinds that the kernel has.
 func (d *Devices) newIPIP(name string) error {
-	for _, kind := range append([]string{kindIPIP}, standIns()...) {
+	for _, kind := range d.kinds {
 		var b rtnl.Batch
 		b.Start(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, rtnl.IfInfo(unix.AF_UNSPEC, 0, 0, 0))
 		b.String(unix.IFLA_IFNAME, name)
@@ -110,7 +108,7 @@ func (d *Devices) newIPIP(name string) error {
 			return fmt.Errorf("of kind %s: %w", kind, err)
 		}
 	}
-	return fmt.Errorf("the kernel has none of the kinds %s, %v: %w", kindIPIP, standIns(), unix.EOPNOTSUPP)
+	return fmt.Errorf("the kernel has links of none of the kinds %v: %w", d.kinds, unix.EOPNOTSUPP)
 }
 
 // turnOff takes from a device for IP in IP what makes it one of ours: alias,

@@ -78,7 +78,7 @@ func (l *Links) List(context.Context) (map[string]desired.Link, error) {
 }
 
 // Apply asserts the links that differ: settings first, while the link may
-// still be down.
+// still be down, but for those of IPv6 that a link has only once it is up.
 func (l *Links) Apply(_ context.Context, p reconcile.Plan[string, desired.Link]) map[string]error {
 	l.mu.Lock()
 	for _, e := range p.Set {
@@ -89,22 +89,36 @@ func (l *Links) Apply(_ context.Context, p reconcile.Plan[string, desired.Link])
 	}
 	l.mu.Unlock()
 	w := newWriter[string](l.k)
+	var again []reconcile.Entry[string, desired.Link]
 	for _, e := range p.Set {
-		if err := l.assert(w, e.Key, e.Value); err != nil {
+		later, err := l.assert(w, e.Key, e.Value)
+		if err != nil {
 			w.failed[e.Key] = fmt.Errorf("set up link %s: %w", e.Key, err)
+		} else if later {
+			again = append(again, e)
 		}
 	}
-	return w.send()
+	failed := w.send()
+	for _, e := range again {
+		if failed[e.Key] != nil {
+			continue
+		}
+		if _, err := l.k.assertLink(e.Key, e.Value.Sysctls); err != nil {
+			failed[e.Key] = fmt.Errorf("set up link %s: %w", e.Key, err)
+		}
+	}
+	return failed
 }
 
-// assert writes the settings of one link and adds the rest to the batch.
-func (l *Links) assert(w *writer[string], name string, want desired.Link) error {
+// assert writes the settings of one link and adds the rest to the batch. It
+// reports whether settings are left to be written after it.
+func (l *Links) assert(w *writer[string], name string, want desired.Link) (later bool, err error) {
 	index, err := w.names.indexOf(name)
 	if err != nil {
-		return err
+		return false, err
 	}
-	if err := l.k.assertLink(name, want.Sysctls); err != nil {
-		return err
+	if later, err = l.k.assertLink(name, want.Sysctls); err != nil {
+		return false, err
 	}
 	w.add(name, "set up link", func(b *rtnl.Batch) error {
 		flags := uint32(0)
@@ -127,7 +141,7 @@ func (l *Links) assert(w *writer[string], name string, want desired.Link) error 
 			return nil
 		})
 	}
-	return nil
+	return later, nil
 }
 
 // needsGateway reports whether the host must have the IPv6 next hop on a link.

@@ -102,9 +102,13 @@ func (c linkConf) setting(file string) (string, bool) {
 	return strconv.Itoa(int(int32(rtnl.Uint32(values[4*index : 4*index+4])))), true
 }
 
-// minMTU6 is the least MTU with which the kernel runs IPv6 on a link (RFC 8200,
-// section 5).
-const minMTU6 = 1280
+// settings6 begins the files of settings of IPv6.
+const settings6 = "net/ipv6/"
+
+// without6 reports whether the kernel runs no IPv6 on a link: its MTU is below
+// 1,280 (RFC 8200, section 5), or it is the device that came with the module
+// for IP in IP and was never up.
+func (l linkInfo) without6() bool { return len(l.Conf.v6) == 0 }
 
 // isDelay reports whether the parts of a file's name are those of a delay.
 func isDelay(parts []string) bool {
@@ -113,12 +117,12 @@ func isDelay(parts []string) bool {
 
 // differing returns those of the settings of a link that it has not. It runs
 // inside the kernel's namespace. A setting that does not exist differs, and so
-// does a delay that was not read: its file does not tell. A link too small for
-// IPv6 has no settings of it, and none differs.
+// does a delay that was not read: its file does not tell. A link on which the
+// kernel runs no IPv6 has no settings of it, and none differs.
 func (l linkInfo) differing(settings map[string]string) (map[string]string, error) {
 	out := map[string]string{}
 	for file, want := range settings {
-		if l.MTU < minMTU6 && strings.HasPrefix(file, "net/ipv6/") {
+		if l.without6() && strings.HasPrefix(file, settings6) {
 			continue
 		}
 		have, told := l.Conf.setting(file)
@@ -136,11 +140,12 @@ func (l linkInfo) differing(settings map[string]string) (map[string]string, erro
 	return out, nil
 }
 
-// assertLink writes the settings that a link has not.
-func (k *Kernel) assertLink(name, lines string) error {
+// assertLink writes the settings that a link has not. It reports whether there
+// are some that the link can not have before the kernel runs IPv6 on it.
+func (k *Kernel) assertLink(name, lines string) (later bool, err error) {
 	settings, err := linkSysctls(name, lines)
 	if err != nil || len(settings) == 0 {
-		return err
+		return false, err
 	}
 	var l linkInfo
 	err = k.with(func(c *rtnl.Conn) (err error) {
@@ -148,9 +153,12 @@ func (k *Kernel) assertLink(name, lines string) error {
 		return err
 	})
 	if err != nil {
-		return err
+		return false, err
 	}
-	return k.inside(func() error {
+	for file := range settings {
+		later = later || l.without6() && strings.HasPrefix(file, settings6)
+	}
+	return later, k.inside(func() error {
 		settings, err := l.differing(settings)
 		if err != nil {
 			return err

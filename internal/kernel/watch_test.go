@@ -34,6 +34,7 @@ func (h *heard) tell(d Drift) {
 	if d.Rules {
 		h.rules++
 	}
+	h.all.Devices = h.all.Devices || d.Devices
 	h.all.Links = h.all.Links || d.Links
 	h.all.Addresses = h.all.Addresses || d.Addresses
 	h.all.Routes = h.all.Routes || d.Routes
@@ -94,6 +95,12 @@ func TestWatchHearsOthers(t *testing.T) {
 		{"global sysctl", "echo 0 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv4/ip_forward", func(d Drift) bool { return d.Sysctls }},
 		{"global IPv6 sysctl", "echo 1 > /proc/sys/net/ipv6/conf/all/forwarding", func(d Drift) bool { return d.Sysctls }},
 		{"sysctl of a link", "echo 1 > /proc/sys/net/ipv4/conf/a0/proxy_arp", func(d Drift) bool { return d.Links }},
+		{"tunnel", "ip link add vxlan.calico type vxlan id 7 dstport 4789 local 10.1.0.1", func(d Drift) bool { return d.Devices && d.Appeared }},
+		{"tunnel's address", "ip link set vxlan.calico address 66:00:00:00:00:01", func(d Drift) bool { return d.Devices }},
+		{"tunnel's alias", "ip link set vxlan.calico up; ip link set vxlan.calico alias brindle:tunnel", func(d Drift) bool { return d.Devices && d.Addresses && d.Neighbours }},
+		{"tunnel's name", "ip link set vxlan.calico down; ip link set vxlan.calico name v0", func(d Drift) bool { return d.Devices && d.Links }},
+		{"tunnel that is ours by its alias", "ip link del v0", func(d Drift) bool { return d.Devices && d.Links && d.Routes }},
+		{"address that tunnels may leave from", "ip addr add 10.3.0.1/24 dev a0", func(d Drift) bool { return d.Devices }},
 	}
 	for _, c := range cases {
 		testenv.Run(t, ns, "sh", "-ec", c.cmd)

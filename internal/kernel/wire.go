@@ -281,7 +281,7 @@ func namespaceNumber(c *rtnl.Conn, ns *netns.NS) (int, error) {
 
 // configureHostEnd prepares the host's end while it is down and turns it on.
 func (k *Kernel) configureHostEnd(spec WireSpec, index int) error {
-	if err := k.assertLink(spec.HostName, desired.SysctlLines(desired.WorkloadSysctls())); err != nil {
+	if _, err := k.assertLink(spec.HostName, desired.SysctlLines(desired.WorkloadSysctls())); err != nil {
 		return err
 	}
 	var b rtnl.Batch
