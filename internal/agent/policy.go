@@ -33,6 +33,7 @@ type policyDoc struct {
 	left    map[netip.Addr]uint64 // addresses that are no longer here, by which of leaves it was
 	leaves  uint64
 	scope   *flows.Scope // connections to judge, once what is wanted is in force
+	cut     bool         // some connections may be cut
 	failed  error        // of the last look
 }
 
@@ -50,7 +51,7 @@ type flowConfig struct {
 func newPolicyDoc(driver dataplane.Driver, cfg flowConfig, log *slog.Logger) *policyDoc {
 	return &policyDoc{
 		driver: driver, log: log, flows: cfg, again: make(chan struct{}, 1),
-		want: desired.NewPolicy(), unknown: true, left: map[netip.Addr]uint64{}, scope: flows.Everything(),
+		want: desired.NewPolicy(), unknown: true, left: map[netip.Addr]uint64{}, scope: flows.Everything(), cut: true,
 	}
 }
 

@@ -98,9 +98,10 @@ func (s *Scope) bounded() *Scope {
 func Everything() *Scope { return &Scope{all: true} }
 
 // Changed is the scope of a patch to want, before it is played; nil, if no
-// connection can be judged otherwise than before. An endpoint that is new has
-// no connections, and a set that is new is asked for by changed rules alone.
-// While no connection is cut, what comes into sets that only allow changes
+// connection can be judged otherwise than before. An endpoint that is new may
+// have connections: its address was another host's a moment ago, and what
+// workloads here had with whoever had it is established. A set that is new is
+// asked for by changed rules alone. While no connection is cut, what comes into sets that only allow changes
 // none: a workload that starts elsewhere costs no look at connections.
 func Changed(want *desired.Policy, p *desired.PolicyPatch, cut bool) *Scope {
 	s := &Scope{endpoints: map[string]bool{}, members: map[netip.Addr]bool{}}
