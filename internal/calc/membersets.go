@@ -165,6 +165,9 @@ func (s *memberSets) countService(id memberSetID, v *model.Service, by int) {
 	set := s.all.at(id)
 	for _, b := range v.Backends {
 		m := desired.Member{Prefix: single(b.Addr)}
+		if set.key.kind == servicePorts && (b.Protocol == 0 || b.Port == 0) {
+			continue // an address that no port is open at
+		}
 		if set.key.kind == servicePorts {
 			m.Protocol, m.Port = b.Protocol, b.Port
 		}

@@ -213,7 +213,7 @@ ports: [{name: pg, port: 5432, protocol: TCP}, {}]
 	seven, nine := netip.MustParseAddr("10.0.0.7"), netip.MustParseAddr("10.0.0.9")
 	want := []Ends{
 		{"default", "bare", []Backend{{nine, 0, 0}}},
-		{"default", "db", []Backend{{seven, 6, 0}, {seven, 6, 5432}}},
+		{"default", "db", []Backend{{seven, 6, 5432}}},
 		{"default", "outside", nil},
 		{"default", "web", []Backend{{four, 6, 443}, {four, 6, 8080}, {four, 132, 2}, {six, 6, 443}, {six, 6, 8080}, {six, 132, 2}}},
 	}

@@ -33,7 +33,8 @@ type SliceConditions struct {
 	Ready *bool `json:"ready"`
 }
 
-// SlicePort is a port of all ends of a slice; nil is all ports.
+// SlicePort is a port of all ends of a slice. Without a number it is no port of
+// a service (Kubernetes, EndpointSlice v1).
 type SlicePort struct {
 	Protocol string  `json:"protocol"` // TCP unless stated
 	Port     *uint16 `json:"port"`
@@ -88,8 +89,7 @@ type Ends struct {
 }
 
 // Backend is one address and port behind a service, with the number of the
-// protocol. Port 0 is all ports of it; without a protocol too, the address has
-// no ports and counts as an address alone.
+// protocol. One without either has no ports and counts as an address alone.
 type Backend struct {
 	Addr     netip.Addr
 	Protocol uint8
@@ -151,17 +151,23 @@ func (s *EndpointSlice) backends() []Backend {
 			if err != nil {
 				continue // the name of a host
 			}
-			for _, p := range s.Ports {
-				b := Backend{Addr: addr, Protocol: protocolNumber(p.Protocol)}
-				if p.Port != nil {
-					b.Port = *p.Port
-				}
-				out = append(out, b)
-			}
-			if len(s.Ports) == 0 {
-				out = append(out, Backend{Addr: addr})
-			}
+			out = append(out, s.at(addr)...)
 		}
+	}
+	return out
+}
+
+// at are the ports of a slice at an address. Those of a service have numbers;
+// where none has one, the address remains.
+func (s *EndpointSlice) at(addr netip.Addr) []Backend {
+	var out []Backend
+	for _, p := range s.Ports {
+		if n := protocolNumber(p.Protocol); n != 0 && p.Port != nil && *p.Port != 0 {
+			out = append(out, Backend{addr, n, *p.Port})
+		}
+	}
+	if len(out) == 0 {
+		out = append(out, Backend{Addr: addr})
 	}
 	return out
 }

@@ -233,7 +233,7 @@ func (v *View) service(e *model.Entity, at *end, p *packet, yield asker) bool {
 	if s != nil {
 		ok = slices.ContainsFunc(s.Backends, func(b model.Backend) bool {
 			return b.Addr == at.addr && (!e.ServicePorts || b.Protocol == p.Protocol && model.HasPorts(p.Protocol) &&
-				(b.Port == at.port || b.Port == 0))
+				b.Port == at.port && b.Port != 0)
 		})
 	}
 	return p.askOf(at, yield, KindServices, ok, func() string { return at.wordsService(e, s != nil, p.Flow) })

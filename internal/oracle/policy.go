@@ -245,6 +245,9 @@ func (v *View) set(what contents) *desired.Set {
 		if s := v.services[*what.service]; s != nil {
 			for _, b := range s.Backends {
 				m := desired.Member{Prefix: alone(b.Addr)}
+				if what.ports && (b.Protocol == 0 || b.Port == 0) {
+					continue
+				}
 				if what.ports {
 					m.Protocol, m.Port = b.Protocol, b.Port
 				}

@@ -342,7 +342,7 @@ func (w *World) named(f *model.Flow, r *model.Rule, ingress bool, own, other net
 		id := model.ID{Kind: model.KindService, Namespace: s.Namespace, Name: s.Name}
 		if v, ok := w.objects[id].(*model.Service); ok {
 			for _, b := range v.Backends {
-				if b.Addr == dest && (r.Protocol == 0 || r.Protocol == b.Protocol) {
+				if b.Addr == dest && b.Port != 0 && (r.Protocol == 0 || r.Protocol == b.Protocol) {
 					f.Protocol, f.DestPort = b.Protocol, b.Port
 				}
 			}

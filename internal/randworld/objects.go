@@ -184,6 +184,9 @@ func (w *World) service(i int) (model.ID, model.Value) {
 			Protocol: pick[uint8](w, model.ProtocolTCP, model.ProtocolTCP, model.ProtocolUDP, model.ProtocolSCTP),
 		})
 	}
+	if w.chance(10) { // no port is open there
+		x.Backends = append(x.Backends, model.Backend{Addr: w.address(w.chance(60)), Protocol: pick[uint8](w, 0, model.ProtocolTCP)})
+	}
 	sortBackends(x)
 	return model.ID{Kind: model.KindService, Namespace: x.Namespace, Name: x.Name}, x
 }
