@@ -55,14 +55,24 @@ func broken(errs v3.FieldErrors) string {
 	return errs.Error()
 }
 
+// managedBy is the label of the program that an object is managed with
+// (Kubernetes, recommended labels).
+const managedBy = "app.kubernetes.io/managed-by"
+
 // lastWriter says what the metadata has about who wrote an object, and when.
 func lastWriter(m *v3.ObjectMeta) string {
 	var parts []string
 	if t := m.CreationTimestamp; t != nil && !t.IsZero() {
 		parts = append(parts, "created "+t.UTC().Format(time.RFC3339))
 	}
+	if of := m.Annotations[kubepolicy.SourceAnnotation]; of != "" {
+		parts = append(parts, "made of "+of)
+	}
 	for _, o := range m.OwnerReferences {
 		parts = append(parts, "owned by "+o.Kind+" "+o.Name)
+	}
+	if by := m.Labels[managedBy]; by != "" {
+		parts = append(parts, "managed by "+by)
 	}
 	return strings.Join(parts, ", ")
 }

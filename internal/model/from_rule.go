@@ -124,7 +124,7 @@ func (r *ruleReader) icmp(path string, f *v3.ICMPFields) *ICMP {
 	case f.Type == nil:
 		r.wrong(path+".code", strconv.Itoa(*f.Code), "must not be set without type")
 		return nil
-	case *f.Type < 0 || *f.Type > 255:
+	case *f.Type < 0 || *f.Type > 254:
 		r.wrong(path+".type", strconv.Itoa(*f.Type), "must be from 0 to 254")
 		return nil
 	case f.Code == nil:

@@ -2,7 +2,9 @@ package model
 
 import (
 	"net/netip"
+	"strings"
 
+	"github.com/brindle-net/brindle/internal/kubepolicy"
 	"github.com/brindle-net/brindle/internal/selector"
 )
 
@@ -62,6 +64,16 @@ type Policy struct {
 	// Broken says what of the stored object breaks the rules: the rest holds,
 	// and what is unreadable counts against the flow. "" if sound.
 	Broken string
+}
+
+// Becomes names what a staged policy stands for: the policy that it would
+// take the place of. One of Kubernetes would be stored as what it means.
+func (p *Policy) Becomes() ID {
+	kind := strings.TrimPrefix(p.APIKind, "Staged")
+	if kind == "KubernetesNetworkPolicy" {
+		return PolicyID("NetworkPolicy", p.Namespace, kubepolicy.NetworkPrefix+p.Name)
+	}
+	return PolicyID(kind, p.Namespace, p.Name)
 }
 
 // Direction is a policy's part for one direction of traffic.
@@ -139,12 +151,12 @@ type Service struct {
 	Backends        []Backend // sorted, each once
 }
 
-// Backend is one address and port behind a service. One without protocol and
-// port is an address that no port is open at: it matches as an address alone.
+// Backend is one address and port behind a service. One without a port is an
+// address that no port is open at: it matches as an address alone.
 type Backend struct {
 	Addr     netip.Addr
 	Protocol uint8
-	Port     uint16 // 0: all ports of the protocol, unless Protocol is 0
+	Port     uint16 // 0: none
 }
 
 func (*Tier) isModel()       {}

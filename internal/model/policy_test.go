@@ -149,7 +149,8 @@ func TestTypesInference(t *testing.T) {
 
 func TestPolicyFields(t *testing.T) {
 	o := &v3.GlobalNetworkPolicy{ObjectMeta: v3.ObjectMeta{Name: "a.b", CreationTimestamp: &v3.Time{}}}
-	if err := json.Unmarshal([]byte(`{"metadata":{"name":"a.b","creationTimestamp":"2026-01-02T03:04:05Z","ownerReferences":[{"kind":"App","name":"shop"}]},
+	if err := json.Unmarshal([]byte(`{"metadata":{"name":"a.b","creationTimestamp":"2026-01-02T03:04:05Z","ownerReferences":[{"kind":"App","name":"shop"}],
+		"labels":{"app.kubernetes.io/managed-by":"Helm"},"annotations":{"brindle.net/converted-from":"networking.k8s.io/v1 NetworkPolicy a"}},
 		"spec":{"tier":"t","order":10.5,"doNotTrack":true,"applyOnForward":true}}`), o); err != nil {
 		t.Fatal(err)
 	}
@@ -157,7 +158,7 @@ func TestPolicyFields(t *testing.T) {
 	e, _, _ := FromObject(o)
 	want := &Policy{
 		ID: PolicyID("GlobalNetworkPolicy", "", "a.b"), APIKind: "GlobalNetworkPolicy", Name: "a.b", Title: "GlobalNetworkPolicy a.b",
-		Tier: "t", Order: 10.5, DoNotTrack: true, ApplyOnForward: true, LastWriter: "created 2026-01-02T03:04:05Z, owned by App shop",
+		Tier: "t", Order: 10.5, DoNotTrack: true, ApplyOnForward: true, LastWriter: "created 2026-01-02T03:04:05Z, made of networking.k8s.io/v1 NetworkPolicy a, owned by App shop, managed by Helm",
 		Ingress: Direction{Applies: true}, Egress: Direction{Applies: true},
 	}
 	if !reflect.DeepEqual(e.Value, want) {
@@ -238,6 +239,7 @@ func TestBrokenRulesCountAgainstTheFlow(t *testing.T) {
 		{"version", `"ipVersion":5`, "ipVersion"},
 		{"code without type", `"icmp":{"code":1}`, "icmp.code"},
 		{"type", `"notICMP":{"type":256}`, "notICMP.type"},
+		{"type that no rule may have", `"protocol":"ICMP","icmp":{"type":255}`, "icmp.type"},
 		{"net", `"source":{"nets":["10.0.0.0/8","10.0.0.0/40"]}`, "source.nets[1]"},
 		{"IPv4 in IPv6 clothes", `"source":{"notNets":["::ffff:10.0.0.0/104"]}`, "source.notNets[0]"},
 		{"selector", `"source":{"selector":"a = 'b'"}`, "source: selector"},

@@ -48,13 +48,28 @@ func (v *View) verdict(f Flow, explain bool) Verdict {
 			": what it says to itself does not leave it, and no policy is asked")
 		return out
 	}
-	if from != nil {
+	own := from != nil && to == nil && v.hosts[f.Dest] == from.Node
+	switch {
+	case from == nil:
+		out.Notes = append(out.Notes, v.outside("source", f.Source))
+	case own && ofLink(f):
+		out.Egress = &Decision{
+			Endpoint: from.ID, Direction: desired.Egress, Allowed: true, Exempt: true, By: Rule{Index: -1},
+			Reason: "neighbour discovery and multicast listeners may always speak to their own host",
+		}
+		return out
+	default:
 		d := v.decide(from, desired.Egress, f, explain)
 		out.Egress, out.Allowed = &d, d.Allowed
-	} else {
-		out.Notes = append(out.Notes, v.outside("source", f.Source))
 	}
-	if to == nil {
+	switch {
+	case own:
+		action := v.toHost(from.Node)
+		out.Allowed = out.Allowed && (action == "Accept" || action == "Return")
+		out.Notes = append(out.Notes, fmt.Sprintf("destination %v is %s, the workload's own host: of what its policies allow, "+
+			"defaultEndpointToHostAction decides, which is %s", f.Dest, from.Node, action))
+		return out
+	case to == nil:
 		out.Notes = append(out.Notes, v.outside("destination", f.Dest))
 		return out
 	}
@@ -65,6 +80,31 @@ func (v *View) verdict(f Flow, explain bool) Verdict {
 	}
 	out.Ingress, out.Allowed = d, out.Allowed && d.Allowed
 	return out
+}
+
+// ofLink reports whether a flow is of messages that hosts take from their
+// workloads ahead of policy (documented Calico behaviour): ICMPv6 of neighbour
+// discovery and of multicast listeners.
+func ofLink(f Flow) bool {
+	return f.Protocol == model.ProtocolICMPv6 && f.Dest.Is6() &&
+		slices.Contains([]uint8{130, 131, 132, 133, 135, 136}, f.ICMPType)
+}
+
+// toHost is what becomes of what workloads send to their own host, as far as
+// the datastore says: FelixConfiguration of the host, then that of all.
+func (v *View) toHost(node string) string {
+	for _, name := range []string{"node." + node, "default"} {
+		c, ok := v.all[model.ID{Kind: model.KindConfig, Name: name}].(*model.Config)
+		if !ok {
+			continue
+		}
+		for _, action := range []string{"Drop", "Reject", "Return", "Accept"} {
+			if strings.EqualFold(c.Object.Spec.DefaultEndpointToHostAction, action) {
+				return action
+			}
+		}
+	}
+	return "Drop"
 }
 
 // outside says what an address is that no workload has.

@@ -19,14 +19,14 @@ func (s Snapshot) Enforced() Snapshot {
 			continue
 		}
 		delete(out, id)
-		kind := strings.TrimPrefix(p.APIKind, "Staged")
-		real := model.PolicyID(kind, p.Namespace, p.Name)
+		real := p.Becomes()
 		switch p.StagedAction {
 		case "Delete":
 			delete(out, real)
 		case "Set", "":
 			next := *p
-			next.ID, next.APIKind, next.Title = real, kind, real.String()
+			next.ID, next.Title = real, real.String()
+			next.APIKind, next.Name, _ = strings.Cut(real.Name, "/")
 			next.Staged, next.StagedAction = false, ""
 			out[real] = &next
 		}

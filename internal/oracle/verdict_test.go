@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	v3 "github.com/brindle-net/brindle/api/v3"
 	"github.com/brindle-net/brindle/internal/desired"
 	"github.com/brindle-net/brindle/internal/model"
 	"github.com/brindle-net/brindle/internal/oracle"
@@ -404,6 +405,79 @@ func TestEnforced(t *testing.T) {
 			}
 			if len(s) != size || !tt.staged.Staged {
 				t.Error("the snapshot was changed")
+			}
+		})
+	}
+}
+
+// TestEnforcedOfKubernetes: a staged policy of Kubernetes stands for what one
+// of its name is stored as. IPv4 only: staging has no family.
+func TestEnforcedOfKubernetes(t *testing.T) {
+	for action, want := range map[string]string{
+		"Set":    "ingress[0] of NetworkPolicy prod/knp.default.p in tier default",
+		"Delete": "ingress[0] of Profile kns.prod",
+	} {
+		t.Run(action, func(t *testing.T) {
+			now := policy(t, "NetworkPolicy", "prod", "knp.default.p", "default", rule(model.Log), rule(model.Deny))
+			staged := policy(t, "StagedKubernetesNetworkPolicy", "prod", "p", "default", rule(model.Allow))
+			staged.StagedAction = action
+			s := oracle.Snapshot{}
+			put(s, kns("prod", nil), pod("prod", "web", nil, "10.65.0.5"), deny("default", 1e6), now, staged)
+			if v := s.Enforced().Verdict(web("192.0.2.1", "10.65.0.5")); v.Ingress.By.String(desired.Ingress) != want || !v.Allowed {
+				t.Errorf("got %s, want %s", v.Text(true), want)
+			}
+			for id, v := range s.Enforced() {
+				if p, ok := v.(*model.Policy); ok && (p.ID != id || p.ID != model.PolicyID(p.APIKind, p.Namespace, p.Name)) {
+					t.Errorf("%v is called %+v", id, p)
+				}
+			}
+		})
+	}
+}
+
+// TestToTheOwnHost: what a workload sends to its own host comes under its own
+// policies and then under defaultEndpointToHostAction. Both families.
+func TestToTheOwnHost(t *testing.T) {
+	felix := func(name, action string) (model.ID, *model.Config) {
+		o := &v3.FelixConfiguration{}
+		o.Name, o.Spec.DefaultEndpointToHostAction = name, action
+		return model.ID{Kind: model.KindConfig, Name: name}, &model.Config{Object: o}
+	}
+	ping := func(kind uint8) model.Flow {
+		return model.Flow{Protocol: model.ProtocolICMPv6, Source: netip.MustParseAddr("fd00::1"), Dest: netip.MustParseAddr("fd01::1"), ICMPType: kind}
+	}
+	for _, tt := range []struct {
+		name         string
+		common, node string
+		flow         model.Flow
+		want         bool
+	}{
+		{"nothing said is Drop", "", "", web("10.65.0.1", "172.16.0.1"), false},
+		{"nothing said is Drop, IPv6", "", "", web("fd00::1", "fd01::1"), false},
+		{"Accept", "Accept", "", web("10.65.0.1", "172.16.0.1"), true},
+		{"Return leaves it to others", "", "return", web("fd00::1", "fd01::1"), true},
+		{"the host's own wins", "Accept", "Reject", web("10.65.0.1", "172.16.0.1"), false},
+		{"its own policies come first", "Accept", "", web("10.65.0.2", "172.16.0.1"), false},
+		{"another host", "Drop", "", web("10.65.0.1", "172.16.0.2"), true},
+		{"neighbour discovery is ahead of policy", "Drop", "", ping(135), true},
+		{"a ping is not", "Drop", "", ping(128), false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := oracle.Snapshot{}
+			put(s, kns("prod", nil), pod("prod", "a", nil, "10.65.0.1", "fd00::1"), pod("prod", "b", map[string]string{"no": "way"}, "10.65.0.2"), deny("default", 1e6),
+				&model.Node{Name: "h1", Addr4: netip.MustParsePrefix("172.16.0.1/24"), Addr6: netip.MustParsePrefix("fd01::1/64")},
+				&model.Node{Name: "h2", Addr4: netip.MustParsePrefix("172.16.0.2/24")})
+			never := policy(t, "GlobalNetworkPolicy", "", "p", "default")
+			never.Selects, never.Ingress.Applies, never.Egress.Applies = sel(t, "has(no)"), false, true
+			put(s, never)
+			for name, action := range map[string]string{"default": tt.common, "node.h1": tt.node} {
+				if action != "" {
+					id, c := felix(name, action)
+					s[id] = c
+				}
+			}
+			if v := s.Verdict(tt.flow); v.Allowed != tt.want || v.Egress == nil {
+				t.Errorf("got %s", v.Text(true))
 			}
 		})
 	}

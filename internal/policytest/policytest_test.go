@@ -244,6 +244,10 @@ func TestReportsOfNothing(t *testing.T) {
 	if err != nil || !strings.Contains(string(log), `"results": []`) {
 		t.Errorf("%s, %v", log, err)
 	}
+	odd := Result{Document: v3.Document{File: "my tests/a#b.yaml", Object: &PolicyTest{}}, Failures: []Failure{{Reason: "why"}}}
+	if log, err = SARIF([]Result{odd}, ""); err != nil || !strings.Contains(string(log), `"uri": "my%20tests/a%23b.yaml"`) {
+		t.Errorf("the place is no URI: %s, %v", log, err)
+	}
 	if got := Text(nil); got != "0 of 0 assertions hold, 0 connections judged\n" {
 		t.Errorf("%q", got)
 	}

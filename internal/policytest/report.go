@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"encoding/xml"
 	"fmt"
+	"net/url"
+	"path/filepath"
 	"strings"
 
 	v3 "github.com/brindle-net/brindle/api/v3"
@@ -200,7 +202,7 @@ func SARIF(results []Result, version string) ([]byte, error) {
 		}
 		run.Results = append(run.Results, sarifResult{
 			RuleID: assertionRule, Level: "error", Message: sarifMessage{r.Title() + "\n" + r.message()},
-			Locations: []sarifLocation{{sarifPhysical{sarifArtifact{r.Document.File}, sarifRegion{max(1, r.Document.Line)}}}},
+			Locations: []sarifLocation{{sarifPhysical{sarifArtifact{(&url.URL{Path: filepath.ToSlash(r.Document.File)}).String()}, sarifRegion{max(1, r.Document.Line)}}}},
 		})
 	}
 	out, err := json.MarshalIndent(sarif{

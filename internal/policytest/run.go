@@ -226,9 +226,14 @@ var ownName = strings.NewReplacer(kubepolicy.NetworkPrefix, "", kubepolicy.Clust
 // By lists the ways to name, in an assertion, what made a verdict: the rule
 // ("NetworkPolicy shop/db ingress[0]"), its policy or profile, with or without
 // the kind ("NetworkPolicy shop/db", "shop/db"), the end of a tier ("tier
-// default") and that of all profiles ("profiles").
+// default") and that of all profiles ("profiles"). What a host does not take
+// from its own workload, though policy would let it, is by
+// "defaultEndpointToHostAction".
 func By(v oracle.Verdict) []string {
 	var out []string
+	if !v.Allowed && len(Decisive(v)) == 0 {
+		out = append(out, "defaultEndpointToHostAction")
+	}
 	for _, d := range Decisive(v) {
 		switch {
 		case d.Exempt:
