@@ -97,6 +97,7 @@ func (c *Core) enforceProfiles(t *touched, u *desired.Update) {
 				c.waive(&e[desired.Ingress], u)
 				c.waive(&e[desired.Egress], u)
 				delete(p.profiles, name)
+				delete(p.told.profiles, name)
 			}
 		}
 		for name := range used {
@@ -117,7 +118,20 @@ func (c *Core) enforceProfiles(t *touched, u *desired.Update) {
 		owner := profileOwner(name)
 		c.enforce(&p.profiles[name][0], desired.RulesID{Owner: owner, Direction: desired.Ingress}, c.resolve(ingress), u)
 		c.enforce(&p.profiles[name][1], desired.RulesID{Owner: owner, Direction: desired.Egress}, c.resolve(egress), u)
+		p.noteProfile(name, hasHTTP(ingress) || hasHTTP(egress))
 	}
+}
+
+// noteProfile keeps which profiles in force have rules with HTTP criteria.
+func (p *policies) noteProfile(name string, has bool) {
+	p.changes.told = p.changes.told || has || p.told.profiles[name]
+	if delete(p.told.profiles, name); has {
+		p.told.profiles[name] = true
+	}
+}
+
+func hasHTTP(rules []model.Rule) bool {
+	return slices.ContainsFunc(rules, func(r model.Rule) bool { return r.HTTP })
 }
 
 // rulesOf returns the rules of a profile, those too that hold for what is not

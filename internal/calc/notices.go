@@ -37,6 +37,10 @@ func (c *Core) notices(t *touched, u *desired.Update) {
 		}
 	}
 	c.policies.notices(next)
+	for name := range c.policies.told.profiles {
+		ingress, egress := c.members.labels.rulesOf(name)
+		noticesOfHTTP(next, profileOwner(name), [2][]model.Rule{ingress, egress})
+	}
 	u.Notices = diff(c.asked.Notices, next, same)
 }
 
@@ -56,11 +60,22 @@ func (p *policies) notices(to desired.Notices) {
 	http := slices.SortedFunc(maps.Keys(p.told.http), func(a, b policyID) int { return cmp.Compare(a, b) })
 	for _, id := range http {
 		at := p.all.at(id)
-		for d, rules := range p.rulesOf(id) {
-			for i, r := range rules {
-				if at.flags&applies(desired.Direction(d)) != 0 && r.HTTP {
-					to.HTTPNotEnforced(at.on.title, desired.Direction(d), i, r.Name)
-				}
+		of := p.rulesOf(id)
+		for d := range of {
+			if at.flags&applies(desired.Direction(d)) == 0 {
+				of[d] = nil
+			}
+		}
+		noticesOfHTTP(to, at.on.title, of)
+	}
+}
+
+// noticesOfHTTP tells of rules that have HTTP criteria, ingress first.
+func noticesOfHTTP(to desired.Notices, owner string, of [2][]model.Rule) {
+	for d, rules := range of {
+		for i, r := range rules {
+			if r.HTTP {
+				to.HTTPNotEnforced(owner, desired.Direction(d), i, r.Name)
 			}
 		}
 	}

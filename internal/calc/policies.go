@@ -44,6 +44,8 @@ type told struct {
 	hosts  map[policyID]bool   // policies that select host endpoints here
 	http   map[policyID]bool   // policies in force with HTTP rules
 	broken map[model.ID]broken // policies that break the rules
+	// profiles in force with HTTP rules, by name
+	profiles map[string]bool
 }
 
 // changes is what a batch came to so far.
@@ -97,7 +99,7 @@ func newPolicies() *policies {
 	p := &policies{
 		texts: newTexts(), slotOf: map[slotKey]slotID{},
 		byPair: map[pairID][]slotID{}, byKey: map[*labelKey][]slotID{},
-		tiers: map[string]*tier{}, told: told{hosts: map[policyID]bool{}, http: map[policyID]bool{}, broken: map[model.ID]broken{}},
+		tiers: map[string]*tier{}, told: told{hosts: map[policyID]bool{}, http: map[policyID]bool{}, broken: map[model.ID]broken{}, profiles: map[string]bool{}},
 		lists:    map[uint64][]*tierLists{},
 		profiles: map[string]*[2]enforced{}, ends: map[string]end{}, shared: map[rulesKey]*sharedRules{}, seed: maphash.MakeSeed(),
 	}

@@ -372,6 +372,38 @@ func TestProfilesOfAnEndpoint(t *testing.T) {
 	}
 }
 
+// TestHTTPOfProfiles: of rules with HTTP criteria in a profile people hear as
+// they do of those of policies, while some workload here names it.
+func TestHTTPOfProfiles(t *testing.T) {
+	get := []model.Rule{{Action: model.Allow, Families: model.IPv4}, {Action: model.Deny, Families: model.IPv4, HTTP: true, Name: "get"}}
+	profile := func(rules []model.Rule) model.Event {
+		return model.Event{ID: model.ID{Kind: model.KindProfile, Name: "p"}, Value: &model.Profile{Name: "p", Ingress: rules}}
+	}
+	under := func(name string) model.Event {
+		return webWorkload(func(w *model.Workload) { w.Profiles = []string{name} })
+	}
+	c := New(model.Settings{Node: "h1"})
+	for _, s := range []struct {
+		name string
+		in   model.Event
+		want bool
+	}{
+		{"nobody names it", profile(get), false},
+		{"somebody does", under("p"), true},
+		{"it is another", profile(get[:1]), false},
+		{"and again", profile(get), true},
+		{"its workload has another profile", under("q"), false},
+		{"and it", under("p"), true},
+		{"it is gone", model.Event{ID: model.ID{Kind: model.KindProfile, Name: "p"}}, false},
+	} {
+		c.Apply([]model.Event{s.in})
+		n, told := c.State().Notices[desired.NoticeKey{Condition: desired.ConditionPolicy, Object: "Profile p"}]
+		if told != s.want || told && (n.Reason != "HTTPNotEnforced" || !strings.Contains(n.Message, `ingress rule 1 ("get")`)) {
+			t.Errorf("%s: %+v", s.name, n)
+		}
+	}
+}
+
 // TestRulesAreResolved goes from a rule of the model to that of a back end.
 func TestRulesAreResolved(t *testing.T) {
 	both := model.IPv4 | model.IPv6

@@ -107,6 +107,18 @@ func (w world) policyNotices(asked desired.Policy, out desired.Notices) {
 			if v.Broken != "" {
 				out.InvalidPolicy(id.String(), v.Broken)
 			}
+			if v.Name == model.DefaultAllow {
+				continue // it allows everything, whatever is stored
+			}
+			for d, rules := range [][]model.Rule{v.Ingress, v.Egress} {
+				way := desired.Direction(d)
+				_, inForce := asked.Rules[desired.RulesID{Owner: id.String(), Direction: way}]
+				for i, r := range rules {
+					if inForce && r.HTTP {
+						out.HTTPNotEnforced(id.String(), way, i, r.Name)
+					}
+				}
+			}
 		case *model.NetworkSet:
 			if v.Broken != "" {
 				out.InvalidPolicy(id.String(), v.Broken)
