@@ -36,7 +36,8 @@ func golden(t *testing.T, name, got string) {
 func testConfig() Config {
 	return Config{
 		Prefixes: []string{"cali"}, MarkMask: 0xffff0000, CutMark: 0x10000, Spoofing: true,
-		Encapsulations: []Encapsulation{{Protocol: 17, Port: 4789}, {Protocol: 4}},
+		Encapsulations: []Encapsulation{{Protocol: 17, Port: 4789, VNI: 4096}, {Protocol: 4}},
+		VXLAN:          VXLAN{Port: 4789, VNI: 4096},
 		LogPrefix:      "calico-packet",
 	}
 }
@@ -142,4 +143,10 @@ func TestText(t *testing.T) {
 	cfg.AllowInvalid, cfg.Encapsulations, cfg.LogPrefix, cfg.LogGroup = true, nil, "%t %k %n", 5
 	cfg.LogLimit = Limit{Rate: 10, Seconds: 60, Burst: 5}
 	golden(t, "settings.txt", Render(cfg, shop()).String())
+	p := desired.NewPolicy()
+	p.Hosts, p.Pools, p.Tunnels = network().Hosts, network().Pools, network().Tunnels
+	cfg = testConfig()
+	golden(t, "overlay.txt", Render(cfg, &p).String())
+	cfg.NAT = NAT{Address: netip.MustParseAddr("203.0.113.9"), Ports: desired.PortRange{Min: 4000, Max: 5000}, KeepToHosts: true, Interface: "eth+"}
+	golden(t, "overlay-settings.txt", Render(cfg, &p).String())
 }

@@ -229,9 +229,11 @@ func (w *world) step(n int) desired.PolicyPatch {
 	p := desired.PolicyPatch{Sets: map[desired.SetID]desired.SetPatch{}}
 	p.Rules.Set, p.Endpoints.Set = map[desired.RulesID]*desired.RuleList{}, map[string]*desired.Endpoint{}
 	for range 1 + w.IntN(n) {
-		switch w.IntN(4) {
+		switch w.IntN(6) {
 		case 0, 1:
 			w.stepSet(&p)
+		case 4, 5:
+			w.stepOverlay(&p)
 		case 2:
 			id := w.rulesID()
 			if w.missing && w.chance(4) {

@@ -42,6 +42,8 @@ func transport(protocol uint8, port uint16) func(*Packet) {
 	return func(p *Packet) { p.Protocol, p.SourcePort, p.DestPort = protocol, port, port }
 }
 
+func vni(n uint32) func(*Packet) { return func(p *Packet) { p.VNI = n } }
+
 func icmp(protocol, kind, code uint8) func(*Packet) {
 	return func(p *Packet) { p.Protocol, p.ICMPType, p.ICMPCode = protocol, kind, code }
 }
@@ -95,8 +97,10 @@ func TestSkeleton(t *testing.T) {
 		{"from the host", packetOf(byHost, transport(6, 9)), ""},
 		{"from the host to an unknown workload interface", packetOf(byHost, to("cali9", "10.0.0.9")), "d-unknown-to"},
 		{"from the host elsewhere", packetOf(byHost, to("eth0", "192.0.2.1")), ""},
-		{"VXLAN", packetOf(transport(17, 4789)), "d-encapsulation"},
-		{"VXLAN in a connection", packetOf(transport(17, 4789), inState(StateEstablished)), "d-encapsulation"},
+		{"VXLAN", packetOf(transport(17, 4789), vni(4096)), "d-encapsulation"},
+		{"VXLAN in a connection", packetOf(transport(17, 4789), vni(4096), inState(StateEstablished)), "d-encapsulation"},
+		{"VXLAN of another network", packetOf(transport(17, 4789), vni(4097)), ""},
+		{"VXLAN on another port", packetOf(transport(17, 8472), vni(4096)), ""},
 		{"IP in IP", packetOf(transport(4, 0)), "d-encapsulation"},
 		{"router advertisement", packetOf(append(v6, icmp(58, 134, 0))...), "d-router"},
 		{"redirect", packetOf(append(v6, icmp(58, 137, 0))...), "d-router"},

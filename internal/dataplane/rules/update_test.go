@@ -100,7 +100,7 @@ func (p *Program) soundRule(c *Chain, r Rule) error {
 			switch f {
 			case Source4, Destination4, Source6, Destination6:
 				needs = Family
-			case SourcePort, DestinationPort, ICMPType, ICMPCode, NDTarget:
+			case SourcePort, DestinationPort, ICMPType, ICMPCode, NDTarget, VNI:
 			default:
 				needs = 0
 			}
@@ -133,6 +133,8 @@ func (p *Program) soundRule(c *Chain, r Rule) error {
 			there = p.Chains[s.Chain] != nil
 		case Goto:
 			there = p.Chains[s.Chain] != nil
+		case SourceNAT:
+			there = s.Ports.Max == 0 || seen[Protocol]
 		case Dispatch:
 			there = p.Sets[s.Map] != nil && p.Sets[s.Map].Value == ChainValue
 		case MarkBy:
