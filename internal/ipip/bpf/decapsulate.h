@@ -127,7 +127,7 @@ static __always_inline int hand_up(struct __sk_buff *skb, struct arrival *a, int
 		return drop(skb, MALFORMED);
 	if (a->l2 == 0 && bpf_skb_change_head(skb, ETH_HLEN, 0))
 		return drop(skb, UNSUPPORTED);
-	__builtin_memcpy(eth.h_dest, (const void *)tunnel_mac, ETH_ALEN);
+	address_of_tunnel(eth.h_dest);
 	if (bpf_skb_store_bytes(skb, 0, &eth, sizeof(eth), 0))
 		return drop(skb, MALFORMED);
 	tally(skb, DECAPSULATED);

@@ -66,7 +66,7 @@ static __always_inline int answer_too_big(struct __sk_buff *skb, struct iphdr *i
 	if (bpf_skb_change_tail(skb, ETH_HLEN + BEHIND + sizeof(m), 0) ||
 	    bpf_skb_adjust_room(skb, -BEHIND, BPF_ADJ_ROOM_MAC, 0))
 		return TC_ACT_SHOT;
-	__builtin_memcpy(mac, (const void *)tunnel_mac, ETH_ALEN);
+	address_of_tunnel(mac);
 	if (bpf_skb_store_bytes(skb, ETH_HLEN, &m, sizeof(m), 0) ||
 	    bpf_skb_store_bytes(skb, 0, mac, ETH_ALEN, 0))
 		return TC_ACT_SHOT;
@@ -144,10 +144,15 @@ static __always_inline int push(struct __sk_buff *skb, struct iphdr *in, struct 
 	return err || bpf_skb_store_bytes(skb, ETH_HLEN, out, sizeof(*out), 0);
 }
 
-static __always_inline int hand_down(struct bpf_fib_lookup *q)
+/* Sends the packet to the next hop of the outer route. Where the next hop's
+ * own address is not known yet, the packet has to wait for it, and must have
+ * that route while it waits, not the inner one: then the kernel looks again. */
+static __always_inline int hand_down(struct bpf_fib_lookup *q, long found)
 {
 	struct bpf_redir_neigh next = {.nh_family = q->family};
 
+	if (found != BPF_FIB_LKUP_RET_SUCCESS)
+		return bpf_redirect_neigh(q->ifindex, 0, 0, 0);
 	if (q->family == INET6)
 		__builtin_memcpy(next.ipv6_nh, q->ipv6_dst, sizeof(next.ipv6_nh));
 	else
@@ -201,7 +206,7 @@ static __always_inline int encapsulate_packet(struct __sk_buff *skb)
 	if (push(skb, &in, &out))
 		return drop(skb, UNSUPPORTED);
 	tally(skb, ENCAPSULATED);
-	return hand_down(&q);
+	return hand_down(&q, err);
 }
 
 #endif

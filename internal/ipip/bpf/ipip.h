@@ -108,6 +108,17 @@ struct {
 	__type(value, struct path);
 } paths SEC(".maps");
 
+/* What is set later has to be read byte by byte: to the compiler, a copy by
+ * another way is one of zeros. */
+static __always_inline void address_of_tunnel(__u8 *to)
+{
+	int i;
+
+#pragma unroll
+	for (i = 0; i < ETH_ALEN; i++)
+		to[i] = tunnel_mac[i];
+}
+
 static __always_inline void tally(struct __sk_buff *skb, __u32 cause)
 {
 	struct count *c = bpf_map_lookup_elem(&counts, &cause);
