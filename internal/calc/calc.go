@@ -42,19 +42,20 @@ func New(s model.Settings) *Core {
 // function, read from top to bottom. A stage that nothing it reads has
 // changed for is skipped, and so is its part of the comparison.
 func (c *Core) Apply(batch []model.Event) desired.Update {
-	t := c.in.take(batch)          // 1 what the datastore says; t: what was touched
-	c.active.update(&c.in, t)      // 2 local workloads, each address with one owner
-	c.owned.update(&c.in, t)       // 3 blocks of addresses that are this host's
-	c.sessions.update(&c.in, t)    // 4 the BGP speaker and its sessions
-	c.overlay.update(&c.active, t) // 5 the other hosts, their ends of tunnels and their blocks
-	c.members.take(batch, t)       // 6 labels and addresses of the cluster, and the sets of them in use
-	c.policies.update(c, batch, t) // 7 which policies select whom here, in which order
-	var u desired.Update           //
-	c.kernel(t, &u)                // 8 links, routes, neighbours, sysctls
-	c.announce(t, &u)              // 9 what is told to peers and believed of them
-	c.endpoints(t, &u)             // 10 workloads under policy, its rules and their sets
-	c.tunnels(t, &u)               // 11 interfaces of tunnels, routes to other hosts, and who may send
-	c.notices(t, &u)               // 12 what a person must know
+	t := c.in.take(batch)                 // 1 what the datastore says; t: what was touched
+	c.overlay.meet(t)                     // 2 which node has which address
+	c.active.update(&c.in, &c.overlay, t) // 3 local workloads, each address with one owner
+	c.owned.update(&c.in, t)              // 4 blocks of addresses that are this host's
+	c.sessions.update(&c.in, t)           // 5 the BGP speaker and its sessions
+	c.overlay.update(&c.active, t)        // 6 the other hosts, their ends of tunnels and their blocks
+	c.members.take(batch, t)              // 7 labels and addresses of the cluster, and the sets of them in use
+	c.policies.update(c, batch, t)        // 8 which policies select whom here, in which order
+	var u desired.Update                  //
+	c.kernel(t, &u)                       // 9 links, routes, neighbours, sysctls
+	c.announce(t, &u)                     // 10 what is told to peers and believed of them
+	c.endpoints(t, &u)                    // 11 workloads under policy, its rules and their sets
+	c.tunnels(t, &u)                      // 12 interfaces of tunnels, routes to other hosts, and who may send
+	c.notices(t, &u)                      // 13 what a person must know
 	if t.sessions {
 		u.Speakers = diff(c.asked.Speakers, c.sessions.speaker, desired.Speaker.Equal)
 		u.Peers = diff(c.asked.Peers, c.sessions.peers, same)

@@ -1,8 +1,6 @@
 package calc
 
 import (
-	"maps"
-	"net/netip"
 	"reflect"
 	"slices"
 	"strings"
@@ -18,6 +16,7 @@ type inputs struct {
 	set       model.Settings
 	fresh     bool // nothing was calculated yet
 	nodes     map[string]*model.Node
+	order     []*model.Node                    // nodes by name
 	workloads map[model.ID]*model.Workload     // on this host
 	hosts     map[model.ID]*model.HostEndpoint // of this host
 	pools     map[string]*model.Pool
@@ -96,6 +95,7 @@ func (in *inputs) takeOne(e model.Event, t *touched) {
 		v, ok := e.Value.(*model.Node)
 		if put(in.nodes, id.Name, v, ok) {
 			t.nodes, t.sessions, t.nodeNames[id.Name] = true, true, true
+			in.reorder(id.Name)
 		}
 	case model.KindBGPConfig:
 		v, ok := e.Value.(*model.BGPConfig)
@@ -202,25 +202,19 @@ func put[K comparable, V any](table map[K]*V, key K, value *V, keep bool) bool {
 	return true
 }
 
-// sortedNodes returns all nodes by name.
-func (in *inputs) sortedNodes() []*model.Node {
-	return slices.SortedFunc(maps.Values(in.nodes), func(a, b *model.Node) int {
-		return strings.Compare(a.Name, b.Name)
+// reorder puts a node that has changed in its place.
+func (in *inputs) reorder(name string) {
+	i, found := slices.BinarySearchFunc(in.order, name, func(n *model.Node, name string) int {
+		return strings.Compare(n.Name, name)
 	})
-}
-
-// hostAddrs returns the addresses of all hosts, those of their tunnels too,
-// with the first node, by name, that has each.
-func (in *inputs) hostAddrs() map[netip.Addr]string {
-	out := map[netip.Addr]string{}
-	for _, n := range in.nodes {
-		for _, a := range []netip.Addr{n.Addr(4), n.Addr(6), n.IPIP, n.VXLAN4.Addr, n.VXLAN6.Addr} {
-			if first, taken := out[a]; a.IsValid() && (!taken || n.Name < first) {
-				out[a] = n.Name
-			}
-		}
+	switch n := in.nodes[name]; {
+	case n == nil:
+		in.order = slices.Delete(in.order, i, i+1)
+	case found:
+		in.order[i] = n
+	default:
+		in.order = slices.Insert(in.order, i, n)
 	}
-	return out
 }
 
 // families returns the address families that this host cares for.

@@ -18,7 +18,6 @@ type active struct {
 	workloads []activeWorkload // by ID
 	addrs     map[netip.Addr]bool
 	clashes   desired.Notices
-	hosts     map[netip.Addr]string // the host that has each address
 }
 
 type activeWorkload struct {
@@ -26,16 +25,12 @@ type activeWorkload struct {
 	addrs []netip.Addr // those that are routed to it
 }
 
-func (a *active) update(in *inputs, t *touched) {
+func (a *active) update(in *inputs, o *overlay, t *touched) {
 	if !t.workloads && !t.nodes {
 		return
 	}
 	t.workloads = true
-	hosts := a.hosts
-	if t.nodes || hosts == nil {
-		hosts = in.hostAddrs()
-	}
-	*a = active{addrs: map[netip.Addr]bool{}, clashes: desired.Notices{}, hosts: hosts}
+	*a = active{addrs: map[netip.Addr]bool{}, clashes: desired.Notices{}}
 	byInterface := map[string]model.ID{}
 	byAddr := map[netip.Addr]model.ID{}
 	for _, id := range slices.SortedFunc(maps.Keys(in.workloads), model.ID.Compare) {
@@ -57,7 +52,7 @@ func (a *active) update(in *inputs, t *touched) {
 			if in.set.NoIPv6 && addr.Is6() {
 				continue
 			}
-			if host, taken := hosts[addr]; taken {
+			if host := o.hostOf(addr); host != "" {
 				a.clashes.HostAddress(id.String(), host, addr)
 				continue
 			}

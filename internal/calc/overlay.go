@@ -66,13 +66,27 @@ func newDirty() dirty {
 	}
 }
 
-// update takes what has changed and finds what it touches.
+// meet takes the nodes that have changed.
+func (o *overlay) meet(t *touched) {
+	for name := range t.nodeNames {
+		o.takeNode(name, o.in.nodes[name])
+	}
+}
+
+// hostOf returns the first host that has an address, if only for a tunnel, ""
+// if none has.
+func (o *overlay) hostOf(a netip.Addr) string {
+	own, tunnel := o.addrs.first(a), o.tunneled.first(a)
+	if own == "" || tunnel != "" && tunnel < own {
+		return tunnel
+	}
+	return own
+}
+
+// update takes what else has changed and finds what it touches.
 func (o *overlay) update(a *active, t *touched) {
 	if t.workloads {
 		o.takeLocal(a.addrs)
-	}
-	for name := range t.nodeNames {
-		o.takeNode(name, o.in.nodes[name])
 	}
 	for id, old := range t.blocksWere {
 		o.takeBlock(old, o.in.blocks[id])

@@ -45,7 +45,7 @@ func (s *sessions) update(in *inputs, t *touched) {
 	}
 	r := &sessionRun{
 		sessions: s, in: in,
-		nodes:  in.sortedNodes(),
+		nodes:  in.order,
 		byAddr: map[netip.Addr]*model.Node{},
 		common: cmp.Or(in.configs["default"], &model.BGPConfig{}),
 	}
@@ -177,7 +177,13 @@ func (r *sessionRun) mesh() {
 
 // underscored writes an address as part of a session's name.
 func underscored(a netip.Addr) string {
-	return strings.NewReplacer(".", "_", ":", "_").Replace(a.String())
+	text := []byte(a.String())
+	for i, c := range text {
+		if c == '.' || c == ':' {
+			text[i] = '_'
+		}
+	}
+	return string(text)
 }
 
 // sortedPeers returns the explicit peers by name.
