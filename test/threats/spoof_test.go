@@ -74,6 +74,62 @@ func TestThreat30SpoofedSource(t *testing.T) {
 	r.dropped("d-spoof", n-16, func() { r.shoot(shots...) }) // the kernel drops some before us
 }
 
+// TestThreat30ForeignFragments has w1 put the end of a datagram of its own to
+// the beginning of one of w2's, with w2's address: the host puts together what
+// has the same addresses and number, by whatever link it came.
+func TestThreat30ForeignFragments(t *testing.T) {
+	r := newRig(t)
+	w2, mac := r.socket("w2"), r.macOf("w2")
+	type attempt struct {
+		name   string
+		mark   []byte
+		honest bool
+	}
+	var all []attempt
+	n := 0
+	for _, family := range families {
+		kind := map[int]int{4: etherIPv4, 6: etherIPv6}[family]
+		for _, honest := range []bool{true, false} {
+			for _, endFirst := range []bool{true, false} {
+				n++
+				mark := cookie()
+				p := packet{src: r.ip("w2", family), dst: r.ip("w3", family), proto: protoUDP, id: 4100 + n,
+					payload: udp(1000, sentinel, slices.Concat(make([]byte, 40), mark))}
+				parts := p.fragments(40)
+				begin := func() {
+					if err := write(w2, frame(r.gateway, mac, kind, parts[0])); err != nil {
+						t.Fatal(err)
+					}
+				}
+				end := func() {
+					if !honest {
+						r.throw(r.out(parts[1]))
+					} else if err := write(w2, frame(r.gateway, mac, kind, parts[1])); err != nil {
+						t.Fatal(err)
+					}
+				}
+				steps := []func(){begin, end}
+				if endFirst {
+					steps = []func(){end, begin}
+				}
+				for _, do := range steps {
+					do()
+					r.flush() // one after the other, whichever link they take
+				}
+				all = append(all, attempt{fmt.Sprintf("IPv%d, the end first: %v", family, endFirst), mark, honest})
+			}
+		}
+	}
+	for _, a := range all {
+		switch n := r.ears["w3"].count(a.mark); {
+		case a.honest && n == 0:
+			t.Errorf("%s: fragments of one workload did not arrive", a.name)
+		case !a.honest && n > 0:
+			t.Errorf("%s: another workload's fragment became part of the datagram", a.name)
+		}
+	}
+}
+
 // TestThreat30NeighbourSpoofing claims others' addresses by ARP and by
 // neighbour discovery, and sees that nobody believes it. ARP is of IPv4 only,
 // neighbour discovery of IPv6.

@@ -8,9 +8,10 @@ import (
 // Priorities of our chains, as documented. Defragmentation is at -400,
 // connection tracking at -200, other filters usually at 0.
 const (
-	prioritySpoof = -300
-	priorityFrom  = 0 // what leaves workloads
-	priorityTo    = 1 // what goes to workloads, or to the host from them
+	prioritySources = -450 // ahead of defragmentation: see spoofChains
+	prioritySpoof   = -300
+	priorityFrom    = 0 // what leaves workloads
+	priorityTo      = 1 // what goes to workloads, or to the host from them
 )
 
 // ICMPv6 types (RFC 4443, 4861, 2710, 3810).
@@ -155,7 +156,10 @@ func icmp4(types ...byte) on {
 func (m on) and(more ...Match) on { return slices.Concat(m, more) }
 
 // spoofChains let a workload send from its own addresses only, and nothing
-// that speaks for a router or hides another packet.
+// that speaks for a router or hides another packet. Addresses are looked at
+// before fragments are put together: the host does not ask by which interface
+// one came, so a workload could put a piece of its own into another's datagram.
+// What is in a packet is looked at afterwards, when it cannot hide in pieces.
 func (b *Builder) spoofChains() []*Chain {
 	mac, anyMAC := inSet(setMACs, InInterface, EthSource), inSet(setAnyMAC, InInterface)
 	rules := []Rule{b.elsewhere(InInterface)}
@@ -168,13 +172,15 @@ func (b *Builder) spoofChains() []*Chain {
 			when(fam, prefix, mac),
 			when(fam, prefix, anyMAC),
 		} {
-			rules = append(rules, m.do(Goto{"own-source"}))
+			rules = append(rules, m.do(Accept{}))
 		}
 	}
 	local := on{bytesOf(Family, 6), {Fields: []Field{Source6}, In: localSources()}, bytesOf(Protocol, protoICMPv6)}
-	rules = append(rules, local.and(mac).do(Goto{"link-local"}), local.and(anyMAC).do(Goto{"link-local"}), when().drop("d-spoof"))
+	rules = append(rules, local.and(mac).do(Accept{}), local.and(anyMAC).do(Accept{}), when().drop("d-spoof"))
 
-	var careful []Rule
+	other := inSet(setPrefixes+"6", InInterface, Source6)
+	other.Not = true
+	careful := []Rule{local.and(other).do(Goto{"link-local"})}
 	kinds := []byte{protoICMP, protoICMPv6}
 	for _, e := range b.cfg.Encapsulations {
 		m := on{bytesOf(Protocol, e.Protocol)}
@@ -192,8 +198,9 @@ func (b *Builder) spoofChains() []*Chain {
 		advert.do(Goto{"own-target"}))
 	careful = append(careful, errorRules()...)
 	return []*Chain{
-		base("spoof", Prerouting, prioritySpoof, rules...),
-		{Name: "own-source", Rules: []Rule{when(bytesOf(Protocol, kinds...)).do(Goto{"careful"})}},
+		base("spoof", Prerouting, prioritySources, rules...),
+		base("contents", Prerouting, prioritySpoof,
+			b.elsewhere(InInterface), when(bytesOf(Protocol, kinds...)).do(Goto{"careful"})),
 		{Name: "careful", Rules: careful},
 		{Name: "link-local", Rules: []Rule{
 			advert.do(Goto{"own-target"}),
