@@ -2,12 +2,15 @@ package nft
 
 import (
 	"bytes"
+	"net/netip"
 	"reflect"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/brindle-net/brindle/internal/dataplane/rules"
+	"github.com/brindle-net/brindle/internal/desired"
 	"github.com/brindle-net/brindle/internal/testenv"
 )
 
@@ -21,6 +24,16 @@ func end(c code) expr { return immediate{verdict: &verdict{code: c}} }
 // packet by its name.
 func is(key uint32, value ...byte) []expr { return []expr{meta{key: key}, comparison{value: value}} }
 
+// source gives a packet another source.
+func source(to string, first, last uint16) []expr {
+	s := rules.SourceNAT{Ports: desired.PortRange{Min: first, Max: last}}
+	if to != "" {
+		s.To = netip.MustParseAddr(to)
+	}
+	list, _ := newSource(s)
+	return list
+}
+
 // forms has each form of each expression, and how nft(8) shows the rule.
 func forms() []struct {
 	name, shown string
@@ -28,7 +41,7 @@ func forms() []struct {
 } {
 	const th, nh = unix.NFT_PAYLOAD_TRANSPORT_HEADER, unix.NFT_PAYLOAD_NETWORK_HEADER
 	tcp := is(unix.NFT_META_L4PROTO, 6)
-	four := is(unix.NFT_META_NFPROTO, unix.NFPROTO_IPV4)
+	four, six := is(unix.NFT_META_NFPROTO, unix.NFPROTO_IPV4), is(unix.NFT_META_NFPROTO, unix.NFPROTO_IPV6)
 	dport := payload{base: th, offset: 2, size: 2}
 	and := func(a []expr, b ...expr) []expr { return append(a[:len(a):len(a)], b...) }
 	return []struct {
@@ -81,6 +94,15 @@ func forms() []struct {
 		{"dynset", "update @seen { ip saddr timeout 1m }", and(four, payload{base: nh, offset: 12, size: 4}, dynset{set: "seen", key: 0, refresh: true, timeout: 60000})},
 		{"dynset not", "ip saddr", and(four, payload{base: nh, offset: 12, size: 4}, dynset{set: "seen", key: 0, not: true})},
 		{"notrack", "notrack", []expr{notrack{}}},
+		{"network of VXLAN", "udp dport 4789 @th,96,24 0x1000", and(is(unix.NFT_META_L4PROTO, 17), dport, comparison{value: []byte{0x12, 0xb5}},
+			payload{base: th, offset: 12, size: 3}, comparison{value: []byte{0, 16, 0}})},
+		{"nat: masquerade", "masquerade", source("", 0, 0)},
+		{"nat: masquerade with ports", "masquerade to :1024-4788", and(tcp, source("", 1024, 4788)...)},
+		{"nat: address", "snat ip to 192.0.2.1 comment", and(four, source("192.0.2.1", 0, 0)...)},
+		{"nat: address with ports", "snat ip to 192.0.2.1:1024-4788", and(and(four, tcp...), source("192.0.2.1", 1024, 4788)...)},
+		{"nat: address with a port", "snat ip to 192.0.2.1:1024-1024", and(and(four, tcp...), source("192.0.2.1", 1024, 1024)...)},
+		{"nat: address, IPv6", "snat ip6 to 2001:db8::1 comment", and(six, source("2001:db8::1", 0, 0)...)},
+		{"nat: address with ports, IPv6", "snat ip6 to [2001:db8::1]:1024-4788", and(and(six, tcp...), source("2001:db8::1", 1024, 4788)...)},
 	}
 }
 
@@ -90,6 +112,7 @@ func stock() *table {
 	t.counters["hits"] = object{note: "what was hit"}
 	t.chains["sub"] = &chain{}
 	t.chains["forms"] = &chain{base: &base{hook: unix.NF_INET_LOCAL_IN, priority: -5}}
+	t.chains["nat"] = &chain{base: &base{hook: unix.NF_INET_POST_ROUTING, priority: 100, nat: true}}
 	t.chains["early"] = &chain{base: &base{hook: unix.NF_INET_PRE_ROUTING, priority: -300, drops: true}}
 	port := func(n uint16) string { return string(network.AppendUint16(nil, n)) }
 	ports := shape{keyType: typePort, keyLen: 2}
@@ -144,8 +167,11 @@ func TestForms(t *testing.T) {
 	want := stock()
 	for _, f := range forms() {
 		name := "forms"
-		if f.name == "notrack" {
+		switch {
+		case f.name == "notrack":
 			name = "early"
+		case strings.HasPrefix(f.name, "nat: "):
+			name = "nat"
 		}
 		want.chains[name].rules = append(want.chains[name].rules, rule{f.exprs, f.name})
 	}
@@ -158,9 +184,11 @@ func TestForms(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i, r := range want.chains["forms"].rules {
-		if got := have.tables[inet].chains["forms"].rules[i]; !sameExprs(got.exprs, r.exprs) || got.note != r.note {
-			t.Errorf("%s came back as %+v, not %+v", r.note, got, r)
+	for _, name := range []string{"forms", "nat"} {
+		for i, r := range want.chains[name].rules {
+			if got := have.tables[inet].chains[name].rules[i]; !sameExprs(got.exprs, r.exprs) || got.note != r.note {
+				t.Errorf("%s came back as %+v, not %+v", r.note, got, r)
+			}
 		}
 	}
 	if e := difference(inet, have.tables[inet], want); !e.empty() {

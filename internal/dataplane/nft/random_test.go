@@ -25,6 +25,16 @@ func newChaos(seed uint64) *chaos {
 	if seed%2 == 1 {
 		c.cfg = compiled()
 	}
+	c.cfg.NAT.KeepToHosts = c.once(2)
+	if c.once(2) {
+		c.cfg.NAT.Interface = oneOf(c, "eth0", "eth+", "cali1")
+	}
+	if c.once(2) {
+		c.cfg.NAT.Ports = oneOf(c, desired.PortRange{Min: 1000, Max: 2000}, desired.PortRange{Min: 4000, Max: 6000})
+	}
+	if c.once(2) {
+		c.cfg.NAT.Address = oneOf(c, netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1"))
+	}
 	for _, owner := range ruleOwners() {
 		for _, d := range []desired.Direction{desired.Ingress, desired.Egress} {
 			c.policy.Rules[desired.RulesID{Owner: owner, Direction: d}] = c.rules()
@@ -166,9 +176,11 @@ func (c *chaos) step(n int) *desired.PolicyPatch {
 	p := desired.PolicyPatch{Sets: map[desired.SetID]desired.SetPatch{}}
 	p.Rules.Set, p.Endpoints.Set = map[desired.RulesID]*desired.RuleList{}, map[string]*desired.Endpoint{}
 	for range 1 + c.IntN(n) {
-		switch c.IntN(4) {
+		switch c.IntN(6) {
 		case 0, 1:
 			c.stepSet(p)
+		case 4, 5:
+			c.stepOverlay(&p)
 		case 2:
 			id := desired.RulesID{
 				Owner:     oneOf(c, ruleOwners()...),
@@ -257,6 +269,7 @@ func (c *chaos) packet() rules.Packet {
 		}
 		return p
 	}
+	c.overlay(&p)
 	if p.Source, p.Dest = at(oneOf(c, from, from, from, to)), at(to); !four && c.once(6) {
 		p.Source = netip.MustParseAddr("fe80::1")
 	}
@@ -268,7 +281,10 @@ func (c *chaos) packet() rules.Packet {
 
 // outcome is what two ways of evaluating must agree on.
 func outcome(t rules.Trace) string {
-	text := fmt.Sprintf("accepted %v rejected %v mark %#x", t.Accepted, t.Rejected, t.Mark)
+	text := fmt.Sprintf("accepted %v rejected %v untracked %v mark %#x", t.Accepted, t.Rejected, t.Untracked, t.Mark)
+	if t.NAT != nil {
+		text += " " + t.NAT.String()
+	}
 	for _, s := range t.Steps {
 		if s.Counter != "" || s.Log != "" {
 			text += "\n  " + s.Counter + " " + s.Log
@@ -368,5 +384,42 @@ func TestChangesLeadToTheWhole(t *testing.T) {
 				t.Fatalf("seed %d: the driver believes %v, the kernel holds %v", seed, a, b)
 			}
 		}
+	}
+}
+
+// stepOverlay changes hosts, pools or tunnels.
+func (c *chaos) stepOverlay(p *desired.PolicyPatch) {
+	switch c.IntN(3) {
+	case 0:
+		stepTable(c, &p.Hosts, c.net(), desired.Forms(c.IntN(8)))
+	case 1:
+		stepTable(c, &p.Pools, c.net(), desired.PoolUse{Masquerade: c.once(2)})
+	default:
+		stepTable(c, &p.Tunnels, oneOf(c, desired.DeviceIPIP, desired.DeviceVXLAN4, desired.DeviceVXLAN6), c.addr())
+	}
+}
+
+func stepTable[K comparable, V any](c *chaos, p *desired.Patch[K, V], k K, v V) {
+	if _, ok := p.Set[k]; ok || slices.Contains(p.Delete, k) {
+		return
+	}
+	if c.once(3) {
+		p.Delete = append(p.Delete, k)
+		return
+	}
+	if p.Set == nil {
+		p.Set = map[K]V{}
+	}
+	p.Set[k] = v
+}
+
+// overlay makes some packets ones of tunnels.
+func (c *chaos) overlay(p *rules.Packet) {
+	p.FromUs, p.ForUs = c.once(3), c.once(2)
+	if c.once(4) {
+		p.Protocol, p.DestPort, p.VNI = oneOf[uint8](c, 17, 17, 4), oneOf[uint16](c, 4789, 4789, 8472), oneOf[uint32](c, 4096, 4096, 7, 0)
+	}
+	if p.Out != "" && c.once(4) {
+		p.Out = oneOf(c, desired.DeviceIPIP, desired.DeviceVXLAN4, desired.DeviceVXLAN6)
 	}
 }

@@ -14,7 +14,8 @@ import (
 func settings() rules.Config {
 	return rules.Config{
 		Prefixes: []string{"cali", "tap"}, MarkMask: 0xffff0000, CutMark: 0x80000000, ToHost: rules.FateDrop, Spoofing: true,
-		Encapsulations: []rules.Encapsulation{{Protocol: 17, Port: 4789}, {Protocol: 4}},
+		Encapsulations: []rules.Encapsulation{{Protocol: 17, Port: 4789, VNI: 4096}, {Protocol: 4}},
+		VXLAN:          rules.VXLAN{Port: 4789, VNI: 4096},
 		LogPrefix:      "brindle %k %p",
 	}
 }
@@ -124,5 +125,14 @@ func everything() *desired.Policy {
 		Name: "WorkloadEndpoint default/b", Ingress: tiers, Profiles: []string{"Profile kns.default"},
 		Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.3")}, Sources: nets("198.51.100.0/24"),
 	}
+	tunnels := desired.FormsOf(desired.IPIP, desired.VXLAN)
+	p.Hosts[netip.MustParsePrefix("172.30.0.11/32")] = tunnels
+	p.Hosts[netip.MustParsePrefix("172.30.1.0/24")] = tunnels
+	p.Hosts[netip.MustParsePrefix("fd00:172:30::b/128")] = desired.FormsOf(desired.VXLAN)
+	p.Pools[netip.MustParsePrefix("10.0.0.0/8")] = desired.PoolUse{Masquerade: true}
+	p.Pools[netip.MustParsePrefix("fd00::/48")] = desired.PoolUse{Masquerade: true}
+	p.Pools[netip.MustParsePrefix("192.168.0.0/16")] = desired.PoolUse{}
+	p.Tunnels[desired.DeviceIPIP] = netip.MustParseAddr("10.255.0.1")
+	p.Tunnels[desired.DeviceVXLAN6] = netip.MustParseAddr("fd00::ffff:1")
 	return &p
 }
