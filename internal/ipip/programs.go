@@ -27,6 +27,7 @@ type tables struct {
 	Hosts     *ebpf.Map `ebpf:"hosts"`
 	Strangers *ebpf.Map `ebpf:"strangers"`
 	Paths     *ebpf.Map `ebpf:"paths"`
+	Slots     *ebpf.Map `ebpf:"slots"`
 }
 
 // programs are made for one set of settings.
@@ -44,7 +45,9 @@ type settings struct {
 }
 
 func (t *tables) all() map[string]**ebpf.Map {
-	return map[string]**ebpf.Map{"counts": &t.Counts, "hosts": &t.Hosts, "strangers": &t.Strangers, "paths": &t.Paths}
+	return map[string]**ebpf.Map{
+		"counts": &t.Counts, "hosts": &t.Hosts, "strangers": &t.Strangers, "paths": &t.Paths, "slots": &t.Slots,
+	}
 }
 
 func (t *tables) close() error {
@@ -151,6 +154,9 @@ func mountBPF(dir string) error {
 
 // unmountBPF removes dir, and the file system that was mounted for it.
 func unmountBPF(dir string) error {
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
 	above, err := onBPF(filepath.Dir(dir))
 	if err != nil {
 		return err

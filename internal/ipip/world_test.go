@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
@@ -252,4 +254,42 @@ func sysctl(t testing.TB, ns *netns.NS, key, value string) {
 func forward(t testing.TB, ns *netns.NS) {
 	t.Helper()
 	sysctl(t, ns, "ipv4/ip_forward", "1")
+}
+
+func removeLink(t testing.TB, ns *netns.NS, name string) {
+	t.Helper()
+	withLink(t, ns, name, func(h *netlink.Handle, l netlink.Link) error { return h.LinkDel(l) })
+}
+
+// foreignFilter attaches a program of somebody else before ours.
+func foreignFilter(t testing.TB, ns *netns.NS, name string) error {
+	t.Helper()
+	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Type: ebpf.SchedCLS, License: "GPL",
+		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, -1), asm.Return()},
+	})
+	if err != nil {
+		return err
+	}
+	defer program.Close()
+	withLink(t, ns, name, func(h *netlink.Handle, l netlink.Link) error {
+		return h.FilterAdd(&netlink.BpfFilter{
+			FilterAttrs: netlink.FilterAttrs{LinkIndex: l.Attrs().Index, Parent: netlink.HANDLE_MIN_INGRESS, Handle: 1, Priority: 1, Protocol: unix.ETH_P_ALL},
+			Fd:          program.FD(), Name: "somebody", DirectAction: true,
+		})
+	})
+	return nil
+}
+
+// ageTable puts a table of another shape where a table is pinned.
+func ageTable(dir, name string) error {
+	old, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Hash, KeySize: 8, ValueSize: 8, MaxEntries: 1})
+	if err != nil {
+		return err
+	}
+	defer old.Close()
+	if err := os.Remove(filepath.Join(dir, name)); err != nil {
+		return err
+	}
+	return old.Pin(filepath.Join(dir, name))
 }

@@ -5,16 +5,9 @@
 #define BRINDLE_DECAPSULATE_H
 
 #include "ipip.h"
+#include "reassemble.h"
 
 #define HEADER_MAX 60
-
-/* What is read of a packet before anything is changed. */
-struct arrival {
-	struct iphdr out, in;
-	__u32 l2;    /* bytes before the outer header */
-	__u32 outer; /* bytes of the outer header */
-	__u32 size;  /* bytes of the outer packet, without what Ethernet fills up */
-};
 
 /* An address that is no host's sent to us. */
 static __always_inline int stranger(struct __sk_buff *skb, __u32 from)
@@ -39,7 +32,7 @@ static __always_inline int outer_is_sound(struct __sk_buff *skb, struct arrival 
 	a->size = bpf_ntohs(a->out.tot_len);
 	if (a->size == 0 && skb->gso_size)
 		a->size = have;
-	if (a->size > have || a->size < a->outer + sizeof(a->in))
+	if (a->size > have || a->size < a->outer)
 		return 0;
 	if (a->outer == sizeof(a->out))
 		return header_sum(&a->out) == 0;
@@ -52,6 +45,8 @@ static __always_inline int inner_is_sound(struct __sk_buff *skb, struct arrival 
 {
 	__u32 size, most = a->size - a->outer;
 
+	if (most < sizeof(a->in))
+		return 0;
 	if (bpf_skb_load_bytes(skb, a->l2 + a->outer, &a->in, sizeof(a->in)) || a->in.version != 4 || a->in.ihl < 5)
 		return 0;
 	size = bpf_ntohs(a->in.tot_len);
@@ -151,8 +146,8 @@ static __always_inline int decapsulate_packet(struct __sk_buff *skb, __u32 l2)
 		return stranger(skb, a.out.saddr);
 	if (!outer_is_sound(skb, &a))
 		return drop(skb, MALFORMED);
-	if (a.out.frag_off & bpf_htons(IP_MF | IP_OFFSET))
-		return drop(skb, FRAGMENT);
+	if (a.out.frag_off & bpf_htons(IP_MF | IP_OFFSET) && reassemble(skb, &a))
+		return TC_ACT_SHOT;
 	if (!inner_is_sound(skb, &a))
 		return drop(skb, MALFORMED);
 	changed = carry_congestion(&a);

@@ -11,6 +11,6 @@ if ! command -v "$clang" >/dev/null || ! command -v "$strip" >/dev/null; then
 	exit 0
 fi
 multiarch=/usr/include/$(uname -m)-linux-gnu
-"$clang" -target bpfel -mcpu=v2 -O2 -g -Wall -Wextra -Werror -fdebug-prefix-map="$PWD=." -I"$multiarch" -c ipip.bpf.c -o ipip.o
+"$clang" -target bpfel -mcpu=v3 -O2 -g -Wall -Wextra -Werror -fdebug-prefix-map="$PWD=." -I"$multiarch" -c ipip.bpf.c -o ipip.o
 "$strip" -g ipip.o
 sha256sum -- *.c *.h generate.sh >sources.sha256

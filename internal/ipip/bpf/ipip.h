@@ -66,6 +66,14 @@ enum cause {
 	CAUSES
 };
 
+/* What is read of an arriving packet before anything is changed. */
+struct arrival {
+	struct iphdr out, in;
+	__u32 l2;    /* bytes before the outer header */
+	__u32 outer; /* bytes of the outer header */
+	__u32 size;  /* bytes of the outer packet, without what Ethernet fills up */
+};
+
 struct count {
 	__u64 packets, bytes;
 };
