@@ -16,8 +16,8 @@ func network() *desired.Policy {
 	p := shop()
 	both := desired.FormsOf(desired.IPIP, desired.VXLAN)
 	for prefix, forms := range map[string]desired.Forms{
-		"192.168.0.1/32": both, "192.168.0.2/32": both, "192.168.0.3/32": 0, "192.168.9.0/24": desired.FormsOf(desired.VXLAN),
-		"2001:db8::1/128": desired.FormsOf(desired.VXLAN), "2001:db8::2/128": desired.FormsOf(desired.VXLAN), "2001:db8::3/128": 0,
+		"192.168.0.1/32": desired.FormsOf(desired.Direct), "192.168.0.2/32": both, "192.168.0.3/32": 0, "192.168.9.0/24": desired.FormsOf(desired.VXLAN),
+		"2001:db8::1/128": desired.FormsOf(desired.Direct), "2001:db8::2/128": desired.FormsOf(desired.VXLAN), "2001:db8::3/128": 0,
 	} {
 		p.Hosts[netip.MustParsePrefix(prefix)] = forms
 	}
@@ -63,7 +63,7 @@ func TestSenders(t *testing.T) {
 		{"VXLAN from outside in a connection", packetOf(from("198.51.100.7"), forUs, vxlan, inState(StateEstablished)), CounterUnknownVXLAN, false},
 		{"VXLAN from outside, IPv6", packetOf(from("2001:db8:9::1"), forUs, vxlan), CounterUnknownVXLAN, false},
 		{"VXLAN for everybody on the link", packetOf(from("198.51.100.7"), local, vxlan), CounterUnknownVXLAN, false},
-		{"VXLAN with our own address, IPv6", packetOf(from("2001:db8::1"), forUs, vxlan, func(p *Packet) { p.FromUs = true }), CounterUnknownVXLAN, true},
+		{"VXLAN with our own address, IPv6", packetOf(from("2001:db8::1"), forUs, vxlan, func(p *Packet) { p.FromUs = true }), CounterUnknownVXLAN, false},
 		{"VXLAN of another network", packetOf(from("198.51.100.7"), forUs, vxlan, vni(4097)), "", false},
 		{"VXLAN on another port", packetOf(from("198.51.100.7"), forUs, vxlan, transport(17, 8472)), "", false},
 		{"UDP to the port that is no VXLAN", packetOf(from("198.51.100.7"), forUs, transport(17, 4789)), "", false},
