@@ -136,7 +136,7 @@ func (a *agent) checkPolicy() health.Verdict {
 	if err := a.policy.doc.trouble(); err != nil {
 		return health.Verdict{Reason: "ConnectionsNotJudged", Message: err.Error()}
 	}
-	return a.verdict(health.Policy, "Enforced", "")
+	return a.verdict(health.Policy, "Enforced", fallenBack(a.policy.driver.Stats()))
 }
 
 func (a *agent) checkRouting() health.Verdict {
@@ -201,6 +201,7 @@ func (a *agent) samples() []health.Sample {
 		health.Sample{Name: "brindle_policy_syncs_total", Help: "Changes of policy put in force, or tried.", Value: float64(p.Applies), Counter: true},
 		health.Sample{Name: "brindle_policy_failures_total", Help: "Changes of policy that could not be put in force.", Value: float64(p.Failures), Counter: true},
 		health.Sample{Name: "brindle_policy_pending", Help: "Changes of policy not in force yet.", Value: float64(p.Pending)})
+	out = append(out, lookUpSamples(a.policy.driver.Stats())...)
 	st := a.feed.State()
 	return append(out,
 		health.Sample{Name: "brindle_datastore_age_seconds", Help: "How old what we know of the datastore may be.", Value: st.Age(time.Now()).Seconds()},
