@@ -235,8 +235,8 @@ func (w *world) during(what string, happen func()) {
 	})
 }
 
-// TestNoWindow runs both families at once: they are told apart by stream.
-func TestNoWindow(t *testing.T) {
+// TestThreat15NoWindow runs both families at once: they are told apart by stream.
+func TestThreat15NoWindow(t *testing.T) {
 	w := up(t, "windows")
 	w.prepare()
 	w.during("nothing", func() {})
@@ -288,9 +288,9 @@ func TestNoWindow(t *testing.T) {
 	})
 }
 
-// TestAddressUsedAgain gives the address of a workload that everybody could
+// TestThreat25AddressUsedAgain gives the address of a workload that everybody could
 // reach to another that nobody may, while its flows go on.
-func TestAddressUsedAgain(t *testing.T) {
+func TestThreat25AddressUsedAgain(t *testing.T) {
 	w := up(t, "reuse")
 	w.Apply(`
 apiVersion: projectcalico.org/v3
