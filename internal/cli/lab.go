@@ -13,7 +13,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	v3 "github.com/brindle-net/brindle/api/v3"
 	"github.com/brindle-net/brindle/internal/lab"
 )
 
@@ -23,7 +22,7 @@ func newLab(e *Env) *cobra.Command {
 	c := &cobra.Command{
 		Use: "lab", Short: "A data centre in network namespaces on this machine", GroupID: "run",
 		Long: `A lab is a network of hosts on one machine: network namespaces that each run the
-real agent, workloads wired to them, switches between them, and an etcd. It
+real agent, workloads wired to them, switches and routers between them, and an etcd. It
 needs root and nothing else, and leaves nothing behind.`,
 		Example: `  sudo brindle lab up
   sudo brindle lab status
@@ -33,88 +32,11 @@ needs root and nothing else, and leaves nothing behind.`,
 	}
 	c.PersistentFlags().StringVar(&name, "name", name, "name of the lab")
 	c.AddCommand(
-		labUp(e, &name), labDown(e, &name), labStatus(e, &name), labEnv(e, &name), labExec(e, &name),
+		labUp(e, &name), labDown(e, &name), labStatus(e, &name), labEnv(e, &name), labExec(e, &name), labCapture(e, &name),
 		labProbe(e, &name), labVerify(e, &name), labWorkload(e, &name), labHost(e, &name), labDatastore(e, &name), labDemo(e, &name),
 		labSupervise(e), labEnter(e),
 	)
 	return c
-}
-
-// topologyFlags adds the flags that shape a lab.
-func topologyFlags(c *cobra.Command, t *lab.Topology) {
-	c.Flags().IntVar(&t.Hosts, "hosts", t.Hosts, "number of hosts")
-	c.Flags().IntVar(&t.Workloads, "workloads", t.Workloads, "workloads on each host")
-	c.Flags().StringVar(&t.Family, "family", t.Family, "addresses: v4, v6 or dual")
-	c.Flags().DurationVar(&t.HoldTime, "hold-time", t.HoldTime, "after how much silence hosts give up a BGP peer")
-	c.Flags().BoolVar(&t.Fsync, "fsync", t.Fsync, "let etcd wait for the disk at every write, as outside a lab")
-}
-
-func labUp(e *Env, name *string) *cobra.Command {
-	t, file := lab.Default(), ""
-	c := &cobra.Command{
-		Use: "up [PRESET]", Short: "Build a lab and leave it running", Args: cobra.MaximumNArgs(1), ValidArgs: lab.Presets,
-		RunE: func(c *cobra.Command, args []string) error {
-			if err := fromFile(c, &t, file); err != nil {
-				return err
-			}
-			if len(args) == 1 {
-				t.Preset = args[0]
-			}
-			if t.Name == "" || c.Flags().Changed("name") {
-				t.Name = *name
-			}
-			t.Binary = e.Executable
-			began := time.Now()
-			if err := lab.Up(c.Context(), t, func(step string) { fmt.Fprintln(e.Stderr, "•", step) }); err != nil {
-				return err
-			}
-			cl, err := lab.Open(t.Name)
-			if err != nil {
-				return err
-			}
-			st, err := cl.Status(c.Context())
-			if err != nil {
-				return err
-			}
-			fmt.Fprintf(e.Stdout, "lab %s is up (%s)\n\n", t.Name, time.Since(began).Round(100*time.Millisecond))
-			printLab(e.Stdout, st)
-			fmt.Fprintf(e.Stdout, "\nTry:  brindle lab exec w1 -- ip route\n      brindle lab probe w1 w3 80/tcp\n      brindle lab down\n")
-			return nil
-		},
-	}
-	topologyFlags(c, &t)
-	c.Flags().StringVarP(&file, "filename", "f", "", "YAML file with the same: name, preset, hosts, workloads, family, fsync; flags win")
-	return c
-}
-
-// fromFile reads a topology file below the flags that were given.
-func fromFile(c *cobra.Command, t *lab.Topology, file string) error {
-	if file == "" {
-		return nil
-	}
-	data, err := os.ReadFile(file)
-	if err != nil {
-		return err
-	}
-	if data, err = v3.YAMLToJSON(data); err != nil {
-		return fmt.Errorf("topology %s: %w", file, err)
-	}
-	base := lab.Default()
-	base.Name = ""
-	read, err := base.ReadTopology(file, data)
-	if err != nil {
-		return err
-	}
-	for flag, keep := range map[string]func(){
-		"hosts": func() { read.Hosts = t.Hosts }, "workloads": func() { read.Workloads = t.Workloads },
-		"family": func() { read.Family = t.Family }, "fsync": func() { read.Fsync = t.Fsync },
-	} {
-		if c.Flags().Changed(flag) {
-			keep()
-		}
-	}
-	*t = read
-	return nil
 }
 
 func labDown(e *Env, name *string) *cobra.Command {
@@ -150,7 +72,12 @@ func labDown(e *Env, name *string) *cobra.Command {
 func labStatus(e *Env, name *string) *cobra.Command {
 	output := ""
 	c := &cobra.Command{
-		Use: "status", Short: "Show hosts, sessions and workloads", Args: cobra.NoArgs,
+		Use: "status", Short: "Show hosts, sessions, workloads, and how packets travel", Args: cobra.NoArgs,
+		Long: `Show the hosts of a lab, its routers and its workloads, and for each two hosts how
+packets to workloads travel from the one to the other, as the sending host's
+kernel says: direct, ipip or vxlan; "via r1" when a router is the next hop;
+"default" when the host only has its default route, and "none" when it has no
+route at all.`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			cl, err := lab.Open(*name)
 			if err != nil {
@@ -158,6 +85,9 @@ func labStatus(e *Env, name *string) *cobra.Command {
 			}
 			st, err := cl.Status(c.Context())
 			if err != nil {
+				return err
+			}
+			if st.Paths, err = lab.Paths(c.Context(), st); err != nil {
 				return err
 			}
 			switch output {

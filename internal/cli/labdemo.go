@@ -16,7 +16,7 @@ import (
 
 // labDemo shows in under a minute what Brindle does, and cleans up.
 func labDemo(e *Env, name *string) *cobra.Command {
-	t, keep := lab.Default(), false
+	t, keep := lab.Default(""), false
 	c := &cobra.Command{
 		Use: "demo", Short: "Build a lab, show what it does, take it down again", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) (err error) {

@@ -43,6 +43,36 @@ w1         h1     10.48.0.1 fd00::1   cali1
 	}
 }
 
+func TestPrintPaths(t *testing.T) {
+	var b bytes.Buffer
+	path := func(from, to, family, pool, form, through string) lab.Path {
+		return lab.Path{From: from, To: to, Family: family, Pool: pool, Form: form, Through: through}
+	}
+	printPaths(&b, []lab.Path{
+		path("h1", "h2", "v4", "a", "direct", ""), path("h1", "h10", "v4", "a", "ipip", ""), path("h2", "h1", "v4", "a", "direct", ""),
+		path("h1", "h2", "v6", "b", "direct", ""), path("h1", "h10", "v6", "b", "ipip", ""), path("h2", "h1", "v6", "b", "direct", ""),
+		path("h1", "h2", "v6", "", "none", ""), path("h2", "h1", "v6", "", "default", "r1"),
+	})
+	want := `
+How packets travel to workloads in a and b:
+FROM \ TO   h1       h2       h10
+h1          ·        direct   ipip
+h2          direct   ·        ·
+
+How packets travel to workloads in no known pool (IPv6):
+FROM \ TO   h1               h2
+h1          ·                none
+h2          default via r1   ·
+`
+	if b.String() != want {
+		t.Errorf("got\n%s\nwant\n%s", b.String(), want)
+	}
+	b.Reset()
+	if printPaths(&b, nil); b.Len() > 0 {
+		t.Errorf("%s", b.String())
+	}
+}
+
 func TestPrintMatrix(t *testing.T) {
 	var b bytes.Buffer
 	printMatrix(&b, lab.Matrix{

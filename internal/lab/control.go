@@ -135,7 +135,7 @@ func (s *Supervisor) obey(ctx context.Context, o order) (answer, error) {
 // state asks every agent how it is, all at once.
 func (s *Supervisor) state(ctx context.Context) State {
 	st := State{
-		Name: s.topo.Name, Preset: s.topo.Preset, Family: s.topo.Family, Hosts: []Host{}, Routers: []Router{},
+		Name: s.topo.Name, Preset: s.topo.Preset, Family: s.topo.Family, Hosts: []Host{}, Routers: s.topo.routers(),
 		Datastore: Datastore{Type: "etcdv3", Endpoints: Endpoints(s.topo.Name)}, Workloads: s.workloadStates(),
 	}
 	s.mu.Lock()

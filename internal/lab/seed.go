@@ -58,16 +58,17 @@ func (s *Supervisor) ensureNamespace(ctx context.Context, namespace string) erro
 // pools are the lab's pools, one for each family.
 func (t Topology) pools() []*v3.IPPool {
 	var out []*v3.IPPool
-	add := func(name, cidr string) {
+	add := func(name string, four bool, cidr string) {
 		p := &v3.IPPool{}
-		p.Name, p.Spec.CIDR = name, cidr
+		p.Name, p.Spec.CIDR, p.Spec.NATOutgoing = name, cidr, t.NAT
+		p.Spec.IPIPMode, p.Spec.VXLANMode = t.modes(four)
 		out = append(out, p)
 	}
 	if t.has4() {
-		add("lab-v4", pool4.String())
+		add("lab-v4", true, pool4.String())
 	}
 	if t.has6() {
-		add("lab-v6", pool6.String())
+		add("lab-v6", false, pool6.String())
 	}
 	return out
 }

@@ -15,6 +15,7 @@ type State struct {
 	Hosts     []Host     `json:"hosts"`
 	Workloads []Workload `json:"workloads"`
 	Routers   []Router   `json:"routers"`
+	Paths     []Path     `json:"paths,omitempty"` // where asked for
 }
 
 // Datastore is where the lab's objects are.
@@ -52,9 +53,10 @@ type Workload struct {
 
 // Router is one router of a lab.
 type Router struct {
-	Name     string `json:"name"`
-	Netns    string `json:"netns"`
-	ASNumber uint32 `json:"asNumber"`
+	Name      string   `json:"name"`
+	Netns     string   `json:"netns"`
+	Addresses []string `json:"addresses"`
+	ASNumber  uint32   `json:"asNumber"` // 0: it does not speak BGP
 }
 
 // Member is a host, workload or router found by its name.
@@ -79,7 +81,7 @@ func (s State) Find(name string) (Member, error) {
 	}
 	for _, r := range s.Routers {
 		if r.Name == name {
-			return Member{name, "router", r.Netns, nil}, nil
+			return Member{name, "router", r.Netns, addrs(r.Addresses)}, nil
 		}
 	}
 	return Member{}, fmt.Errorf("lab %s has no host, workload or router %q: see `brindle lab status`", s.Name, name)

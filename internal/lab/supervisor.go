@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"os"
 	"slices"
 	"sync"
@@ -14,7 +13,8 @@ import (
 	"time"
 
 	"github.com/brindle-net/brindle/internal/agentclient"
-	"github.com/brindle-net/brindle/internal/netns"
+	"github.com/brindle-net/brindle/internal/desired"
+	"github.com/brindle-net/brindle/internal/kernel"
 	"github.com/brindle-net/brindle/internal/store/embedded"
 )
 
@@ -77,7 +77,7 @@ func (s *Supervisor) Run(ctx context.Context, ready func()) (err error) {
 // build brings everything up.
 func (s *Supervisor) build(ctx context.Context) error {
 	s.progress(fmt.Sprintf("laying the cables of %d hosts", s.topo.Hosts))
-	if err := buildFlat(s.topo); err != nil {
+	if err := buildUnderlay(s.topo); err != nil {
 		return err
 	}
 	s.progress("starting the datastore")
@@ -117,32 +117,43 @@ func (s *Supervisor) build(ctx context.Context) error {
 // announced last may still be on its way when all agents are ready.
 func (s *Supervisor) waitRouted(ctx context.Context) error {
 	for _, h := range s.sortedHosts() {
-		ns, err := netns.Open(netnsName(s.topo.Name, h.name))
+		k, err := openKernel(netnsName(s.topo.Name, h.name))
 		if err != nil {
 			return fmt.Errorf("host %s: %w", h.name, err)
 		}
 		for _, w := range s.workloadStates() {
 			if err == nil {
-				err = waitRoute(ctx, ns, h.name, w)
+				err = s.waitRoute(ctx, k, h, w)
 			}
 		}
-		if err = errors.Join(err, ns.Close()); err != nil {
+		if err = errors.Join(err, k.Close()); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func waitRoute(ctx context.Context, ns *netns.NS, host string, w Workload) error {
-	for _, a := range w.Addresses {
-		to, err := netip.ParseAddr(a)
-		if err != nil {
-			return fmt.Errorf("workload %s: %w", w.Name, err)
-		}
-		for !(Probe{To: to}).routed(ns) {
+// waitRoute waits until a host has a route to a workload that an agent made,
+// by a tunnel where the lab's pools say so. BGP may be faster than the word
+// that the other end of a tunnel is there.
+func (s *Supervisor) waitRoute(ctx context.Context, k *kernel.Kernel, h *host, w Workload) error {
+	far, err := s.findHost(w.Host)
+	if err != nil {
+		return err
+	}
+	for _, a := range addrs(w.Addresses) {
+		for {
+			way, err := k.Way(a)
+			if err != nil && !errors.Is(err, kernel.ErrNoRoute) {
+				return fmt.Errorf("host %s: %w", h.name, err)
+			}
+			bare := err != nil || len(way.Hops) == 0 || formOf(way) == desired.Direct.String()
+			if err == nil && way.Ours() && !(bare && s.topo.wraps(a.Is4(), h.index, far.index)) {
+				break
+			}
 			select {
 			case <-ctx.Done():
-				return fmt.Errorf("host %s has no route to workload %s (%s) in time", host, w.Name, a)
+				return fmt.Errorf("host %s has no route to workload %s (%s) in time", h.name, w.Name, a)
 			case <-time.After(5 * time.Millisecond):
 			}
 		}
@@ -229,7 +240,7 @@ func (s *Supervisor) agentArgs(h *host) []string {
 		}
 		args = append(args, flag, want, flag+"-autodetection-method", "interface=eth0")
 	}
-	return args
+	return append(args, s.topo.AgentArgs...)
 }
 
 // stopAgent ends the agent of a host: asked politely, or killed.

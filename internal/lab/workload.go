@@ -168,14 +168,14 @@ func (s *Supervisor) workloadStates() []Workload {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	out := []Workload{}
-	for _, name := range slices.SortedFunc(maps.Keys(s.workloads), byNumber) {
+	for _, name := range slices.SortedFunc(maps.Keys(s.workloads), CompareNames) {
 		out = append(out, s.workloads[name].state)
 	}
 	return out
 }
 
-// byNumber sorts w2 before w10.
-func byNumber(a, b string) int {
+// CompareNames orders the names of members: w2 before w10.
+func CompareNames(a, b string) int {
 	if len(a) != len(b) {
 		return len(a) - len(b)
 	}
