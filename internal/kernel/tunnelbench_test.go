@@ -195,3 +195,35 @@ func BenchmarkTenThousandRemotesByLibrary(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkDeviceMadeAnew changes the VNI of a device that leads to 100 other
+// hosts: the time without a way to them.
+func BenchmarkDeviceMadeAnew(b *testing.B) {
+	k, _ := tunnelHost(b)
+	neighbours, forwarding, routes := tunnelPlans()
+	const hosts = 100
+	neighbours.Set, forwarding.Set, routes.Set = neighbours.Set[:hosts], forwarding.Set[:hosts], routes.Set[:hosts]
+	for _, p := range []reconcile.Plan[desired.NeighKey, desired.Neigh]{neighbours, forwarding} {
+		if failed := k.Neighbours().Apply(b.Context(), p); len(failed) > 0 {
+			b.Fatal(len(failed))
+		}
+	}
+	if failed := k.Routes(desired.ProtocolAgent).Apply(b.Context(), routes); len(failed) > 0 {
+		b.Fatal(len(failed))
+	}
+	want := vxlanFamilies()[0].want()
+	for b.Loop() {
+		want.VNI ^= 1
+		p := reconcile.Plan[string, desired.Device]{Set: []reconcile.Entry[string, desired.Device]{{Key: desired.DeviceVXLAN4, Value: want, Exists: true}}}
+		if failed := k.Devices().Apply(b.Context(), p); len(failed) > 0 {
+			b.Fatal(failed)
+		}
+	}
+	b.StopTimer()
+	if have, err := k.Routes(desired.ProtocolAgent).List(b.Context()); err != nil || len(have) != hosts {
+		b.Errorf("%d routes are left, %v", len(have), err)
+	}
+	if have, err := k.Neighbours().List(b.Context()); err != nil || len(have) != 2*hosts {
+		b.Errorf("%d neighbours are left, %v", len(have), err)
+	}
+}
