@@ -24,6 +24,7 @@ type atlas struct {
 	*rules.Program
 	ends      []near
 	iface     map[netip.Addr]string
+	endpoints map[string]*desired.Endpoint
 	reach     map[string]map[near]bool // by chain
 	judged    map[near][]rules.Rule    // the rules with a verdict that an end's packets come to
 	users     map[string][]user        // by set
@@ -43,7 +44,7 @@ type user struct {
 }
 
 func newAtlas(p *rules.Program, endpoints map[string]*desired.Endpoint) *atlas {
-	a := &atlas{Program: p, iface: map[netip.Addr]string{}, reach: map[string]map[near]bool{}, judged: map[near][]rules.Rule{}, allowing: map[near][]rules.Rule{}, users: map[string][]user{}, addresses: map[int][]netip.Addr{}, keys: map[string][]string{}}
+	a := &atlas{Program: p, endpoints: endpoints, iface: map[netip.Addr]string{}, reach: map[string]map[near]bool{}, judged: map[near][]rules.Rule{}, allowing: map[near][]rules.Rule{}, users: map[string][]user{}, addresses: map[int][]netip.Addr{}, keys: map[string][]string{}}
 	for name, s := range p.Sets {
 		a.keys[name] = slices.Sorted(maps.Keys(s.Elements))
 	}
@@ -252,6 +253,13 @@ func (a *aimer) satisfy(to target, m rules.Match) {
 	}
 	switch {
 	case m.Not && a.IntN(3) > 0:
+	case m.Fields[0] == rules.State:
+		to[rules.State] = one(a.Rand, []string{"\x01", "\x02", "\x04", "\x08"}) // any of them: see rules.ConnState
+		for s := rules.StateInvalid; s <= rules.StateNew; s <<= 1 {
+			if uint32(s)&m.Mask != 0 && a.IntN(2) == 0 {
+				to[rules.State] = string([]byte{byte(s)})
+			}
+		}
 	case m.Set != "":
 		s := a.Sets[m.Set]
 		e, ok := s.Elements[one(a.Rand, a.keys[m.Set])]
@@ -259,7 +267,7 @@ func (a *aimer) satisfy(to target, m rules.Match) {
 			return
 		}
 		a.element(to, m.Fields, s.Key, e, put)
-	case len(m.In) > 0 && m.Fields[0] != rules.State:
+	case len(m.In) > 0:
 		in := one(a.Rand, m.In)
 		v := one(a.Rand, []string{in.Lo, in.Hi})
 		if f := m.Fields[0]; f == rules.Family {
@@ -296,9 +304,9 @@ func (a *aimer) rule(to target, r rules.Rule) {
 	}
 }
 
-// flow makes a flow of one of the ends that has what the target asks for, and
-// of the rest anything.
-func (a *aimer) flow(ends []near, to target) (model.Flow, bool) {
+// shot makes a packet of one of the ends that has what the target asks for,
+// and of the rest anything.
+func (a *aimer) shot(ends []near, to target) (shot, bool) {
 	want := 0
 	for f, v := range to {
 		switch f {
@@ -312,32 +320,48 @@ func (a *aimer) flow(ends []near, to target) (model.Flow, bool) {
 	}
 	fits := slices.DeleteFunc(slices.Clone(ends), func(n near) bool { return want != 0 && family(n.addr) != want })
 	if len(fits) == 0 {
-		return model.Flow{}, false
+		return shot{}, false
 	}
-	n := one(a.Rand, fits)
+	s := shot{at: one(a.Rand, fits), state: rules.StateNew}
 	wanted := func(d desired.Direction) netip.Addr { // of the source of egress, the destination of ingress
 		fields := [2][2]rules.Field{{rules.Destination4, rules.Destination6}, {rules.Source4, rules.Source6}}[d]
-		v := to[fields[map[int]int{4: 0, 6: 1}[family(n.addr)]]]
+		v := to[fields[map[int]int{4: 0, 6: 1}[family(s.at.addr)]]]
 		x, _ := netip.AddrFromSlice([]byte(v))
 		return x
 	}
 	for _, other := range fits { // an end of its own that is asked for
-		if other.direction == n.direction && other.addr == wanted(n.direction) {
-			n = other
+		if other.direction == s.at.direction && other.addr == wanted(s.at.direction) {
+			s.at = other
 		}
 	}
-	far := wanted(1 - n.direction)
+	far := wanted(1 - s.at.direction)
 	if !far.IsValid() {
-		far = one(a.Rand, a.addresses[family(n.addr)])
+		far = one(a.Rand, a.addresses[family(s.at.addr)])
 	}
-	f := model.Flow{Source: far, Dest: n.addr}
-	if n.direction == desired.Egress {
-		f.Source, f.Dest = f.Dest, f.Source
+	s.flow = model.Flow{Source: far, Dest: s.at.addr}
+	if s.at.direction == desired.Egress {
+		s.flow.Source, s.flow.Dest = s.flow.Dest, s.flow.Source
 	}
-	a.layer4(&f, to)
-	// What speaks for a router or a neighbour is not for policy.
-	forged := f.Protocol == model.ProtocolICMPv6 && 133 <= f.ICMPType && f.ICMPType <= 137
-	return f, f.Source.IsValid() && f.Dest.IsValid() && !forged
+	a.layer4(&s.flow, to)
+	a.connection(&s, to)
+	return s, s.flow.Source.IsValid() && s.flow.Dest.IsValid() && far != s.at.addr && !forged(s.flow)
+}
+
+// connection makes a packet be of the connection that the target asks for, or
+// of a workload interface that nobody knows.
+func (a *aimer) connection(s *shot, to target) {
+	if v, ok := to[rules.State]; ok {
+		s.state = rules.ConnState(v[0])
+	}
+	if v, ok := to[rules.ConnMark]; ok {
+		s.connMark = network.Uint32([]byte(v))
+	}
+	for f, d := range map[rules.Field]desired.Direction{rules.InInterface: desired.Egress, rules.OutInterface: desired.Ingress} {
+		name := strings.TrimRight(to[f], "\x00")
+		if strings.HasPrefix(name, "cali") && a.endpoints[name] == nil && s.at.direction == d {
+			s.stray, s.state = true, rules.StateNew
+		}
+	}
 }
 
 // layer4 fills in protocol, ports and message.

@@ -9,12 +9,12 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/brindle-net/brindle/internal/dataplane/nft"
 	"github.com/brindle-net/brindle/internal/dataplane/rules"
 	"github.com/brindle-net/brindle/internal/desired"
-	"github.com/brindle-net/brindle/internal/model"
 )
 
 // corruption is one thing of a program that is made wrong.
@@ -24,38 +24,40 @@ type corruption struct {
 	program *rules.Program
 	ends    []near                      // whose packets may come there
 	aim     func(*aimer, target) []near // at it: also who should send, nil for any of ends
+	changed []rules.Rule                // what stands in place of a rule
+	set     *rules.Set                  // or of a set
+	also    string                      // a chain that packets come to that did not before
 }
 
-// The tries at a corruption: flows aimed at it, and then those of a grid that
-// tell whether it means anything at all.
-const (
-	aimedFlows = 1000
-	gridFlows  = 1500
-)
+// aimedShots is how many packets are aimed at a corruption.
+const aimedShots = 1000
 
 // tally counts corruptions of one kind.
 type tally struct{ tried, void, caught, missed int }
 
 // TestCorruption makes one thing after another of random programs wrong, and
-// sends flows that are aimed at it: those that the oracle disagrees with show
-// it. What changes nothing for any flow of a grid over all values that the
-// program tells apart is void: it is shadowed, or says twice what is said
-// elsewhere. Plain and compiled programs take turns; each has both families.
+// sends packets that are aimed at it: those that the oracle disagrees with, by
+// the verdict, by the counters of rules or by the mark, show it. What changes
+// nothing for any packet of a grid is void: it is shadowed, or says twice what
+// is said elsewhere. The grid has one packet for each combination of values
+// that neither the program nor the corruption tells from others. Plain and
+// compiled programs take turns; each has both families.
 func TestCorruption(t *testing.T) {
 	clusters, each := uint64(10), 5
 	switch {
 	case underRace:
 		clusters, each = 4, 4
 	case inCI():
-		clusters, each = 40, 8
+		clusters, each = 24, 8
 	}
 	defer debug.SetGCPercent(debug.SetGCPercent(400))
-	total, lock, shards := map[string]*tally{}, sync.Mutex{}, uint64(runtime.GOMAXPROCS(0))
+	total, lock, shards := map[string]*tally{}, sync.Mutex{}, runtime.GOMAXPROCS(0)
+	var next atomic.Uint64 // cluster
 	t.Run("all", func(t *testing.T) {
 		for shard := range shards {
 			t.Run(fmt.Sprint(shard), func(t *testing.T) {
 				t.Parallel()
-				for seed := shard; seed < clusters && !t.Failed(); seed += shards {
+				for seed := next.Add(1) - 1; seed < clusters && !t.Failed(); seed = next.Add(1) - 1 {
 					for kind, n := range corruptCluster(t, seed, each) {
 						lock.Lock()
 						if total[kind] == nil {
@@ -73,6 +75,9 @@ func TestCorruption(t *testing.T) {
 		n := total[kind]
 		all.add(n)
 		t.Logf("%-16s %5d tried, %5d void, %5d caught, %3d missed", kind, n.tried, n.void, n.caught, n.missed)
+		if inCI() && !underRace && n.caught < 20 {
+			t.Errorf("%s: %d that mean something are too few to tell", kind, n.caught+n.missed)
+		}
 	}
 	t.Logf("%.2f %% of %d that mean something are caught", 100*float64(all.caught)/float64(all.caught+all.missed), all.caught+all.missed)
 	if !underRace && 99*all.missed > all.caught || all.caught == 0 {
@@ -84,8 +89,8 @@ func (t *tally) add(o *tally) {
 	t.tried, t.void, t.caught, t.missed = t.tried+o.tried, t.void+o.void, t.caught+o.caught, t.missed+o.missed
 }
 
-// corruptCluster makes some things of a cluster's program wrong, each kind of
-// thing as often.
+// corruptCluster makes some things of a cluster's program wrong, of each kind
+// until as many meant something, or thrice as many were tried.
 func corruptCluster(t *testing.T, seed uint64, each int) map[string]*tally {
 	c := newCluster(seed)
 	cfg := settings(seed, seed%2 == 1)
@@ -100,6 +105,7 @@ func corruptCluster(t *testing.T, seed uint64, each int) map[string]*tally {
 	if len(a.ends) == 0 {
 		return out
 	}
+	g, traced := newGrid(a.atlas), rules.NewTracer(program)
 	by := map[string][]corruption{}
 	for _, x := range slices.Concat(a.corruptRules(), a.corruptSets()) {
 		by[x.kind] = append(by[x.kind], x)
@@ -107,20 +113,22 @@ func corruptCluster(t *testing.T, seed uint64, each int) map[string]*tally {
 	for _, kind := range slices.Sorted(maps.Keys(by)) {
 		n, list := &tally{}, by[kind]
 		a.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
-		for _, x := range list[:min(each, len(list))] {
+		for _, x := range list[:min(3*each, len(list))] {
+			if n.caught+n.missed == each {
+				break
+			}
 			n.tried++
 			wrong, err := nft.NewMachine(x.program)
 			if err != nil { // no bytes can say it: refused before the kernel sees it
 				n.caught++
 				continue
 			}
-			switch {
-			case c.catches(t, a, right, wrong, x):
+			if c.catches(t, a, cfg, [2]*nft.Machine{right, wrong}, x, g.sampler(x)) {
 				n.caught++
-			case c.differs(a, right, wrong, x):
+			} else if s, ok := g.differs(traced, x); ok {
 				n.missed++
-				t.Logf("seed %d: missed: %s", seed, x.what)
-			default:
+				t.Logf("seed %d: missed: %s: %v", seed, x.what, s)
+			} else {
 				n.void++
 			}
 		}
@@ -129,52 +137,51 @@ func corruptCluster(t *testing.T, seed uint64, each int) map[string]*tally {
 	return out
 }
 
-// catches sends flows that are aimed at a corruption, and asks the oracle who
-// is wrong where the machines disagree.
-func (c *cluster) catches(t *testing.T, a *aimer, right, wrong *nft.Machine, x corruption) bool {
-	for range aimedFlows {
+// catches sends packets that are aimed at a corruption, half of them at random
+// of those that the grid has for it, and asks the oracle who is wrong where the
+// right machine and the other disagree.
+func (c *cluster) catches(t *testing.T, a *aimer, cfg rules.Config, m [2]*nft.Machine, x corruption, any func(*rand.Rand) (shot, bool)) bool {
+	for i := range aimedShots {
 		to := target{}
 		ends := x.aim(a, to)
 		if len(ends) == 0 {
 			ends = x.ends
 		}
-		f, ok := a.flow(ends, to)
-		if !ok || !c.disagree(right, wrong, f) {
+		s, ok := a.shot(ends, to)
+		if i%2 == 1 {
+			s, ok = any(a.Rand)
+		}
+		if !ok {
 			continue
 		}
-		judges := c.ends(f)
-		got, err := wrong.Trace(c.packet(f, judges...))
-		if err == nil && got.Accepted == allowed(judges) {
-			got = trace(t, right, c.packet(f, judges...))
-			t.Errorf("the program that is right allowed %v: %s", got.Accepted, c.explain(f, judges, got))
+		p := a.packet(s)
+		right, got := trace(t, m[0], p), outcome{}
+		wrong, err := m[1].Trace(p)
+		if got = outcomeOf(wrong); err == nil && got == outcomeOf(right) {
+			continue
+		}
+		if want := c.expect(s, cfg); err == nil && got == want {
+			t.Errorf("seed %d: %v: the program that is right came to %+v, and with %s to %+v, as the oracle says", c.seed, s, outcomeOf(right), x.what, want)
 		}
 		return true
 	}
 	return false
 }
 
-// differs compares two machines over a grid of what may come to a place: half
-// of it anything, half with something of what is asked for there.
-func (c *cluster) differs(a *aimer, right, wrong *nft.Machine, x corruption) bool {
-	for i := range gridFlows {
-		to := target{}
-		if i%2 == 0 {
-			x.aim(a, to)
-			maps.DeleteFunc(to, func(rules.Field, string) bool { return a.IntN(3) == 0 })
+// differs looks for a packet of the grid that a corruption changes anything
+// for.
+func (g *grid) differs(right *rules.Tracer, x corruption) (found shot, ok bool) {
+	wrong := rules.NewTracer(x.program)
+	g.shots(x, func(s shot) bool {
+		p := g.packet(s)
+		one, err1 := right.Trace(p)
+		two, err2 := wrong.Trace(p)
+		if ok = err1 != nil || err2 != nil || outcomeOf(one) != outcomeOf(two); ok {
+			found = s
 		}
-		if f, ok := a.flow(x.ends, to); ok && c.disagree(right, wrong, f) {
-			return true
-		}
-	}
-	return false
-}
-
-// disagree reports whether two machines judge a flow differently.
-func (c *cluster) disagree(right, wrong *nft.Machine, f model.Flow) bool {
-	p := c.someWay(f)
-	one, err1 := right.Trace(p)
-	two, err2 := wrong.Trace(p)
-	return err1 != nil || err2 != nil || one.Accepted != two.Accepted
+		return !ok
+	})
+	return found, ok
 }
 
 // corruptRules makes each rule wrong in each way: its verdict, each match, the
@@ -195,12 +202,14 @@ func (a *atlas) corruptRules() []corruption {
 				} else {
 					list[i] = *to
 				}
-				bad := *chain
-				bad.Rules = list
+				bad, changed := *chain, []rules.Rule(nil)
+				if bad.Rules = list; to != nil {
+					changed = []rules.Rule{*to}
+				}
 				p := &rules.Program{Chains: maps.Clone(a.Chains), Sets: a.Sets, Counters: a.Counters}
 				p.Chains[name] = &bad
 				out = append(out, corruption{
-					kind: "rule", what: fmt.Sprintf("%s of %s[%d] %v", what, name, i, r), program: p, ends: a.from(name),
+					kind: "rule", what: fmt.Sprintf("%s of %s[%d] %v", what, name, i, r), program: p, ends: a.from(name), changed: changed,
 					aim: func(a *aimer, to target) []near {
 						near := a.before(to, a.from(name))
 						a.rule(to, r)
@@ -339,11 +348,16 @@ func (a *atlas) corruptSets() []corruption {
 				}
 				p := &rules.Program{Chains: a.Chains, Sets: maps.Clone(a.Sets), Counters: a.Counters}
 				p.Sets[name] = &wrong
-				what := "no " + s.Element(e)
+				what, also := "no "+s.Element(e), ""
 				if bad != nil {
 					what = s.Element(*bad) + " for " + s.Element(e)
+					if s.Value == rules.ChainValue && bad.Name != e.Name {
+						also = bad.Name
+					}
 				}
-				out = append(out, a.atElement(kind, name+": "+what, p, name, e))
+				x := a.atElement(kind, name+": "+what, p, name, e)
+				x.set, x.also = &wrong, also
+				out = append(out, x)
 			}
 		}
 	}
