@@ -128,20 +128,37 @@ func honouredSettings() map[string]string {
 		policy = "internal/agent.TestPolicySettingsAreObeyed"
 		marks  = "internal/agent.TestMarkAndPaceSettingsAreObeyed"
 		logs   = "internal/agent.TestLogSettingsAreObeyed"
+		nat    = "internal/agent.TestNATSettingsAreObeyed"
 	)
 	return map[string]string{
-		"FelixConfiguration.spec.allowIPIPPacketsFromWorkloads":   policy,
-		"FelixConfiguration.spec.allowVXLANPacketsFromWorkloads":  policy,
-		"FelixConfiguration.spec.defaultEndpointToHostAction":     policy,
-		"FelixConfiguration.spec.disableConntrackInvalidCheck":    policy,
-		"FelixConfiguration.spec.logActionRateLimit":              logs,
-		"FelixConfiguration.spec.logActionRateLimitBurst":         logs,
-		"FelixConfiguration.spec.logPrefix":                       logs,
-		"FelixConfiguration.spec.nftablesFilterDenyAction":        policy,
-		"FelixConfiguration.spec.nftablesMarkMask":                marks,
-		"FelixConfiguration.spec.nftablesRefreshInterval":         marks,
-		"FelixConfiguration.spec.vxlanPort":                       policy,
-		"FelixConfiguration.spec.workloadSourceSpoofing":          policy,
+		"FelixConfiguration.spec.allowIPIPPacketsFromWorkloads":  policy,
+		"FelixConfiguration.spec.allowVXLANPacketsFromWorkloads": policy,
+		"FelixConfiguration.spec.defaultEndpointToHostAction":    policy,
+		"FelixConfiguration.spec.disableConntrackInvalidCheck":   policy,
+		"FelixConfiguration.spec.logActionRateLimit":             logs,
+		"FelixConfiguration.spec.logActionRateLimitBurst":        logs,
+		"FelixConfiguration.spec.logPrefix":                      logs,
+		"FelixConfiguration.spec.nftablesFilterDenyAction":       policy,
+		"FelixConfiguration.spec.nftablesMarkMask":               marks,
+		"FelixConfiguration.spec.nftablesRefreshInterval":        marks,
+		"FelixConfiguration.spec.vxlanPort":                      policy,
+		"FelixConfiguration.spec.workloadSourceSpoofing":         policy,
+
+		"FelixConfiguration.spec.ipipEnabled":          obeyed,
+		"FelixConfiguration.spec.vxlanEnabled":         obeyed,
+		"FelixConfiguration.spec.ipipMTU":              obeyed,
+		"FelixConfiguration.spec.vxlanMTU":             obeyed,
+		"FelixConfiguration.spec.vxlanMTUV6":           obeyed,
+		"FelixConfiguration.spec.vxlanVNI":             obeyed,
+		"FelixConfiguration.spec.programClusterRoutes": obeyed,
+		"FelixConfiguration.spec.routeSyncDisabled":    obeyed,
+		"FelixConfiguration.spec.externalNodesList":    obeyed,
+
+		"FelixConfiguration.spec.natOutgoingAddress":                 nat,
+		"FelixConfiguration.spec.natPortRange":                       nat,
+		"FelixConfiguration.spec.natOutgoingExclusions":              nat,
+		"FelixConfiguration.spec.iptablesNATOutgoingInterfaceFilter": nat,
+
 		"FelixConfiguration.spec.healthEnabled":                   obeyed,
 		"FelixConfiguration.spec.healthHost":                      obeyed,
 		"FelixConfiguration.spec.healthPort":                      obeyed,

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -29,6 +30,7 @@ import (
 	"github.com/brindle-net/brindle/internal/kernel"
 	"github.com/brindle-net/brindle/internal/model"
 	"github.com/brindle-net/brindle/internal/store"
+	"github.com/brindle-net/brindle/internal/tunnel"
 	"github.com/brindle-net/brindle/internal/workload"
 )
 
@@ -54,22 +56,39 @@ type agent struct {
 	speaker  *bgp.Server
 	tables   *tables
 	policy   *enforcement
-	tracker  *tracker
 	notices  *notices
 	feed     feed.Status
 	health   *health.Health
 	workload *workload.Manager
 
+	engine
 	problem    problem
 	registered atomic.Pointer[registered]
 	nodeGone   chan struct{} // capacity 1: this host's Node was deleted
-	inSync     atomic.Bool
 	// programmedOnce says that the kernel has been right since the start: from
 	// then on a change under way is no reason not to be ready.
 	programmedOnce atomic.Bool
 	enforcedOnce   atomic.Bool // the same of policy
 	mtu            atomic.Int64
 	busySince      atomic.Int64 // when the core began its batch, Unix seconds; 0: idle
+}
+
+// engine is the core with those beside it that know of tunnels and of what the
+// core has said.
+type engine struct {
+	core      *calc.Core
+	coreMu    sync.Mutex // guards core, and the order in which what it wants is handed on
+	tracker   *tracker
+	overlay   *overlay
+	accepts   *accepts
+	addresses *tunnel.Keeper
+	inSync    atomic.Bool
+	synced    chan struct{} // closed when in sync for the first time
+}
+
+func (e *engine) init(cfg Config) {
+	e.core, e.tracker, e.synced = calc.New(coreSettings(cfg)), newTracker(), make(chan struct{})
+	e.overlay, e.accepts = newOverlay(cfg.Settings), newAccepts()
 }
 
 // Run runs the agent of one host until ctx ends. What it programmed stays: a
@@ -87,8 +106,9 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	a := &agent{
 		cfg: cfg, log: cfg.Log, client: client.New(cfg.Driver, client.Config{}), kernel: k,
-		tracker: newTracker(), notices: newNotices(), nodeGone: make(chan struct{}, 1),
+		notices: newNotices(), nodeGone: make(chan struct{}, 1),
 	}
+	a.engine.init(cfg)
 	a.speaker = bgp.New(bgp.Config{
 		Log: cfg.Log, HoldTime: cfg.HoldTime, Resolve: a.resolve,
 		Learned:       func(p desired.Patch[desired.RouteKey, desired.Route]) { a.tables.learned.Want(p) },
@@ -102,25 +122,34 @@ func Run(ctx context.Context, cfg Config) error {
 	a.health = health.New(health.Config{Checks: a.checks(), Samples: a.samples, Alive: a.alive, Log: cfg.Log,
 		OmitGo: !cfg.Settings.Metrics.Go, OmitProcess: !cfg.Settings.Metrics.Process})
 	cache := ipam.NewCache(cfg.Driver, cfg.Log)
+	addresses := ipam.New(ipam.Config{Driver: cfg.Driver, Settings: cache.Settings})
+	a.addresses = tunnel.New(tunnel.Config{
+		Node: cfg.Node, Client: a.client, IPAM: addresses, Log: cfg.Log,
+		Settings: func(ctx context.Context) (*ipam.Settings, error) { return ipam.ReadSettings(ctx, cfg.Driver) },
+	})
 	a.workload = workload.New(workload.Config{
 		Node: cfg.Node, Prefix: cfg.Settings.Interfaces.Prefixes[0], Client: a.client, Wires: k, MTU: func() int { return int(a.mtu.Load()) },
-		IPAM:  ipam.New(ipam.Config{Driver: cfg.Driver, Settings: cache.Settings}),
+		IPAM:  addresses,
 		Ready: a.readyForWorkloads, Programmed: a.programmed, NamespaceLabels: namespaceLabels(a.client, cache.Settings), Log: cfg.Log,
 		Queue: cfg.Settings.Paths.StateDir + "/queue", Records: filepath.Dir(cfg.Settings.Paths.Socket) + "/attachments",
 	})
-	a.measureMTU()
-
+	if err := a.lookAround(ctx); err != nil {
+		return errors.Join(err, l.Close())
+	}
 	g, ctx := newGroup(ctx) // every goroutine of the agent starts here
-	for _, t := range a.tables.all() {
+	for _, t := range a.loops() {
 		g.start(t.name, func() error { return t.loop.Run(ctx) })
 	}
 	a.policy.start(ctx, g)
-	g.start("speaker", func() error { return a.speaker.Run(ctx) })
+	g.start("speaker", func() error { return a.speak(ctx) })
 	g.start("drift", func() error { return a.watchDrift(ctx) })
 	g.start("feed", func() error { return a.follow(ctx) })
 	g.start("ipam", func() error { return cache.Run(ctx) })
 	g.start("register", func() error { return a.register(ctx) })
 	g.start("health", func() error { return a.health.Run(ctx, time.Second) })
+	g.start("tunnels", func() error { return a.watchOverlay(ctx) })
+	g.start("tunnel addresses", func() error { return a.addresses.Run(ctx) })
+	g.start("accepted forms", func() error { return a.sayAccepts(ctx) })
 	g.start("mtu", func() error { return a.watchMTU(ctx) })
 	g.start("socket", func() error { return serveHTTP(ctx, l, a.routes()) })
 	g.start("queued removals", func() error { return a.workload.Run(ctx) })
@@ -132,30 +161,90 @@ func Run(ctx context.Context, cfg Config) error {
 	return g.wait()
 }
 
+// speaks reports whether this host speaks BGP.
+func (a *agent) speaks() bool { return a.cfg.Settings.Overlay.Backend == config.BackendBGP }
+
+// speak runs the speaker.
+func (a *agent) speak(ctx context.Context) error {
+	if a.speaks() {
+		return a.speaker.Run(ctx)
+	}
+	return a.forgetLearned(ctx)
+}
+
+// loops lists the loops that run.
+func (a *agent) loops() []named {
+	if a.speaks() {
+		return append(a.tables.kernelTables(), a.tables.speakerTables()...)
+	}
+	return a.tables.kernelTables()
+}
+
+// forgetLearned lets go of routes that a speaker learned before it was switched
+// off, once our own are in their place.
+func (a *agent) forgetLearned(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-a.synced:
+	}
+	if err := a.tables.routes.Synced(ctx); err != nil {
+		return err
+	}
+	a.tables.learned.InSync()
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// lookAround finds out what the host has before anything changes it.
+func (a *agent) lookAround(ctx context.Context) error {
+	a.measureMTU()
+	devices, err := a.kernel.Devices().List(ctx)
+	if err != nil {
+		return fmt.Errorf("look for tunnels: %w", err)
+	}
+	a.foundDevices(devices)
+	return nil
+}
+
 // follow feeds the core and hands what it wants to the tables.
 func (a *agent) follow(ctx context.Context) error {
-	core := calc.New(coreSettings(a.cfg))
 	return feed.Run(ctx, feed.Config{Driver: a.cfg.Driver, Node: a.cfg.Node, Log: a.log, Status: &a.feed}, func(b feed.Batch) {
 		a.busySince.Store(time.Now().Unix())
 		defer a.busySince.Store(0)
 		a.noteNode(b)
-		u := core.Apply(b.Events)
-		a.notices.note(u.Notices)
-		a.tables.want(u)
-		if !u.Policy.Empty() {
-			a.tracker.noteEndpoints(u.Policy.Endpoints, a.policy.loop.Want(u.Policy))
-		}
-		a.tracker.note(u.Routes)
+		a.noteSaid(b.Events)
+		a.apply(ctx, a.noteOverlay(b.Events))
 		if !b.InSync {
 			return
 		}
 		a.tables.inSync()
 		a.policy.loop.InSync()
-		s := core.State()
+		a.coreMu.Lock()
+		s := a.core.State()
+		a.coreMu.Unlock()
 		a.speaker.InSync(keys(s.Peers), keys(s.Paths), keys(s.Imports))
 		a.inSync.Store(true)
+		close(a.synced)
+		a.overlay.stir()
 		a.log.InfoContext(ctx, "in sync with the datastore", "workloads", len(s.Links), "peers", len(s.Peers))
 	})
+}
+
+// apply hands events to the core, and what it wants from then on to the tables.
+func (a *agent) apply(_ context.Context, events []model.Event) {
+	a.coreMu.Lock()
+	defer a.coreMu.Unlock()
+	u := a.core.Apply(events)
+	a.notices.note(u.Notices)
+	a.tables.want(u)
+	var patch uint64
+	if !u.Policy.Empty() {
+		patch = a.policy.loop.Want(u.Policy)
+		a.tracker.noteEndpoints(u.Policy.Endpoints, patch)
+	}
+	a.tracker.note(u.Routes)
+	a.noteDevices(u.Devices, patch)
 }
 
 func keys[K comparable, V any](m map[K]V) []K {
@@ -169,12 +258,14 @@ func keys[K comparable, V any](m map[K]V) []K {
 // programmed waits until the core wants the addresses behind the interface,
 // the kernel has been seen to have them there, and their policy is enforced.
 func (a *agent) programmed(ctx context.Context, iface string, addrs []netip.Addr) error {
-	if err := a.tracker.wanted(ctx, iface, addrs); err != nil {
-		return err
-	}
 	var keys []desired.RouteKey
-	for _, addr := range addrs {
-		keys = append(keys, a.routeKey(addr))
+	if !a.cfg.Settings.Overlay.NoRoutes {
+		if err := a.tracker.wanted(ctx, iface, addrs); err != nil {
+			return err
+		}
+		for _, addr := range addrs {
+			keys = append(keys, a.routeKey(addr))
+		}
 	}
 	if err := a.tables.links.WaitApplied(ctx, iface); err != nil {
 		return fmt.Errorf("link %s: %w", iface, err)
@@ -228,7 +319,7 @@ func (a *agent) watchDrift(ctx context.Context) error {
 			changed bool
 			loop    looper
 		}{
-			{d.Links, t.links}, {d.Addresses, t.addresses}, {ours(desired.ProtocolAgent), t.routes},
+			{d.Devices, t.devices}, {d.Links, t.links}, {d.Addresses, t.addresses}, {ours(desired.ProtocolAgent), t.routes},
 			{ours(desired.ProtocolBGP), t.learned}, {d.Rules, t.rules}, {d.Neighbours, t.neighbours}, {d.Sysctls, t.sysctls},
 		} {
 			if x.changed {
@@ -239,15 +330,6 @@ func (a *agent) watchDrift(ctx context.Context) error {
 			}
 		}
 	})
-}
-
-// coreSettings is what the core must know of the settings.
-func coreSettings(cfg Config) model.Settings {
-	s := cfg.Settings
-	return model.Settings{
-		Node: cfg.Node, RouterID: s.Startup.Router(cfg.Node), NoIPv6: !s.IPv6, NoForwarding: !s.Forwarding,
-		Priority4: s.Routes.Priority4, Priority6: s.Routes.Priority6, Prefixes: s.Interfaces.Prefixes,
-	}
 }
 
 // listenOn lists the addresses of health and metrics: one listener serves both

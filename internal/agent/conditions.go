@@ -118,6 +118,9 @@ func (a *agent) checkKernel() health.Verdict {
 	if n := len(a.tables.links.Failed()); n > 0 {
 		message = fmt.Sprintf("%d workload interfaces are gone, and their endpoints not removed yet", n)
 	}
+	if a.carriedByPrograms() {
+		message = strings.TrimPrefix(message+"; this kernel has no device for IP in IP: programs carry it", "; ")
+	}
 	return a.verdict(health.Kernel, "Programmed", message)
 }
 
@@ -143,7 +146,10 @@ func (a *agent) checkRouting() health.Verdict {
 	if !a.inSync.Load() {
 		return health.Verdict{Reason: "NotInSync", Message: "waiting for the datastore"}
 	}
-	for _, t := range a.tables.all()[7:] {
+	if !a.speaks() {
+		return a.verdict(health.Routing, "Off", a.withTunnels("BGP is off"))
+	}
+	for _, t := range a.tables.speakerTables() {
 		if err := t.loop.Err(); err != nil {
 			return health.Verdict{Reason: "SpeakerFailed", Message: t.name + ": " + err.Error()}
 		}
@@ -164,7 +170,15 @@ func (a *agent) checkRouting() health.Verdict {
 	if len(down) > 0 {
 		return health.Verdict{Reason: "SessionsDown", Message: fmt.Sprintf("%d of %d sessions: %s", len(down), len(sessions), strings.Join(down, "; "))}
 	}
-	return a.verdict(health.Routing, "SessionsUp", fmt.Sprintf("%d sessions", len(sessions)))
+	return a.verdict(health.Routing, "SessionsUp", a.withTunnels(fmt.Sprintf("%d sessions", len(sessions))))
+}
+
+// withTunnels adds what is wrong with this host's addresses of tunnels.
+func (a *agent) withTunnels(message string) string {
+	if err := a.addresses.Err(); err != nil {
+		return message + "; " + err.Error()
+	}
+	return message
 }
 
 // stuckAfter is how long the core may take over one batch.
@@ -186,7 +200,7 @@ func (a *agent) alive() error {
 // samples are the agent's metrics.
 func (a *agent) samples() []health.Sample {
 	var out []health.Sample
-	for _, t := range a.tables.all() {
+	for _, t := range a.loops() {
 		s, table := t.loop.Stats(), map[string]string{"table": t.name}
 		out = append(out,
 			health.Sample{Name: "brindle_table_entries", Help: "Entries wanted.", Labels: table, Value: float64(s.Wanted)},

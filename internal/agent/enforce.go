@@ -88,12 +88,17 @@ func (e *enforcement) hear(ctx context.Context) error {
 
 // ruleConfig is what the settings make of the rules.
 func ruleConfig(s config.Agent, group uint16) rules.Config {
-	p := s.Policy
+	p, nat := s.Policy, s.Overlay.NAT
 	c := rules.Config{
 		Prefixes: s.Interfaces.Prefixes, MarkMask: p.MarkMask, CutMark: p.FlowMark,
 		Reject: p.Deny == "Reject", AllowInvalid: p.AllowInvalid, Spoofing: p.Spoofing,
 		LogPrefix: p.LogPrefix, LogGroup: group,
 		Compiled: true, CompileFrom: rules.WorthCompiling,
+		VXLAN: rules.VXLAN{Port: uint16(p.VXLANPort), VNI: uint32(s.Overlay.VNI)},
+		NAT: rules.NAT{
+			Address: nat.Address, Ports: desired.PortRange{Min: nat.FirstPort, Max: nat.LastPort},
+			KeepToHosts: nat.KeepToHosts, Interface: nat.Interface,
+		},
 		ToHost: map[string]rules.Fate{"Drop": rules.FateDrop, "Reject": rules.FateReject}[p.EndpointToHost],
 	}
 	if p.EndpointToHost == "Return" || p.EndpointToHost == "Accept" {
@@ -103,7 +108,7 @@ func ruleConfig(s config.Agent, group uint16) rules.Config {
 		c.CutMark = 0
 	}
 	if !p.AllowVXLAN {
-		c.Encapsulations = append(c.Encapsulations, rules.Encapsulation{Protocol: 17, Port: uint16(p.VXLANPort)})
+		c.Encapsulations = append(c.Encapsulations, rules.Encapsulation{Protocol: 17, Port: c.VXLAN.Port, VNI: c.VXLAN.VNI})
 	}
 	if !p.AllowIPIP {
 		c.Encapsulations = append(c.Encapsulations, rules.Encapsulation{Protocol: 4})

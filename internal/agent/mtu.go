@@ -9,15 +9,22 @@ import (
 // Calico behaviour).
 const mtuPeriod = 30 * time.Second
 
-// measureMTU finds the MTU of workload interfaces: that of the smallest
-// interface that counts.
+// measureMTU finds the MTU of the host, that of the smallest interface that
+// counts, and with it that of workloads' interfaces.
 func (a *agent) measureMTU() {
 	mtu, err := a.kernel.HostMTU(a.cfg.Settings.Interfaces.MTUPattern)
 	if err != nil {
 		a.log.Warn("mtu not measured", "err", err)
 		return
 	}
-	if old := a.mtu.Swap(int64(mtu)); old != int64(mtu) {
+	a.overlay.setMTU(mtu)
+	a.setWorkloadMTU()
+}
+
+// setWorkloadMTU works out the MTU of new workloads' interfaces.
+func (a *agent) setWorkloadMTU() {
+	mtu := int64(a.overlay.workloadMTU())
+	if old := a.mtu.Swap(mtu); old != mtu {
 		a.log.Info("mtu of new workload interfaces", "mtu", mtu, "was", old)
 	}
 }

@@ -53,6 +53,7 @@ func TestSettingsAreObeyed(t *testing.T) {
 		return []bool{strings.Contains(body, "\ngo_goroutines "), strings.Contains(body, "\nprocess_open_fds ")}
 	}
 	refresh := func(s config.Agent) any { return paceOf(s) }
+	tunnels := func(s config.Agent) any { return tunnelsOf(s) }
 	tests := []struct {
 		name string
 		in   v3.FelixConfigurationSpec
@@ -74,6 +75,27 @@ func TestSettingsAreObeyed(t *testing.T) {
 		{"runtime", v3.FelixConfigurationSpec{}, runtime, []bool{true, true}},
 		{"without Go's", v3.FelixConfigurationSpec{PrometheusGoMetricsEnabled: new(false)}, runtime, []bool{false, true}},
 		{"without the process's", v3.FelixConfigurationSpec{PrometheusProcessMetricsEnabled: new(false)}, runtime, []bool{true, false}},
+		{"tunnels", v3.FelixConfigurationSpec{}, tunnels, []string{
+			"tunl0 1480", "vxlan-v6.calico 1430 4096:4789", "vxlan.calico 1450 4096:4789",
+			"10.2.0.0/26 by ipip", "10.3.0.0/26 by vxlan", "172.30.0.12/32 may send", "workloads 1430"}},
+		{"ipipEnabled", v3.FelixConfigurationSpec{IPIPEnabled: new(false)}, tunnels, []string{
+			"vxlan-v6.calico 1430 4096:4789", "vxlan.calico 1450 4096:4789",
+			"10.2.0.0/26 by BGP", "10.3.0.0/26 by vxlan", "172.30.0.12/32 may send", "workloads 1430"}},
+		{"vxlanEnabled", v3.FelixConfigurationSpec{VXLANEnabled: new(false)}, tunnels, []string{
+			"tunl0 1480", "vxlan-v6.calico 1430 4096:4789",
+			"10.2.0.0/26 by ipip", "10.3.0.0/26 by BGP", "172.30.0.12/32 may send", "workloads 1430"}},
+		{"MTU, port and network", v3.FelixConfigurationSpec{IPIPMTU: new(1300), VXLANMTU: new(1301), VXLANMTUV6: new(1302), VXLANPort: new(99), VXLANVNI: new(7)},
+			tunnels, []string{"tunl0 1300", "vxlan-v6.calico 1302 7:99", "vxlan.calico 1301 7:99",
+				"10.2.0.0/26 by ipip", "10.3.0.0/26 by vxlan", "172.30.0.12/32 may send", "workloads 1300"}},
+		{"programClusterRoutes", v3.FelixConfigurationSpec{ProgramClusterRoutes: new("Disabled")}, tunnels, []string{
+			"tunl0 1480", "vxlan-v6.calico 1430 4096:4789", "vxlan.calico 1450 4096:4789",
+			"10.2.0.0/26 by BGP", "10.3.0.0/26 by vxlan", "172.30.0.12/32 may send", "workloads 1430"}},
+		{"routeSyncDisabled", v3.FelixConfigurationSpec{RouteSyncDisabled: new(true)}, tunnels, []string{
+			"tunl0 1480", "vxlan-v6.calico 1430 4096:4789", "vxlan.calico 1450 4096:4789",
+			"10.2.0.0/26 by BGP", "10.3.0.0/26 by BGP", "172.30.0.12/32 may send", "workloads 1430"}},
+		{"externalNodesList", v3.FelixConfigurationSpec{ExternalNodesCIDRList: &[]string{"192.0.2.0/24"}}, tunnels, []string{
+			"tunl0 1480", "vxlan-v6.calico 1430 4096:4789", "vxlan.calico 1450 4096:4789",
+			"10.2.0.0/26 by ipip", "10.3.0.0/26 by vxlan", "172.30.0.12/32 may send", "192.0.2.0/24 may send", "workloads 1430"}},
 		{"read-backs", v3.FelixConfigurationSpec{}, refresh, pace{90 * time.Second, 90 * time.Second}},
 		{"other read-backs", v3.FelixConfigurationSpec{InterfaceRefreshInterval: &v3.Duration{Duration: time.Minute},
 			RouteRefreshInterval: &v3.Duration{}}, refresh, pace{time.Minute, never}},
@@ -91,4 +113,57 @@ func TestSettingsAreObeyed(t *testing.T) {
 			}
 		})
 	}
+}
+
+// tunnelsOf is what settings make of a host with pools of each form, with
+// another host in its network.
+func tunnelsOf(s config.Agent) []string {
+	events := []model.Event{{ID: model.UnderlayID(), Value: &model.Underlay{MTU: 1500}}}
+	for i, name := range []string{"h1", "h2"} {
+		n := &model.Node{Name: name, Addr4: netip.MustParsePrefix(fmt.Sprintf("172.30.0.1%d/24", i+1)), Addr6: netip.MustParsePrefix(fmt.Sprintf("fd01::1%d/64", i+1)),
+			IPIP: netip.MustParseAddr(fmt.Sprintf("10.2.9.%d", i))}
+		n.VXLAN4.Addr, n.VXLAN6.Addr = netip.MustParseAddr(fmt.Sprintf("10.3.9.%d", i)), netip.MustParseAddr(fmt.Sprintf("fd03::9:%d", i))
+		events = append(events, model.Event{ID: model.ID{Kind: model.KindNode, Name: name}, Value: n})
+	}
+	for _, p := range []*model.Pool{
+		{Name: "ipip", CIDR: netip.MustParsePrefix("10.2.0.0/16"), Encap: model.IPIP, BlockSize: 26},
+		{Name: "vxlan", CIDR: netip.MustParsePrefix("10.3.0.0/16"), Encap: model.VXLAN, BlockSize: 26},
+		{Name: "vxlan6", CIDR: netip.MustParsePrefix("fd03::/64"), Encap: model.VXLAN, BlockSize: 122},
+	} {
+		events = append(events, model.Event{ID: model.ID{Kind: model.KindPool, Name: p.Name}, Value: p})
+	}
+	blocks := []netip.Prefix{netip.MustParsePrefix("10.2.0.0/26"), netip.MustParsePrefix("10.3.0.0/26")}
+	for _, b := range blocks {
+		events = append(events, model.Event{ID: model.BlockID(b), Value: &model.Block{CIDR: b, Host: "h2"}})
+	}
+	core, o := calc.New(coreSettings(Config{Node: "h1", Settings: s})), newOverlay(s)
+	core.Apply(events)
+	o.note(events, time.Time{})
+	o.setMTU(1500)
+	state := core.State()
+	var out []string
+	for name, d := range state.Devices {
+		text := fmt.Sprintf("%s %d", name, state.Links[name].MTU)
+		if d.Form == desired.VXLAN {
+			text += fmt.Sprintf(" %d:%d", d.VNI, d.Port)
+		}
+		out = append(out, text)
+	}
+	slices.Sort(out)
+	for _, b := range blocks {
+		way := "BGP"
+		if r, ours := state.Routes[desired.RouteKey{Table: desired.MainTable, Prefix: b, Priority: desired.DefaultPriority - 1}]; ours {
+			way = map[string]string{desired.DeviceIPIP: "ipip", desired.DeviceVXLAN4: "vxlan"}[r.Hops[0].Interface]
+		}
+		out = append(out, fmt.Sprintf("%v by %s", b, way))
+	}
+	var senders []string
+	for p, forms := range state.Policy.Hosts {
+		if forms.Has(desired.VXLAN) || forms.Has(desired.IPIP) {
+			senders = append(senders, p.String()+" may send")
+		}
+	}
+	slices.Sort(senders)
+	senders = slices.DeleteFunc(senders, func(s string) bool { return strings.Contains(s, ":") })
+	return append(append(out, senders...), fmt.Sprintf("workloads %d", o.workloadMTU()))
 }

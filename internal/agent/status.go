@@ -10,20 +10,26 @@ import (
 
 	"github.com/brindle-net/brindle/internal/agentapi"
 	"github.com/brindle-net/brindle/internal/bgp"
+	"github.com/brindle-net/brindle/internal/desired"
 )
 
 // status is what the agent says of itself.
 func (a *agent) status(ctx context.Context) agentapi.Status {
 	st := agentapi.Status{
 		Version: agentapi.Version, Build: a.cfg.Build, Node: a.cfg.Node, MTU: int(a.mtu.Load()),
-		Addresses: []string{}, Sessions: []agentapi.Session{}, Workloads: a.tables.links.Stats().Wanted,
+		Addresses: []string{}, Sessions: []agentapi.Session{}, BGP: a.speaks(),
+		Workloads: a.tables.links.Stats().Wanted - a.tables.devices.Stats().Wanted,
 	}
+	st.Accepts, st.Tunnels = a.tunnels()
 	st.Ready, st.Conditions = a.health.Ready()
 	if r := a.registered.Load(); r != nil {
 		for _, p := range r.addresses() {
 			st.Addresses = append(st.Addresses, p.String())
 		}
 		st.ASNumber = r.as
+	}
+	if !a.speaks() {
+		return st
 	}
 	sessions, err := a.speaker.Sessions(ctx)
 	if err != nil {
@@ -41,9 +47,45 @@ func (a *agent) status(ctx context.Context) agentapi.Status {
 	return st
 }
 
+// tunnels is what this host has of tunnels, and which forms its Node says it
+// accepts.
+func (a *agent) tunnels() (said []string, ends []agentapi.Tunnel) {
+	devices, _, accepts, _ := a.accepts.state()
+	addrs := a.addresses.Addresses()
+	said, ends = []string{}, []agentapi.Tunnel{}
+	if accepts != "" {
+		said = strings.Split(accepts, ",")
+	}
+	for _, e := range tunnelEnds() {
+		d, there := devices[e.device]
+		if !there {
+			continue
+		}
+		t := agentapi.Tunnel{
+			Device: e.device, Form: e.form.String(), Family: e.family, Local: d.Local.String(),
+			MAC: d.MAC, VNI: d.VNI, Port: d.Port, Carrier: "kernel",
+		}
+		if e.form == desired.IPIP && a.carriedByPrograms() {
+			t.Carrier = "programs"
+		}
+		if addr, ok := addrs[e.kind]; ok {
+			t.Address = addr.String()
+		}
+		var kept time.Time
+		if t.MTU, t.Ready, kept = a.overlay.standing(e); !kept.IsZero() {
+			t.KeptUntil = kept.UTC().Format(time.RFC3339)
+		}
+		ends = append(ends, t)
+	}
+	return said, ends
+}
+
 // bgpRoutes lists what every peer sent and is sent.
 func (a *agent) bgpRoutes(ctx context.Context) agentapi.Routes {
 	out := agentapi.Routes{Learned: []agentapi.BGPRoute{}, Announced: []agentapi.BGPRoute{}}
+	if !a.speaks() {
+		return out
+	}
 	sessions, err := a.speaker.Sessions(ctx)
 	if err != nil {
 		a.log.WarnContext(ctx, "bgp sessions not read", "err", err)

@@ -19,6 +19,7 @@ import (
 
 // tables are the loops of the agent: one for each table of the world.
 type tables struct {
+	devices    *reconcile.Loop[string, desired.Device] // of tunnels
 	links      *reconcile.Loop[string, desired.Link]
 	addresses  *reconcile.Loop[desired.AddrKey, struct{}]
 	routes     *reconcile.Loop[desired.RouteKey, desired.Route] // computed from the datastore
@@ -51,6 +52,7 @@ func paceOf(s config.Agent) pace {
 // newTables connects every table to its loop.
 func newTables(k *kernel.Kernel, speaker *bgp.Server, p pace, log *slog.Logger) *tables {
 	return &tables{
+		devices:    loop(k.Devices(), how{"devices", p.links, log}, cmp.Compare[string], kernel.EqualDevices),
 		links:      loop(k.Links(), how{"links", p.links, log}, cmp.Compare[string], same[desired.Link]),
 		addresses:  loop(k.Addresses(), how{"addresses", resync, log}, kernel.CompareAddrs, same[struct{}]),
 		routes:     loop(k.Routes(desired.ProtocolAgent), how{"routes", p.routes, log}, kernel.CompareRoutes, kernel.EqualRoutes),
@@ -95,6 +97,7 @@ func compareImports(a, b desired.ImportKey) int { return comparePrefixes(a.Prefi
 // first: links before routes over them, the speaker before its peers.
 func (t *tables) want(u desired.Update) {
 	t.sysctls.Want(u.Sysctls)
+	t.devices.Want(u.Devices)
 	t.links.Want(u.Links)
 	t.addresses.Want(u.Addresses)
 	t.neighbours.Want(u.Neighbours)
@@ -109,7 +112,7 @@ func (t *tables) want(u desired.Update) {
 // inSync says that what was wanted so far is all there is. Learned routes are
 // the speaker's to say.
 func (t *tables) inSync() {
-	for _, l := range t.all() {
+	for _, l := range append(t.kernelTables(), t.speakerTables()...) {
 		if l.loop != t.learned {
 			l.loop.InSync()
 		}
@@ -132,17 +135,20 @@ type named struct {
 	loop looper
 }
 
-// all lists every loop.
-func (t *tables) all() []named {
+// kernelTables lists the loops that program the kernel.
+func (t *tables) kernelTables() []named {
 	return []named{
-		{"sysctls", t.sysctls}, {"links", t.links}, {"addresses", t.addresses}, {"neighbours", t.neighbours},
-		{"rules", t.rules}, {"routes", t.routes}, {"bgp-routes", t.learned}, {"bgp-imports", t.imports},
-		{"bgp-paths", t.paths}, {"bgp-speaker", t.speakers}, {"bgp-peers", t.peers},
+		{"sysctls", t.sysctls}, {"devices", t.devices}, {"links", t.links}, {"addresses", t.addresses},
+		{"neighbours", t.neighbours}, {"rules", t.rules}, {"routes", t.routes}, {"bgp-routes", t.learned},
 	}
 }
 
-// kernelTables lists the loops that program the kernel.
-func (t *tables) kernelTables() []named { return t.all()[:7] }
+// speakerTables lists the loops that drive the speaker.
+func (t *tables) speakerTables() []named {
+	return []named{
+		{"bgp-imports", t.imports}, {"bgp-paths", t.paths}, {"bgp-speaker", t.speakers}, {"bgp-peers", t.peers},
+	}
+}
 
 // trouble is what a table fails at and this host must answer for. A workload
 // that died took its interface with it: that its link, routes and neighbours

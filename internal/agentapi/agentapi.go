@@ -158,7 +158,28 @@ type Status struct {
 	ASNumber   uint32      `json:"asNumber"`
 	MTU        int         `json:"mtu"`
 	Workloads  int         `json:"workloads"`
+	BGP        bool        `json:"bgp"` // false: switched off
 	Sessions   []Session   `json:"sessions"`
+	// Accepts are the forms in which packets from other hosts may come, as this
+	// host's Node says: direct, ipip, vxlan.
+	Accepts []string `json:"accepts"`
+	Tunnels []Tunnel `json:"tunnels"` // that this host has an end of
+}
+
+// Tunnel is this host's end of the tunnels of one form and family.
+type Tunnel struct {
+	Device    string `json:"device"`
+	Form      string `json:"form"`              // ipip or vxlan
+	Family    int    `json:"family"`            // 4 or 6
+	Address   string `json:"address,omitempty"` // of this end; none yet
+	Local     string `json:"local"`             // address of this host that packets leave from
+	MTU       int    `json:"mtu"`
+	MAC       string `json:"mac,omitempty"`
+	VNI       uint32 `json:"vni,omitempty"`
+	Port      uint16 `json:"port,omitempty"`
+	Carrier   string `json:"carrier"`             // kernel, or programs where the kernel has no such device
+	Ready     bool   `json:"ready"`               // packets may come by it
+	KeptUntil string `json:"keptUntil,omitempty"` // RFC 3339: no pool asks for it any more, and it goes then
 }
 
 // Session is one BGP session as it is.

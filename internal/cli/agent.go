@@ -62,6 +62,7 @@ docs/reference/parameters.md; --set names any.`,
 	f.String("ip-autodetection-method", "first-found", "first-found, can-reach=…, interface=…, skip-interface=… or cidr=…")
 	f.String("ip6-autodetection-method", "first-found", "likewise for IPv6")
 	f.String("as", "", "AS number of this host (default: the cluster's)")
+	f.String("bgp", "on", "on, off, or none: off also makes all routes here, none also takes no addresses for tunnels")
 	f.Bool("no-default-pools", false, "do not create address pools when there are none")
 	f.String("log-level", "Info", "Debug, Info, Warning or Error")
 	f.StringArrayVar(&extra, "set", nil, "any other parameter as NAME=VALUE; again for more")
@@ -75,6 +76,6 @@ func agentParams() map[string]string {
 	return map[string]string{
 		"node": "nodename", "socket": "socket", "state-dir": "stateDir", "ip": "ip", "ip6": "ip6",
 		"ip-autodetection-method": "ipAutodetectionMethod", "ip6-autodetection-method": "ip6AutodetectionMethod",
-		"as": "asNumber", "no-default-pools": "noDefaultPools", "log-level": "logSeverityScreen",
+		"as": "asNumber", "bgp": "bgp", "no-default-pools": "noDefaultPools", "log-level": "logSeverityScreen",
 	}
 }

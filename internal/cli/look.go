@@ -105,7 +105,25 @@ func printStatus(e *Env, st agentapi.Status) {
 	}
 	t.print(e.Stdout)
 	fmt.Fprintln(e.Stdout)
+	printTunnels(e, st)
 	printSessions(e, st)
+}
+
+// printTunnels shows the forms in which packets may come to this host, and its
+// ends of tunnels.
+func printTunnels(e *Env, st agentapi.Status) {
+	if len(st.Accepts) > 0 {
+		fmt.Fprintf(e.Stdout, "Packets accepted: %s\n\n", word(strings.Join(st.Accepts, ", ")))
+	}
+	if len(st.Tunnels) == 0 {
+		return
+	}
+	t := table{header: []string{"TUNNEL", "FORM", "FAMILY", "ADDRESS", "FROM", "MTU", "CARRIER", "READY", "UNTIL"}}
+	for _, u := range st.Tunnels {
+		t.add(u.Device, u.Form, fmt.Sprintf("IPv%d", u.Family), u.Address, u.Local, fmt.Sprint(u.MTU), u.Carrier, yesNo(u.Ready, "yes", "no"), u.KeptUntil)
+	}
+	t.print(e.Stdout)
+	fmt.Fprintln(e.Stdout)
 }
 
 func yesNo(b bool, yes, no string) string {
@@ -116,6 +134,10 @@ func yesNo(b bool, yes, no string) string {
 }
 
 func printSessions(e *Env, st agentapi.Status) {
+	if !st.BGP {
+		fmt.Fprintln(e.Stdout, "BGP is off.")
+		return
+	}
 	if len(st.Sessions) == 0 {
 		fmt.Fprintln(e.Stdout, "No BGP peers.")
 		return

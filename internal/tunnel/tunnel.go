@@ -117,6 +117,8 @@ const (
 	recheck  = 15 * time.Minute // without being woken: a write whose outcome was not known may have come through late
 	minRetry = 100 * time.Millisecond
 	maxRetry = 30 * time.Second
+
+	noPoolRetry = 5 * time.Minute
 )
 
 // Run keeps the addresses until ctx ends, whose error it returns.
@@ -128,6 +130,9 @@ func (k *Keeper) Run(ctx context.Context) error {
 		switch {
 		case err == nil:
 			pause = minRetry
+		case errors.Is(err, ErrNoPool) && ctx.Err() == nil:
+			k.cfg.Log.WarnContext(ctx, "tunnel addresses not as wanted", "err", err)
+			next = noPoolRetry // a change of pools or of the Node wakes us
 		case ctx.Err() == nil:
 			k.cfg.Log.WarnContext(ctx, "tunnel addresses not as wanted", "retry_in", pause, "err", err)
 			next, pause = pause, min(2*pause, maxRetry)
@@ -217,8 +222,8 @@ type end struct {
 	ours         netip.Addr // what the Node says in the end, if it is ours
 }
 
-// errNoPool says that no pool gives an address for a tunnel.
-var errNoPool = errors.New("no pool of this mode and family allows tunnels, selects this host and takes assignments")
+// ErrNoPool says that no pool gives an address for a tunnel that pools ask for.
+var ErrNoPool = errors.New("no pool of this mode and family allows tunnels, selects this host and takes assignments")
 
 // settle makes the Node have one address, and the handle that one only.
 func (e *end) settle(ctx context.Context) error {
@@ -271,7 +276,7 @@ func (e *end) mine(u ipam.Use) bool {
 // assign takes a new address; what the Node says already, if nobody has it.
 func (e *end) assign(ctx context.Context) (netip.Addr, error) {
 	if len(e.pools.Usable) == 0 {
-		return netip.Addr{}, errNoPool
+		return netip.Addr{}, ErrNoPool
 	}
 	attrs := map[string]string{ipam.AttrType: e.kind}
 	if addr, err := netip.ParseAddr(e.now); err == nil && e.pools.Holds(addr) {

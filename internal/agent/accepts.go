@@ -1,0 +1,284 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	v3 "github.com/brindle-net/brindle/api/v3"
+	"github.com/brindle-net/brindle/internal/client"
+	"github.com/brindle-net/brindle/internal/desired"
+	"github.com/brindle-net/brindle/internal/ipam"
+	"github.com/brindle-net/brindle/internal/kernel"
+	"github.com/brindle-net/brindle/internal/model"
+)
+
+// accepts is what this host's Node says of the forms in which packets may
+// come. A form is said when its device is there and the rules in force let
+// known hosts send by it, and no longer said before that ends.
+type accepts struct {
+	mu      sync.Mutex // guards everything below
+	devices map[string]desired.Device
+	found   map[string]desired.Device // at the start, until the core has said what it wants
+	byBPF   bool                      // programs carry IP in IP
+	patch   uint64                    // of policy, that came with the devices
+	said    string                    // by the Node, as far as is known
+	changed chan struct{}             // closed and replaced at every change
+	failed  error
+}
+
+func newAccepts() *accepts {
+	return &accepts{devices: map[string]desired.Device{}, changed: make(chan struct{})}
+}
+
+// stir says that something has changed.
+func (c *accepts) stir() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	close(c.changed)
+	c.changed = make(chan struct{})
+}
+
+// state is what to go by now.
+func (c *accepts) state() (devices map[string]desired.Device, patch uint64, said string, changed <-chan struct{}) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return maps.Clone(c.devices), c.patch, c.said, c.changed
+}
+
+// foundDevices takes the devices that there are at the start: packets may come
+// by them, as the process before this one has said.
+func (a *agent) foundDevices(devices map[string]desired.Device) {
+	a.accepts.found = devices
+	a.overlay.found(devices, time.Now())
+	for name := range devices {
+		a.overlay.setReady(name, true)
+	}
+}
+
+// noteDevices takes what devices the core wants, and the number of the patch
+// of policy that came with them. One that changes is not ready.
+func (a *agent) noteDevices(p desired.Patch[string, desired.Device], patch uint64) {
+	c := a.accepts
+	c.mu.Lock()
+	gone := slices.Clone(p.Delete)
+	for name, d := range p.Set {
+		old, had := c.devices[name]
+		if !had {
+			old, had = c.found[name]
+		}
+		if !had || !kernel.EqualDevices(d, old) {
+			gone = append(gone, name)
+		}
+	}
+	p.Play(c.devices)
+	for name := range c.found {
+		if _, wanted := c.devices[name]; !wanted {
+			gone = append(gone, name)
+		}
+	}
+	stir := !p.Empty() || c.found != nil
+	c.found, c.patch = nil, max(patch, c.patch)
+	c.mu.Unlock()
+	for _, name := range gone {
+		a.overlay.setReady(name, false)
+	}
+	if stir {
+		c.stir()
+	}
+}
+
+// noteSaid takes what this host's Node says.
+func (a *agent) noteSaid(events []model.Event) {
+	own := model.ID{Kind: model.KindNode, Name: a.cfg.Node}
+	for _, e := range events {
+		if e.ID != own {
+			continue
+		}
+		said := ""
+		if n, ok := e.Value.(*model.Node); ok && n.Speaks {
+			said = n.Accepts.String()
+		}
+		a.accepts.mu.Lock()
+		a.accepts.said = said
+		a.accepts.mu.Unlock()
+		a.accepts.stir()
+	}
+}
+
+// How long the Node is tried again after.
+const (
+	acceptsMinRetry = 200 * time.Millisecond
+	acceptsMaxRetry = 10 * time.Second
+)
+
+// sayAccepts keeps the Node's word true until ctx ends.
+func (a *agent) sayAccepts(ctx context.Context) error {
+	pause := acceptsMinRetry
+	for {
+		_, _, _, changed := a.accepts.state()
+		var again <-chan time.Time // nil: when something changes
+		err := a.sayAcceptsOnce(ctx)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		a.accepts.mu.Lock()
+		a.accepts.failed = err
+		a.accepts.mu.Unlock()
+		switch {
+		case errors.Is(err, context.Canceled): // something has changed meanwhile
+			continue
+		case err != nil:
+			a.log.WarnContext(ctx, "accepted forms not written", "retry_in", pause, "err", err)
+			again, pause = time.After(pause), min(2*pause, acceptsMaxRetry)
+		default:
+			pause = acceptsMinRetry
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-changed:
+		case <-again:
+		}
+	}
+}
+
+// sayAcceptsOnce says what holds now, first that less is accepted, then that
+// more is once it is.
+func (a *agent) sayAcceptsOnce(ctx context.Context) error {
+	if !a.inSync.Load() {
+		return nil
+	}
+	devices, patch, said, changed := a.accepts.state()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stop := make(chan struct{})
+	var watcher sync.WaitGroup
+	watcher.Go(func() {
+		select {
+		case <-changed:
+			cancel()
+		case <-stop:
+		}
+	})
+	defer watcher.Wait()
+	defer close(stop)
+	if err := a.writeAccepts(ctx, said); err != nil {
+		return err
+	}
+	var waiting sync.WaitGroup
+	defer waiting.Wait()
+	for name, d := range devices {
+		waiting.Go(func() {
+			if a.deviceReady(ctx, name, d, patch) == nil { // else ctx has ended
+				a.noteCarrier(ctx, d)
+				a.overlay.setReady(name, true) // which comes back here, by refreshOverlay
+			}
+		})
+	}
+	return nil
+}
+
+// deviceReady waits until packets may come by a device.
+func (a *agent) deviceReady(ctx context.Context, name string, d desired.Device, patch uint64) error {
+	is := func(_ string, have desired.Device) bool { return have == d }
+	if err := a.tables.devices.WaitMatch(ctx, is, name); err != nil {
+		return err
+	}
+	if err := a.tables.links.WaitApplied(ctx, name); err != nil {
+		return err
+	}
+	if patch == 0 {
+		return nil
+	}
+	return a.policy.loop.Wait(ctx, patch)
+}
+
+// noteCarrier finds out who carries IP in IP.
+func (a *agent) noteCarrier(ctx context.Context, d desired.Device) {
+	if d.Form != desired.IPIP {
+		return
+	}
+	own, err := a.kernel.IPIPDevice()
+	if err != nil {
+		a.log.WarnContext(ctx, "device of ip in ip not read", "err", err)
+		return
+	}
+	a.accepts.mu.Lock()
+	defer a.accepts.mu.Unlock()
+	if a.accepts.byBPF != !own && !own {
+		a.log.InfoContext(ctx, "no device for ip in ip in this kernel; programs carry it")
+	}
+	a.accepts.byBPF = !own
+}
+
+// carriedByPrograms reports whether this host has an end of IP in IP that the
+// kernel has no device for.
+func (a *agent) carriedByPrograms() bool {
+	a.accepts.mu.Lock()
+	defer a.accepts.mu.Unlock()
+	_, there := a.accepts.devices[desired.DeviceIPIP]
+	return there && a.accepts.byBPF
+}
+
+// writeAccepts makes the Node say what is accepted.
+func (a *agent) writeAccepts(ctx context.Context, said string) error {
+	want := a.overlay.accepted(time.Now()).String()
+	if want == said {
+		return nil
+	}
+	_, err := client.Modify(ctx, a.client, "", a.cfg.Node, func(n *v3.Node) error {
+		if n.Annotations == nil {
+			n.Annotations = map[string]string{}
+		}
+		n.Annotations[model.AnnotationAccepts] = want
+		return nil
+	})
+	if client.IsNotFound(err) {
+		return nil // its registration comes round as an event
+	}
+	if err != nil {
+		return fmt.Errorf("say in Node %s that %s is accepted: %w", a.cfg.Node, want, err)
+	}
+	a.accepts.mu.Lock()
+	a.accepts.said = want
+	a.accepts.mu.Unlock()
+	a.log.InfoContext(ctx, "forms of packets accepted", "forms", want, "was", said)
+	return nil
+}
+
+// tunnelAddr is an address of a tunnel that this host has.
+type tunnelAddr struct {
+	addr   netip.Addr
+	handle string
+}
+
+// tunnelAddrs are those that this host's Node says, by kind.
+func (a *agent) tunnelAddrs() map[string]tunnelAddr {
+	out := map[string]tunnelAddr{}
+	for kind, addr := range a.addresses.Addresses() {
+		out[kind] = tunnelAddr{addr, ipam.TunnelHandle(kind, a.cfg.Node)}
+	}
+	return out
+}
+
+// lost reports whether an event of a block says that one of these addresses is
+// no longer what it was.
+func lost(e model.Event, addrs map[string]tunnelAddr) bool {
+	for _, t := range addrs {
+		cidr, err := netip.ParsePrefix(e.ID.Name)
+		if err != nil || !cidr.Contains(t.addr) {
+			continue
+		}
+		b, ok := e.Value.(*model.Block)
+		if !ok || !slices.ContainsFunc(b.Uses, func(u model.Use) bool { return u.Addr == t.addr && u.Handle == t.handle }) {
+			return true
+		}
+	}
+	return false
+}
