@@ -12,6 +12,8 @@ import (
 // priorityNAT is where sources are usually rewritten (NF_IP_PRI_NAT_SRC).
 const priorityNAT = 100
 
+const chainNAT = "nat"
+
 // natChains rewrite the sources of new connections: of those of this host into
 // a tunnel, so that answers come back through it, and of those of workloads
 // to outside. What stays inside of the pools is never touched.
@@ -33,11 +35,16 @@ func (b *Builder) natChains(chains map[string]*Chain) {
 		}
 		chains["nat-out"+f.digit()] = &Chain{Name: "nat-out" + f.digit(), Rules: b.newSource(nil, to, b.cfg.NAT.Ports)}
 	}
-	if len(list) > 0 {
-		c := base("nat", Postrouting, priorityNAT, list...)
-		c.Hook.NAT = true
-		chains["nat"] = c
-	}
+	chains[chainNAT] = natBase(list...)
+}
+
+// natBase is the chain that rewrites sources. It is there even without a rule:
+// the kernel goes on translating connections that it has begun to translate
+// only while a chain of this kind is there.
+func natBase(rules ...Rule) *Chain {
+	c := base(chainNAT, Postrouting, priorityNAT, rules...)
+	c.Hook.NAT = true
+	return c
 }
 
 // outside reports whether a family has pools whose packets get another source.

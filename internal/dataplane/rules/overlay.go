@@ -194,7 +194,7 @@ func (b *Builder) setNet(set string, p netip.Prefix, in bool) {
 
 // overlayChains are those that are there only while something is for them.
 var overlayChains = []string{
-	"untrack-in", "untrack-out", "vxlan-untrack", "senders", "ipip-senders", "vxlan-senders", "nat", "nat-out4", "nat-out6",
+	"untrack-in", "untrack-out", "vxlan-untrack", "senders", "ipip-senders", "vxlan-senders", "nat-out4", "nat-out6",
 }
 
 // vxlan begins the matches of a packet of this cluster's VXLAN.

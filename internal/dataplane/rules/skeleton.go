@@ -54,7 +54,7 @@ func (b *Builder) skeleton() {
 	} {
 		b.putCounter(c)
 	}
-	for _, c := range slices.Concat(b.spoofChains(), b.workloadChains(), b.arpChains()) {
+	for _, c := range slices.Concat(b.spoofChains(), b.workloadChains(), b.arpChains(), []*Chain{natBase()}) {
 		b.putChain(c.Name, c)
 	}
 }
