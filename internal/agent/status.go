@@ -17,7 +17,7 @@ import (
 func (a *agent) status(ctx context.Context) agentapi.Status {
 	st := agentapi.Status{
 		Version: agentapi.Version, Build: a.cfg.Build, Node: a.cfg.Node, MTU: int(a.mtu.Load()),
-		Addresses: []string{}, Sessions: []agentapi.Session{}, BGP: a.speaks(),
+		Addresses: []string{}, Sessions: []agentapi.Session{}, BGPOff: !a.speaks(),
 		Workloads: a.tables.links.Stats().Wanted - a.tables.devices.Stats().Wanted,
 	}
 	st.Accepts, st.Tunnels = a.tunnels()

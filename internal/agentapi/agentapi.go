@@ -158,7 +158,7 @@ type Status struct {
 	ASNumber   uint32      `json:"asNumber"`
 	MTU        int         `json:"mtu"`
 	Workloads  int         `json:"workloads"`
-	BGP        bool        `json:"bgp"` // false: switched off
+	BGPOff     bool        `json:"bgpOff,omitempty"`
 	Sessions   []Session   `json:"sessions"`
 	// Accepts are the forms in which packets from other hosts may come, as this
 	// host's Node says: direct, ipip, vxlan.

@@ -134,7 +134,7 @@ func yesNo(b bool, yes, no string) string {
 }
 
 func printSessions(e *Env, st agentapi.Status) {
-	if !st.BGP {
+	if st.BGPOff {
 		fmt.Fprintln(e.Stdout, "BGP is off.")
 		return
 	}

@@ -66,6 +66,21 @@ func TestNodeStatus(t *testing.T) {
 	if got2.status != 1 || got2.stderr != "" || !strings.Contains(got2.stdout, ": not ready\n") || !strings.HasSuffix(got2.stdout, "No BGP peers.\n") {
 		t.Errorf("%+v", got2)
 	}
+	st.BGPOff, st.Accepts = true, []string{"direct", "vxlan"}
+	st.Tunnels = []agentapi.Tunnel{
+		{Device: "vxlan.calico", Form: "vxlan", Family: 4, Address: "10.65.0.1", Local: "192.0.2.1", MTU: 1450, Carrier: "kernel", Ready: true},
+		{Device: "tunl0", Form: "ipip", Family: 4, Local: "192.0.2.1", MTU: 1480, Carrier: "programs", KeptUntil: "2026-01-01T00:10:00Z"},
+	}
+	w.env["BRINDLE_SOCKET"] = fakeAgent(t, st, agentapi.Routes{})
+	got2 = w.run("node", "status")
+	for _, want := range []string{
+		"Packets accepted: direct, vxlan\n", "vxlan.calico   vxlan   IPv4     10.65.0.1   192.0.2.1   1450   kernel     yes",
+		"192.0.2.1   1480   programs   no      2026-01-01T00:10:00Z\n", "BGP is off.\n",
+	} {
+		if !strings.Contains(got2.stdout, want) {
+			t.Errorf("%q is not in\n%s", want, got2.stdout)
+		}
+	}
 	if got := w.run("node", "status", "-o", "json"); got.status != 1 || !json.Valid([]byte(got.stdout)) {
 		t.Errorf("%+v", got)
 	}
