@@ -242,6 +242,7 @@ func TestPackets(t *testing.T) {
 		for i := 1; i <= wireCount; i++ { // most packets should get beyond the spoof filter
 			c.policy.Endpoints[cali(i)] = c.endpoint(i)
 		}
+		clear(c.policy.Pools) // these links have no addresses to masquerade with: TestNATMatrix
 		d := openWith(t, w.host, c.cfg)
 		mustSync(t, d, &c.policy, nil)
 		program := d.builder.Program()
@@ -296,7 +297,7 @@ func TestPackets(t *testing.T) {
 		}
 		passed, dropped = passed+len(accepted), dropped+len(packets)-len(accepted)
 	}
-	if passed < 50 || dropped < 50 {
+	if least := 5 * int(rounds(10)); passed < least || dropped < least {
 		t.Errorf("%d packets passed and %d were dropped: the worlds are too simple", passed, dropped)
 	}
 	t.Logf("%d packets passed, %d were dropped", passed, dropped)
