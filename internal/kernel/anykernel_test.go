@@ -38,7 +38,7 @@ func becomes[K comparable, V any](t *testing.T, target reconcile.Target[K, V], c
 }
 
 // uplink gives a host a link to somewhere, with addresses.
-func uplink(t *testing.T, ns *netns.NS, addrs ...string) {
+func uplink(t *testing.T, ns *netns.NS, name string, addrs ...string) {
 	t.Helper()
 	far := testenv.NetNS(t)
 	var sites []*Site
@@ -54,11 +54,11 @@ func uplink(t *testing.T, ns *netns.NS, addrs ...string) {
 		t.Cleanup(s.Close)
 		sites = append(sites, s)
 	}
-	if err := sites[0].Cable("eth0", sites[1], "eth0"); err != nil {
+	if err := sites[0].Cable(name, sites[1], "eth0"); err != nil {
 		t.Fatal(err)
 	}
 	for _, a := range addrs {
-		if err := sites[0].AddAddress("eth0", netip.MustParsePrefix(a)); err != nil {
+		if err := sites[0].AddAddress(name, netip.MustParsePrefix(a)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -67,7 +67,7 @@ func uplink(t *testing.T, ns *netns.NS, addrs ...string) {
 func TestTablesOnAnyKernel(t *testing.T) {
 	testenv.EachFamily(t, func(t *testing.T, f testenv.Family) {
 		k, host := open(t)
-		uplink(t, host, "10.1.0.1/24", "fd01::1/64")
+		uplink(t, host, "eth0", "10.1.0.1/24", "fd01::1/64")
 		s, _ := workloadSpec(t, 1, f)
 		wire(t, k, s)
 		if _, err := k.InspectWire(t.Context(), s); err != nil {
@@ -114,7 +114,7 @@ func TestDriftOnAnyKernel(t *testing.T) {
 	for i, c := range routeFamilies() {
 		t.Run(eachName[i], func(t *testing.T) {
 			k, host := open(t)
-			uplink(t, host, c.local)
+			uplink(t, host, "eth0", c.local)
 			l, _ := routeLoop(t, k, desired.ProtocolAgent)
 			watch(t, k, func(d Drift) {
 				if d.Routes {

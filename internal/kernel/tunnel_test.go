@@ -7,7 +7,11 @@ import (
 	"maps"
 	"net/netip"
 	"os"
+	"slices"
 	"testing"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/brindle-net/brindle/internal/desired"
 	"github.com/brindle-net/brindle/internal/netns"
@@ -269,6 +273,12 @@ func TestTunnelsOnAnyKernel(t *testing.T) {
 			all(settled)
 			carries(t, c, ends)
 
+			for _, name := range slices.Sorted(maps.Keys(tampers())) {
+				ends[0].tampered(t, name, c.device)
+				all(settled)
+			}
+			carries(t, c, ends)
+
 			all(func(e, _ *tunnelEnd) { e.stop() })
 			carries(t, c, ends)
 			all(start)
@@ -286,6 +296,71 @@ func TestTunnelsOnAnyKernel(t *testing.T) {
 			}
 		})
 	}
+}
+
+// tampers are what somebody else may do to a tunnel's interface.
+func tampers() map[string]func(h *netlink.Handle, l netlink.Link) error {
+	each := func(family int, del func(h *netlink.Handle, n *netlink.Neigh) error) func(h *netlink.Handle, l netlink.Link) error {
+		return func(h *netlink.Handle, l netlink.Link) error {
+			list, err := h.NeighList(l.Attrs().Index, family)
+			for _, n := range list {
+				if n.State&netlink.NUD_PERMANENT != 0 && n.IP != nil {
+					err = errors.Join(err, del(h, &n))
+				}
+			}
+			return err
+		}
+	}
+	return map[string]func(h *netlink.Handle, l netlink.Link) error{
+		"down":  func(h *netlink.Handle, l netlink.Link) error { return h.LinkSetDown(l) },
+		"MTU":   func(h *netlink.Handle, l netlink.Link) error { return h.LinkSetMTU(l, 1300) },
+		"alias": func(h *netlink.Handle, l netlink.Link) error { return h.LinkSetAlias(l, "other") },
+		"setting": func(_ *netlink.Handle, l netlink.Link) error {
+			return writeSysctl("net/ipv4/conf/"+l.Attrs().Name+"/rp_filter", "1")
+		},
+		"IPv6 setting": func(_ *netlink.Handle, l netlink.Link) error {
+			return writeSysctl("net/ipv6/conf/"+l.Attrs().Name+"/accept_redirects", "1")
+		},
+		"addresses": func(h *netlink.Handle, l netlink.Link) error {
+			list, err := h.AddrList(l, netlink.FAMILY_ALL)
+			for _, a := range list {
+				err = errors.Join(err, h.AddrDel(l, &a))
+			}
+			return err
+		},
+		"another address": func(h *netlink.Handle, l netlink.Link) error {
+			return errors.Join(
+				h.AddrAdd(l, &netlink.Addr{IPNet: ipNetOf(netip.MustParsePrefix("10.99.0.1/32"))}),
+				h.AddrAdd(l, &netlink.Addr{IPNet: ipNetOf(netip.MustParsePrefix("fd99::1/128"))}))
+		},
+		"neighbours": each(netlink.FAMILY_ALL, func(h *netlink.Handle, n *netlink.Neigh) error { return h.NeighDel(n) }),
+		"forwarding": each(unix.AF_BRIDGE, func(h *netlink.Handle, n *netlink.Neigh) error { return h.NeighDel(n) }),
+		"routes": func(h *netlink.Handle, l netlink.Link) error {
+			list, err := h.RouteList(l, netlink.FAMILY_ALL)
+			for _, r := range list {
+				if r.Protocol == desired.ProtocolAgent {
+					err = errors.Join(err, h.RouteDel(&r))
+				}
+			}
+			return err
+		},
+	}
+}
+
+// tampered does something to a host's tunnel.
+func (e *tunnelEnd) tampered(t *testing.T, name, device string) {
+	t.Helper()
+	h := handle(t, e.ns)
+	testenv.Do(t, e.ns, func() error {
+		l, err := h.LinkByName(device)
+		if err != nil {
+			return err
+		}
+		if err := tampers()[name](h, l); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		return nil
+	})
 }
 
 // gone waits until nothing is left of a tunnel. The kernel's own device for IP
