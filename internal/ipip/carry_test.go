@@ -200,7 +200,7 @@ func compare(t testing.TB, what string, got, want packet) {
 // them.
 func TestBulk(t *testing.T) {
 	w := newWorld(t, carried, carried)
-	const size = 64 << 20
+	const size = 16 << 20
 	transfer(t, w.a.pod, w.b.pod, w.b.workload, size)
 	n := w.a.counters(t)
 	if mean := n.Encapsulated.Bytes / max(n.Encapsulated.Packets, 1); mean < 3*tunnelMTU {

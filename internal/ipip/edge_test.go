@@ -159,7 +159,7 @@ func TestRestart(t *testing.T) {
 		}
 	}()
 	before := w.a.counters(t).Encapsulated.Packets
-	for range 20 {
+	for range 5 {
 		for _, h := range []*host{w.a, w.b} {
 			h.reopen(t)
 		}

@@ -9,14 +9,19 @@
 #include "ipip.h"
 
 #define SLOTS 64
-#define PIECE_MAX 8191 /* what is kept, and what comes on top; a mask as well */
+#define PIECE_MAX 8192 /* what is kept, and what comes on top */
 #define WHOLE_MAX 9216
 #define STEP 512
 #define PATIENCE (2ULL * 1000 * 1000 * 1000)
 
-/* Has the compiler keep the checks that follow, though it knows what comes of
- * them: the kernel does not, and asks. */
-#define VERIFY(x) asm volatile("" : "+r"(x))
+/* A number from 1 to a power of two, said so that the kernel sees it where it
+ * is used. The compiler knows already, and would leave the mask out. */
+static __always_inline __u32 at_most(__u32 n, __u32 most)
+{
+	n--;
+	asm volatile("" : "+r"(n));
+	return (n & (most - 1)) + 1;
+}
 
 /* A packet that is not whole yet. Two that want the same slot at a time spoil
  * each other. */
@@ -28,7 +33,7 @@ struct slot {
 	__u16 id;
 	__u8 congested; /* one of the fragments met congestion */
 	__u8 unused;
-	__u8 data[2 * (PIECE_MAX + 1)];
+	__u8 data[2 * PIECE_MAX];
 };
 
 struct {
@@ -59,9 +64,9 @@ static __always_inline __u32 collect(struct __sk_buff *skb, struct arrival *a, s
 		return 0;
 	}
 	have = s->have;
-	if (have > PIECE_MAX || have + size > WHOLE_MAX)
+	if (have >= PIECE_MAX || have + size > WHOLE_MAX)
 		return 0;
-	if (bpf_skb_load_bytes(skb, a->l2 + a->outer, &s->data[have & PIECE_MAX], size))
+	if (bpf_skb_load_bytes(skb, a->l2 + a->outer, &s->data[have & (PIECE_MAX - 1)], at_most(size, PIECE_MAX)))
 		return 0;
 	s->have = have + size;
 	s->congested |= (a->out.tos & ECN_MASK) == ECN_CE;
@@ -77,12 +82,9 @@ static __always_inline int assemble(struct __sk_buff *skb, struct arrival *a, st
 		return -1;
 	for (at = 0; at < WHOLE_MAX && at < whole; at += STEP) {
 		size = whole - at;
-		VERIFY(size);
 		if (size > STEP)
 			size = STEP;
-		if (size == 0)
-			return -1;
-		if (bpf_skb_store_bytes(skb, a->l2 + a->outer + at, &s->data[at], size, BPF_F_RECOMPUTE_CSUM))
+		if (bpf_skb_store_bytes(skb, a->l2 + a->outer + at, &s->data[at], at_most(size, STEP), BPF_F_RECOMPUTE_CSUM))
 			return -1;
 	}
 	a->size = a->outer + whole;
