@@ -264,15 +264,14 @@ func (c claims[K]) first(k K) string {
 	return c[k][0]
 }
 
-// set makes a name one of those that have a thing, or no more, and marks all
-// of them.
+// set makes a name one of those that have a thing, or no more, and marks the
+// others.
 func (c claims[K]) set(k K, name string, has bool, touched map[string]bool) {
 	c.mark(k, touched)
 	i, found := slices.BinarySearch(c[k], name)
 	switch {
 	case has && !found:
 		c[k] = slices.Insert(c[k], i, name)
-		c.mark(k, touched)
 	case !has && found:
 		if c[k] = slices.Delete(c[k], i, i+1); len(c[k]) == 0 {
 			delete(c, k)

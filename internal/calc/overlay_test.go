@@ -341,3 +341,26 @@ func TestWorkloadWithATunnelsAddress(t *testing.T) {
 		t.Errorf("told: %+v", n)
 	}
 }
+
+// TestHostWithABorrowedAddress: while a host has an address, no block leads it
+// elsewhere.
+func TestHostWithABorrowedAddress(t *testing.T) {
+	c := New(model.Settings{Node: "h1"})
+	c.Apply(tunnelCluster(tunnelNodes(), model.Pool{Encap: model.IPIP}, model.Pool{Encap: model.VXLAN}))
+	for _, b := range []model.Block{
+		{CIDR: pfx("10.65.2.0/26"), Host: "h2", Uses: []model.Use{{Addr: ip("10.65.2.7"), Node: "h3"}}},
+		{CIDR: pfx("fd00::2:0/122"), Host: "h2", Uses: []model.Use{{Addr: ip("fd00::2:7"), Node: "h3"}}},
+	} {
+		c.Apply([]model.Event{{ID: model.BlockID(b.CIDR), Value: &b}})
+	}
+	h4 := nodeEvent(&model.Node{Name: "h4", Addr4: pfx("10.65.2.7/24"), Addr6: pfx("fd00::2:7/64")})
+	for _, e := range []model.Event{{ID: h4.ID}, h4, {ID: h4.ID}, h4} {
+		c.Apply([]model.Event{e})
+		for _, p := range []string{"10.65.2.7/32", "fd00::2:7/128"} {
+			_, routed := c.State().Routes[desired.RouteKey{Table: 254, Prefix: pfx(p), Priority: 1023}]
+			if routed != (e.Value == nil) {
+				t.Errorf("the host is there: %v; a route to %s: %v", e.Value != nil, p, routed)
+			}
+		}
+	}
+}

@@ -122,8 +122,7 @@ const (
 // compare puts tunnels before addresses in use before blocks, and of blocks
 // within each other the smaller one first.
 func (w way) compare(v way) int {
-	return cmp.Or(cmp.Compare(w.kind, v.kind), cmp.Compare(v.block.Bits(), w.block.Bits()),
-		w.block.Addr().Compare(v.block.Addr()), cmp.Compare(w.node, v.node))
+	return cmp.Or(cmp.Compare(w.kind, v.kind), cmp.Compare(v.block.Bits(), w.block.Bits()), cmp.Compare(w.node, v.node))
 }
 
 // takeBlock stores what a block says instead of what it said.

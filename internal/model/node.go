@@ -53,9 +53,13 @@ const (
 // Underlay is what the agent found out about its own host and the network
 // below, as an event: it changes while the agent runs. There is one, under
 // UnderlayID.
+//
+// A form belongs in Keep from when its interface appears, not only from when
+// no pool asks for it any more: between a pool's change and an event after it
+// the interface would be gone.
 type Underlay struct {
 	MTU  int           // of the smallest interface that counts; 0: not known
-	Keep desired.Forms // forms to be accepted still, though no pool asks for them any more
+	Keep desired.Forms // forms that are accepted, whether pools ask for them or not
 }
 
 // UnderlayID is the ID of the Underlay.

@@ -201,10 +201,15 @@ func (g gen) remoteBlock() model.Event {
 	e := g.block()
 	b := e.Value.(*model.Block)
 	b.Host, b.Virtual = pick(g, "h1", "h1", "z2", "z3", "gone", ""), g.chance(5)
-	b.Uses = slices.DeleteFunc(b.Uses, func(model.Use) bool { return g.chance(50) })
-	if g.chance(10) { // among hosts
+	for i := range b.Uses {
+		b.Uses[i].Node = pick(g, "", "h1", "z2", "z3")
+	}
+	if g.chance(25) { // among hosts
 		b.CIDR = netip.MustParsePrefix(pick(g, "172.16.0.0/30", "172.16.0.3/32", "fd01::/126"))
 		b.Uses = []model.Use{{Addr: b.CIDR.Addr(), Node: pick(g, "me", "z2", "z3")}}
+		if !b.CIDR.IsSingleIP() {
+			b.Uses[0].Addr = b.CIDR.Addr().Next()
+		}
 		e.ID = model.BlockID(b.CIDR)
 	}
 	return e

@@ -113,7 +113,7 @@ func (f fabric) journey(n *model.Node, p *model.Pool, four bool) Journey {
 	}
 	switch {
 	case !mine.IsValid():
-		return Journey{By: ByNone, Why: "this host has no " + ipv + " address"}
+		return Journey{By: ByNone, Why: f.me.Name + " has no " + ipv + " address"}
 	case !a.IsValid() && nodeAddr(n, four).IsValid():
 		return Journey{By: ByNone, Why: fmt.Sprintf("another host has the address %v of %s", nodeAddr(n, four), n.Name)}
 	case !a.IsValid():
@@ -123,13 +123,13 @@ func (f fabric) journey(n *model.Node, p *model.Pool, four bool) Journey {
 	case asked == desired.Direct:
 		return Journey{By: by, Why: "the pool asks for no tunnel"}
 	case p.CrossSubnet && f.near(a):
-		return Journey{By: by, Why: fmt.Sprintf("%v is in the subnet of this host, and the pool asks for %s across subnets only", a, words(asked))}
+		return Journey{By: by, Why: fmt.Sprintf("%v is in the subnet of %s, and the pool asks for %s across subnets only", a, f.me.Name, words(asked))}
 	case by == ByBGP:
 		return Journey{By: by, Why: "the pool asks for " + words(asked) + ", and programClusterRoutes leaves its routes to BGP"}
 	}
 	why := "the pool asks for " + words(asked)
 	if p.CrossSubnet {
-		why += fmt.Sprintf(" across subnets, and %v is not in the subnet of this host", a)
+		why += fmt.Sprintf(" across subnets, and %v is not in the subnet of %s", a, f.me.Name)
 	}
 	hindrance := f.hindrance(n, asked, four)
 	if n.Speaks && !n.Accepts.Has(asked) {
@@ -155,7 +155,7 @@ func (f fabric) journey(n *model.Node, p *model.Pool, four bool) Journey {
 // hindrance says why a tunnel to a node cannot be used, "" if it can.
 func (f fabric) hindrance(n *model.Node, t desired.Form, four bool) string {
 	if !f.switchedOn(t, four) {
-		return "this host has no interface for " + words(t)
+		return f.me.Name + " has no interface for " + words(t)
 	}
 	end := vxlanEnd(n, four)
 	switch _, ok := f.vtep(n, four); {
