@@ -306,7 +306,7 @@ func TestThreat02Encapsulation(t *testing.T) {
 					p := outer
 					p.proto, p.payload = proto, body
 					s := shot{name: fmt.Sprintf("IPv%d in IPv%d to %s, %s", in, family, host, name), mark: mark, frames: [][]byte{r.out(p.bytes())}}
-					ours := proto == protoIPIP || port == 4789
+					ours := proto == protoIPIP || port == ourPort && string(head[4:7]) == "\x00\x10\x00" // network 4096
 					if ours {
 						dropped++
 					} else if host == "h2" {
