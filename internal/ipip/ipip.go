@@ -125,8 +125,8 @@ func (c *Carrier) Sync(ctx context.Context, s State) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	wanted, missing := c.wanted(s.Underlay)
-	return errors.Join(missing, c.attach(wanted), c.expel(s.Hosts))
+	wanted, failed := c.wanted(s.Underlay)
+	return errors.Join(failed, c.attach(wanted), c.expel(s.Hosts))
 }
 
 func (s State) check() error {
@@ -187,34 +187,38 @@ func (c *Carrier) configure(local netip.Addr) error {
 	if c.programs != nil && c.settings == want {
 		return nil
 	}
-	made, err := loadPrograms(want, &c.tables)
-	if err != nil {
+	var made programs
+	if err := load(want, &c.tables, &made.usual); err != nil {
 		return err
 	}
 	c.programs.close()
-	c.programs, c.settings = made, want
+	c.programs, c.settings = &made, want
 	return nil
 }
 
-// wanted says which program belongs where. Interfaces that are not there are
-// told of, and do without.
+// wanted says which program belongs where. Interfaces that are not there, or
+// that no program can be had for, are told of, and do without.
 func (c *Carrier) wanted(underlay []string) (map[place]*ebpf.Program, error) {
-	var missing error
+	var failed error
 	want := map[place]*ebpf.Program{{index: c.settings.index, egress: true}: c.programs.Encapsulate}
 	names := slices.Clone(underlay)
 	slices.Sort(names)
 	for _, name := range slices.Compact(names) {
 		dev, err := readLink(c.conn, name)
-		switch {
-		case err != nil:
-			missing = errors.Join(missing, err)
-		case dev.ethernet:
-			want[place{index: dev.index}] = c.programs.DecapsulateEthernet
-		default:
-			want[place{index: dev.index}] = c.programs.DecapsulatePlain
+		program := c.programs.DecapsulateEthernet
+		if err == nil && !dev.ethernet {
+			if c.programs.DecapsulatePlain == nil {
+				err = load(c.settings, &c.tables, &c.programs.plain)
+			}
+			program = c.programs.DecapsulatePlain
 		}
+		if err != nil {
+			failed = errors.Join(failed, err)
+			continue
+		}
+		want[place{index: dev.index}] = program
 	}
-	return want, missing
+	return want, failed
 }
 
 // attach puts programs where they belong and takes ours away from elsewhere.

@@ -32,9 +32,19 @@ type tables struct {
 
 // programs are made for one set of settings.
 type programs struct {
+	usual
+	plain
+}
+
+// usual are the programs that every host needs.
+type usual struct {
 	Encapsulate         *ebpf.Program `ebpf:"encapsulate"`
 	DecapsulateEthernet *ebpf.Program `ebpf:"decapsulate_ethernet"`
-	DecapsulatePlain    *ebpf.Program `ebpf:"decapsulate_plain"`
+}
+
+// plain is for interfaces without Ethernet headers: loaded when there is one.
+type plain struct {
+	DecapsulatePlain *ebpf.Program `ebpf:"decapsulate_plain"`
 }
 
 // settings are what is fixed in the programs when they are loaded.
@@ -73,7 +83,7 @@ func (p *programs) close() {
 	if p != nil {
 		p.Encapsulate.Close()
 		p.DecapsulateEthernet.Close()
-		p.DecapsulatePlain.Close()
+		p.DecapsulatePlain.Close() // also when it was never loaded
 	}
 }
 
@@ -115,26 +125,26 @@ func openTables(dir string, log *slog.Logger) (tables, error) {
 	return t, nil
 }
 
-// loadPrograms loads the programs with settings fixed in them.
-func loadPrograms(s settings, t *tables) (*programs, error) {
+// load loads the programs that into points to a struct of, with settings fixed
+// in them.
+func load(s settings, t *tables, into any) error {
 	spec, err := readObject()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for name, value := range map[string]any{"local_address": s.local.As4(), "tunnel_index": s.index, "tunnel_mac": s.mac} {
 		if err := spec.Variables[name].Set(value); err != nil {
-			return nil, fmt.Errorf("set %s in the programs for IP in IP: %w", name, err)
+			return fmt.Errorf("set %s in the programs for IP in IP: %w", name, err)
 		}
 	}
 	replace := map[string]*ebpf.Map{}
 	for name, m := range t.all() {
 		replace[name] = *m
 	}
-	var p programs
-	if err := spec.LoadAndAssign(&p, &ebpf.CollectionOptions{MapReplacements: replace}); err != nil {
-		return nil, fmt.Errorf("load the programs for IP in IP: %w", err)
+	if err := spec.LoadAndAssign(into, &ebpf.CollectionOptions{MapReplacements: replace}); err != nil {
+		return fmt.Errorf("load the programs for IP in IP: %w", err)
 	}
-	return &p, nil
+	return nil
 }
 
 // mountBPF makes dir a folder of a BPF file system.

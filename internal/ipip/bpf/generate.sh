@@ -13,4 +13,4 @@ fi
 multiarch=/usr/include/$(uname -m)-linux-gnu
 "$clang" -target bpfel -mcpu=v3 -O2 -g -Wall -Wextra -Werror -fdebug-prefix-map="$PWD=." -I"$multiarch" -c ipip.bpf.c -o ipip.o
 "$strip" -g ipip.o
-sha256sum -- *.c *.h generate.sh >sources.sha256
+sha256sum -- *.c *.h generate.sh ipip.o >sources.sha256

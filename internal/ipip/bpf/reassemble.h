@@ -97,7 +97,7 @@ static __always_inline int assemble(struct __sk_buff *skb, struct arrival *a, st
 /* 0: the packet is whole now. Otherwise there is nothing more to do with it. */
 static __always_inline int reassemble(struct __sk_buff *skb, struct arrival *a)
 {
-	__u32 slot = (a->out.saddr ^ (a->out.saddr >> 16) ^ a->out.id) % SLOTS;
+	__u32 from = bpf_ntohl(a->out.saddr), slot = (from ^ (from >> 8) ^ bpf_ntohs(a->out.id)) % SLOTS;
 	struct slot *s = bpf_map_lookup_elem(&slots, &slot);
 	__u32 whole;
 	int err = -1;
