@@ -37,7 +37,7 @@ type Journey struct {
 func Journeys(s Snapshot, settings func(node string) model.Settings) []Journey {
 	var out []Journey
 	for _, from := range each[*model.Node](newWorld(s, model.Settings{})) {
-		f := newWorld(s, settings(from.Name)).fabric()
+		f := newWorld(s.network(from.Name), settings(from.Name)).fabric()
 		for _, to := range f.nodes {
 			for _, p := range f.pools {
 				if to.Name == from.Name || p.LoadBalancerOnly || !f.wanted(p.CIDR.Addr()) {
@@ -63,11 +63,12 @@ type Network struct {
 }
 
 // Networks says what the network of every host should look like, sorted by
-// node. settings gives the configuration of each host.
+// node. settings gives the configuration of each host. MTUs are known if the
+// snapshot has an Underlay, which then holds for all.
 func Networks(s Snapshot, settings func(node string) model.Settings) []Network {
 	var out []Network
 	for _, n := range each[*model.Node](newWorld(s, model.Settings{})) {
-		w, state := newWorld(s, settings(n.Name)), desired.NewState()
+		w, state := newWorld(s.network(n.Name), settings(n.Name)), desired.NewState()
 		f := w.fabric()
 		f.tunnels(&state)
 		state.Routes = w.routes()
@@ -76,6 +77,23 @@ func Networks(s Snapshot, settings func(node string) model.Settings) []Network {
 			Node: n.Name, Devices: state.Devices, Addresses: state.Addresses,
 			Neighbours: state.Neighbours, Routes: state.Routes,
 		})
+	}
+	return out
+}
+
+// network is the part of a snapshot that the network of a host depends on.
+func (s Snapshot) network(node string) Snapshot {
+	out := Snapshot{}
+	for id, v := range s {
+		switch v := v.(type) {
+		case *model.Workload:
+			if v.Node == node {
+				out[id] = v
+			}
+		case *model.Policy, *model.Profile, *model.NetworkSet, *model.HostEndpoint, *model.Service, *model.Tier:
+		default:
+			out[id] = v
+		}
 	}
 	return out
 }
@@ -241,8 +259,9 @@ func (f fabric) routes() map[desired.RouteKey]desired.Route {
 		if p.IsSingleIP() && (local[p.Addr()] != nil || f.isHost(p.Addr())) {
 			continue
 		}
+		behind := f.behind(p)
 		for _, n := range f.nodes {
-			if n.Name == f.behind(p) && !p.Contains(nodeAddrOr(n, v4(p.Addr()))) {
+			if n.Name == behind && !p.Contains(nodeAddrOr(n, v4(p.Addr()))) {
 				if r, ok := f.routeTo(n, p); ok {
 					out[desired.RouteKey{Table: desired.MainTable, Prefix: p, Priority: f.metric(p.Addr()) - 1}] = r
 				}
