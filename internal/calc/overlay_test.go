@@ -79,11 +79,17 @@ func remoteRoutes(s desired.State) []string {
 var (
 	bare4  = []string{"10.65.2.0/26 via 10.0.1.9", "10.65.3.0/26 via 10.0.2.9"}
 	bare6  = []string{"fd00::2:0/122 via fd01:1::9", "fd00::3:0/122 via fd01:2::9"}
+	bareE6 = []string{"fd00::2:2/128 via fd01:1::9", "fd00::3:2/128 via fd01:2::9"} // to ends of tunnels that nobody uses
 	ipip4  = []string{"10.65.2.0/26 via 10.0.1.9 dev tunl0 onlink mtu 1480", "10.65.3.0/26 via 10.0.2.9 dev tunl0 onlink mtu 1480"}
 	vxlan4 = []string{"10.65.2.0/26 via 10.65.2.2 dev vxlan.calico onlink mtu 1450", "10.65.3.0/26 via 10.65.3.2 dev vxlan.calico onlink mtu 1450"}
 	vxlan6 = []string{"fd00::2:0/122 via fd00::2:2 dev vxlan-v6.calico onlink mtu 1430", "fd00::3:0/122 via fd00::3:2 dev vxlan-v6.calico onlink mtu 1430"}
 )
 
+// ends6 are routes to the IPv6 ends of tunnels of h2 and h3.
+var ends6 = []string{"fd00::2:2/128 dev vxlan-v6.calico mtu 1430", "fd00::3:2/128 dev vxlan-v6.calico mtu 1430"}
+
+// lines puts routes together, and adds those that IPv6 ones by a tunnel need:
+// to the tunnel's end.
 func lines(parts ...any) []string {
 	var out []string
 	for _, p := range parts {
@@ -94,7 +100,13 @@ func lines(parts ...any) []string {
 			out = append(out, p...)
 		}
 	}
-	return out
+	for _, l := range out {
+		if w := strings.Fields(l); len(w) > 5 && w[4] == "vxlan-v6.calico" && w[1] == "via" {
+			out = append(out, w[2]+"/128 dev vxlan-v6.calico mtu "+w[len(w)-1])
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
 // TestModes holds the documented routes of every mode of a pool, the default
@@ -112,19 +124,19 @@ func TestModes(t *testing.T) {
 		{"IP in IP", ipip, none, model.Overlay{}, ipip4},
 		{"VXLAN", vxlan, vxlan, model.Overlay{}, lines(vxlan4, vxlan6)},
 		{"IP in IP across subnets", cross(ipip), none, model.Overlay{}, lines(bare4[0], ipip4[1])},
-		{"VXLAN across subnets", cross(vxlan), cross(vxlan), model.Overlay{}, lines(bare4[0], vxlan4[1], bare6[0], vxlan6[1])},
+		{"VXLAN across subnets", cross(vxlan), cross(vxlan), model.Overlay{}, lines(bare4[0], vxlan4[1], bare6[0], vxlan6[1], ends6)},
 		{"one of each", ipip, vxlan, model.Overlay{}, lines(ipip4, vxlan6)},
-		{"all routes are the agent's", none, none, model.Overlay{Routes: model.RoutesAll}, lines(bare4, bare6)},
-		{"all routes are the agent's, IP in IP", ipip, none, model.Overlay{Routes: model.RoutesAll}, lines(ipip4, bare6)},
-		{"only those without tunnel", ipip, none, model.Overlay{Routes: model.RoutesNoEncapOnly}, bare6},
-		{"none, but VXLAN's always", ipip, vxlan, model.Overlay{Routes: model.RoutesNone}, vxlan6},
-		{"without BGP", none, none, model.Overlay{NoBGP: true}, lines(bare4, bare6)},
-		{"without BGP, tunnels", ipip, cross(vxlan), model.Overlay{NoBGP: true, Routes: model.RoutesNone}, lines(ipip4, bare6[0], vxlan6[1])},
+		{"all routes are the agent's", none, none, model.Overlay{Routes: model.RoutesAll}, lines(bare4, bare6, bareE6)},
+		{"all routes are the agent's, IP in IP", ipip, none, model.Overlay{Routes: model.RoutesAll}, lines(ipip4, bare6, bareE6)},
+		{"only those without tunnel", ipip, none, model.Overlay{Routes: model.RoutesNoEncapOnly}, lines(bare6, bareE6)},
+		{"none, but VXLAN's always", ipip, vxlan, model.Overlay{Routes: model.RoutesNone}, lines(vxlan6)},
+		{"without BGP", none, none, model.Overlay{NoBGP: true}, lines(bare4, bare6, bareE6)},
+		{"without BGP, tunnels", ipip, cross(vxlan), model.Overlay{NoBGP: true, Routes: model.RoutesNone}, lines(ipip4, bare6[0], vxlan6[1], ends6)},
 		{"routes are switched off", ipip, vxlan, model.Overlay{NoRoutes: true}, nil},
-		{"tunnels are switched off", ipip, vxlan, model.Overlay{IPIP: new(bool), VXLAN: new(bool)}, vxlan6}, // the switch is for IPv4
+		{"tunnels are switched off", ipip, vxlan, model.Overlay{IPIP: new(bool), VXLAN: new(bool)}, lines(vxlan6)}, // the switch is for IPv4
 		{"MTU as configured", ipip, vxlan, model.Overlay{IPIPMTU: 1400, VXLANMTU: 1, VXLANMTU6: 1380},
-			[]string{"10.65.2.0/26 via 10.0.1.9 dev tunl0 onlink mtu 1400", "10.65.3.0/26 via 10.0.2.9 dev tunl0 onlink mtu 1400",
-				"fd00::2:0/122 via fd00::2:2 dev vxlan-v6.calico onlink mtu 1380", "fd00::3:0/122 via fd00::3:2 dev vxlan-v6.calico onlink mtu 1380"}},
+			lines("10.65.2.0/26 via 10.0.1.9 dev tunl0 onlink mtu 1400", "10.65.3.0/26 via 10.0.2.9 dev tunl0 onlink mtu 1400",
+				"fd00::2:0/122 via fd00::2:2 dev vxlan-v6.calico onlink mtu 1380", "fd00::3:0/122 via fd00::3:2 dev vxlan-v6.calico onlink mtu 1380")},
 		{"disabled pools go on", model.Pool{Encap: model.IPIP, Disabled: true}, model.Pool{Encap: model.VXLAN, Disabled: true},
 			model.Overlay{}, lines(ipip4, vxlan6)},
 	}
@@ -274,7 +286,7 @@ func TestOddities(t *testing.T) {
 			[]model.Event{poolEvent(&model.Pool{Name: "q4", CIDR: pfx("10.0.0.0/16"), Encap: model.IPIP}), poolEvent(&model.Pool{Name: "q6", CIDR: pfx("fd01::/16"), Encap: model.VXLAN})}),
 			lines(ipip4, vxlan6), ""},
 		{"the smallest pool decides", with([]model.Event{poolEvent(&model.Pool{Name: "q4", CIDR: pfx("10.65.2.0/24"), Encap: model.VXLAN}),
-			poolEvent(&model.Pool{Name: "q6", CIDR: pfx("fd00::2:0/112")})}), lines(vxlan4[0], ipip4[1], vxlan6[1]), ""},
+			poolEvent(&model.Pool{Name: "q6", CIDR: pfx("fd00::2:0/112")})}), lines(vxlan4[0], ipip4[1], vxlan6[1], ends6), ""},
 		{"agents that speak of what pools ask for", edit(func(n map[string]*model.Node) { speaking(n["h2"], desired.IPIP, desired.VXLAN) }), lines(ipip4, vxlan6), ""},
 		{"one that accepts the other alone", with(pools(model.VXLAN, model.VXLAN), []model.Event{
 			{ID: model.UnderlayID(), Value: &model.Underlay{MTU: 1500, Keep: desired.FormsOf(desired.IPIP)}}},

@@ -164,12 +164,13 @@ func (o *overlay) host(b *model.Block, there bool) {
 }
 
 // retunnel gives a host's addresses of tunnels ways of their own where no
-// block of its own leads to them.
+// block of its own leads to them, and its end of IPv6 VXLAN in any case: the
+// kernel takes a next hop on a link only if no other route leads to it.
 func (o *overlay) retunnel(p *peer) {
 	var next []netip.Addr
 	if p.node != nil && p.name != o.in.set.Node {
 		for _, a := range o.tunnelAddrs(p.node) {
-			if o.may(p.name, a) && !p.has(a) {
+			if o.may(p.name, a) && (!p.has(a) || a == p.node.VXLAN6.Addr) {
 				next = append(next, a)
 			}
 		}

@@ -83,6 +83,9 @@ func (o *overlay) route(to netip.Prefix) (desired.Route, bool) {
 		return none, false
 	}
 	form, ours := o.travel(f, o.poolOf(to), family)
+	if family == 6 && to == single(r.vtep) && o.ends.through(desired.VXLAN, 6) != nil && f.takes(desired.VXLAN, desired.VXLAN) {
+		form, ours = desired.VXLAN, true
+	}
 	if !ours {
 		return none, false
 	}

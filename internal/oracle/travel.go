@@ -222,12 +222,13 @@ func (f fabric) elsewhere(b *model.Block, u model.Use) bool {
 }
 
 // looseEnds are the addresses of another node's tunnels that no block of its
-// own covers.
+// own covers, and its end of IPv6 VXLAN in any case: the kernel takes a next
+// hop on a link only if no other route leads to it.
 func (f fabric) looseEnds(n *model.Node) []netip.Addr {
 	var out []netip.Addr
 	for _, a := range f.tunnelAddrs(n) {
 		covered := slices.ContainsFunc(f.blocks, func(b *model.Block) bool { return b.Host == n.Name && b.CIDR.Contains(a) })
-		if n.Name != f.set.Node && !covered && f.usable(n.Name, a).IsValid() {
+		if n.Name != f.set.Node && (!covered || a == n.VXLAN6.Addr) && f.usable(n.Name, a).IsValid() {
 			out = append(out, a)
 		}
 	}
@@ -281,6 +282,10 @@ func (f fabric) isHost(a netip.Addr) bool {
 func (f fabric) routeTo(n *model.Node, p netip.Prefix) (desired.Route, bool) {
 	four := v4(p.Addr())
 	j := f.journey(n, f.around(p), four)
+	if end, ok := f.vtep(n, four); !four && ok && j.By != ByNone && p == alone(end.Addr) && f.switchedOn(desired.VXLAN, four) &&
+		(!n.Speaks || n.Accepts.Has(desired.VXLAN)) {
+		j.Form, j.By = desired.VXLAN, ByAgent
+	}
 	r := desired.Route{Protocol: desired.ProtocolAgent}
 	hop := desired.NextHop{Via: f.address(n, four)}
 	if j.Form != desired.Direct {
