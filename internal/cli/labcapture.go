@@ -40,7 +40,7 @@ they arrive, before anything of the host looks at them, and as they leave.
 ` + capture.FilterHelp + `
 
 With --read FILE, show the packets of a file instead; exit status 1 when the
-filter chooses none.`,
+filter chooses none, 2 when the file or the filter cannot be read.`,
 		Example: `  brindle lab capture h1 -i eth0 -w cross.pcap 'vxlan inner icmp'
   brindle lab capture h1 --print --count 10 icmp or inner icmp
   brindle lab capture --read cross.pcap vni 4096 ttl 64`,
@@ -52,7 +52,7 @@ filter chooses none.`,
 		},
 		RunE: func(c *cobra.Command, args []string) error {
 			if o.read != "" {
-				return readCapture(e, o, strings.Join(args, " "))
+				return withStatus(readCapture(e, o, strings.Join(args, " ")))
 			}
 			filter, err := capture.ParseFilter(strings.Join(args[1:], " "))
 			if err != nil {
