@@ -21,8 +21,8 @@ func (w world) candidates() []*model.Workload {
 
 // keeper is the workload that has an interface: the first of those that claim
 // it.
-func (w world) keeper(iface string) *model.Workload {
-	for _, x := range w.candidates() {
+func keeper(candidates []*model.Workload, iface string) *model.Workload {
+	for _, x := range candidates {
 		if x.Interface == iface {
 			return x
 		}
@@ -33,17 +33,13 @@ func (w world) keeper(iface string) *model.Workload {
 // owner is the workload that an address is routed to: the first that has it
 // among those that have their interface. nil if there is none.
 func (w world) owner(a netip.Addr) *model.Workload {
-	if w.hostOf(a) != "" {
+	if !w.wanted(a) || w.hostOf(a) != "" {
 		return nil
 	}
-	for _, x := range w.candidates() {
-		if w.keeper(x.Interface) != x {
-			continue
-		}
-		for _, b := range x.Addrs {
-			if a == b && w.wanted(a) {
-				return x
-			}
+	list := w.candidates()
+	for _, x := range list {
+		if slices.Contains(x.Addrs, a) && keeper(list, x.Interface) == x {
+			return x
 		}
 	}
 	return nil

@@ -82,7 +82,7 @@ func (w world) addressNotices(out desired.Notices) {
 		}
 	}
 	for _, x := range w.candidates() {
-		if k := w.keeper(x.Interface); k != x {
+		if k := keeper(w.candidates(), x.Interface); k != x {
 			out.DuplicateInterface(x.ID.String(), k.ID.String(), x.Interface)
 			continue
 		}

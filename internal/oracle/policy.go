@@ -16,7 +16,7 @@ import (
 func (w world) policy() desired.Policy {
 	out, v := desired.NewPolicy(), newView(w)
 	for _, x := range w.candidates() {
-		if w.keeper(x.Interface) == x {
+		if keeper(w.candidates(), x.Interface) == x {
 			out.Endpoints[x.Interface] = v.endpoint(x)
 		}
 	}

@@ -255,9 +255,8 @@ func (f fabric) routes() map[desired.RouteKey]desired.Route {
 			prefixes = append(prefixes, alone(a))
 		}
 	}
-	local := f.routed()
 	for _, p := range prefixes {
-		if p.IsSingleIP() && (local[p.Addr()] != nil || f.isHost(p.Addr())) {
+		if p.IsSingleIP() && (f.owner(p.Addr()) != nil || f.isHost(p.Addr())) {
 			continue
 		}
 		behind := f.behind(p)
