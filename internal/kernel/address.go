@@ -34,6 +34,9 @@ func (a *Addresses) List(context.Context) (map[desired.AddrKey]struct{}, error) 
 	have := map[desired.AddrKey]struct{}{}
 	names := a.k.names()
 	err := a.k.with(func(c *rtnl.Conn) error {
+		if err := takeTurn(c, loopback); err != nil {
+			return err
+		}
 		all, err := readAddresses(c)
 		if err != nil {
 			return err

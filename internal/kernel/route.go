@@ -87,6 +87,9 @@ func (r *Routes) List(context.Context) (map[desired.RouteKey]desired.Route, erro
 	}
 	names := r.k.names()
 	err := r.k.with(func(c *rtnl.Conn) error {
+		if err := takeTurn(c, loopback); err != nil {
+			return err
+		}
 		all, err := readRoutes(c, routeMessage{Protocol: uint8(r.protocol)})
 		if err != nil {
 			return err

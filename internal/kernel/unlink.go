@@ -58,14 +58,25 @@ func (k *Kernel) deleteLink(index int) error {
 }
 
 // afterChanges waits until changes of links under way have ended: one is off
-// the list a moment before its addresses, routes and settings are. A question
-// about the link takes its turn behind them.
+// the list a moment before its addresses, routes and settings are.
 func (k *Kernel) afterChanges(index int) error {
+	return k.with(func(c *rtnl.Conn) error { return takeTurn(c, index) })
+}
+
+// takeTurn waits until changes that were announced have been made. The kernel
+// says that a link went down, or that an address was removed, before it drops
+// the routes that go with it, and from Linux 6.9 on tables are read without
+// waiting for that. A question about one link, which need not exist, takes its
+// turn behind it.
+func takeTurn(c *rtnl.Conn, index int) error {
 	var b rtnl.Batch
 	b.Start(unix.RTM_GETLINK, 0, rtnl.IfInfo(unix.AF_UNSPEC, index, 0, 0))
-	err := k.get(&b, func() {}, func(rtnl.Message) error { return nil })
+	err := c.Get(&b, func() {}, func(rtnl.Message) error { return nil })
 	if err != nil && !errors.Is(err, unix.ENODEV) {
 		return fmt.Errorf("look for link %d: %w", index, err)
 	}
 	return nil
 }
+
+// loopback is the number of lo, in every namespace.
+const loopback = 1
