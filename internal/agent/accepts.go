@@ -25,7 +25,6 @@ type accepts struct {
 	mu      sync.Mutex // guards everything below
 	devices map[string]desired.Device
 	found   map[string]desired.Device // at the start, until the core has said what it wants
-	byBPF   bool                      // programs carry IP in IP
 	patch   uint64                    // of policy, that came with the devices
 	said    string                    // by the Node, as far as is known
 	changed chan struct{}             // closed and replaced at every change
@@ -176,7 +175,6 @@ func (a *agent) sayAcceptsOnce(ctx context.Context) error {
 	for name, d := range devices {
 		waiting.Go(func() {
 			if a.deviceReady(ctx, name, d, patch) == nil { // else ctx has ended
-				a.noteCarrier(ctx, d)
 				a.overlay.setReady(name, true) // which comes back here, by refreshOverlay
 			}
 		})
@@ -193,37 +191,15 @@ func (a *agent) deviceReady(ctx context.Context, name string, d desired.Device, 
 	if err := a.tables.links.WaitApplied(ctx, name); err != nil {
 		return err
 	}
+	if d.Form == desired.IPIP {
+		if err := a.carrier.wait(ctx, d.Local); err != nil {
+			return err
+		}
+	}
 	if patch == 0 {
 		return nil
 	}
 	return a.policy.loop.Wait(ctx, patch)
-}
-
-// noteCarrier finds out who carries IP in IP.
-func (a *agent) noteCarrier(ctx context.Context, d desired.Device) {
-	if d.Form != desired.IPIP {
-		return
-	}
-	own, err := a.kernel.IPIPDevice()
-	if err != nil {
-		a.log.WarnContext(ctx, "device of ip in ip not read", "err", err)
-		return
-	}
-	a.accepts.mu.Lock()
-	defer a.accepts.mu.Unlock()
-	if a.accepts.byBPF != !own && !own {
-		a.log.InfoContext(ctx, "no device for ip in ip in this kernel; programs carry it")
-	}
-	a.accepts.byBPF = !own
-}
-
-// carriedByPrograms reports whether this host has an end of IP in IP that the
-// kernel has no device for.
-func (a *agent) carriedByPrograms() bool {
-	a.accepts.mu.Lock()
-	defer a.accepts.mu.Unlock()
-	_, there := a.accepts.devices[desired.DeviceIPIP]
-	return there && a.accepts.byBPF
 }
 
 // writeAccepts makes the Node say what is accepted.

@@ -81,14 +81,15 @@ type engine struct {
 	tracker   *tracker
 	overlay   *overlay
 	accepts   *accepts
+	carrier   *carrier
 	addresses *tunnel.Keeper
 	inSync    atomic.Bool
 	synced    chan struct{} // closed when in sync for the first time
 }
 
-func (e *engine) init(cfg Config) {
+func (e *engine) init(cfg Config, k *kernel.Kernel) {
 	e.core, e.tracker, e.synced = calc.New(coreSettings(cfg)), newTracker(), make(chan struct{})
-	e.overlay, e.accepts = newOverlay(cfg.Settings), newAccepts()
+	e.overlay, e.accepts, e.carrier = newOverlay(cfg.Settings), newAccepts(), newCarrier(k, coreSettings(cfg), cfg.Log)
 }
 
 // Run runs the agent of one host until ctx ends. What it programmed stays: a
@@ -108,7 +109,7 @@ func Run(ctx context.Context, cfg Config) error {
 		cfg: cfg, log: cfg.Log, client: client.New(cfg.Driver, client.Config{}), kernel: k,
 		notices: newNotices(), nodeGone: make(chan struct{}, 1),
 	}
-	a.engine.init(cfg)
+	a.engine.init(cfg, k)
 	a.speaker = bgp.New(bgp.Config{
 		Log: cfg.Log, HoldTime: cfg.HoldTime, Resolve: a.resolve,
 		Learned:       func(p desired.Patch[desired.RouteKey, desired.Route]) { a.tables.learned.Want(p) },
@@ -149,6 +150,7 @@ func Run(ctx context.Context, cfg Config) error {
 	g.start("health", func() error { return a.health.Run(ctx, time.Second) })
 	g.start("tunnels", func() error { return a.watchOverlay(ctx) })
 	g.start("tunnel addresses", func() error { return a.addresses.Run(ctx) })
+	g.start("ip in ip", func() error { return a.carrier.run(ctx) })
 	g.start("accepted forms", func() error { return a.sayAccepts(ctx) })
 	g.start("mtu", func() error { return a.watchMTU(ctx) })
 	g.start("socket", func() error { return serveHTTP(ctx, l, a.routes()) })
@@ -244,6 +246,7 @@ func (a *agent) apply(_ context.Context, events []model.Event) {
 		a.tracker.noteEndpoints(u.Policy.Endpoints, patch)
 	}
 	a.tracker.note(u.Routes)
+	a.carrier.note(u)
 	a.noteDevices(u.Devices, patch)
 }
 
@@ -313,6 +316,9 @@ func (a *agent) watchDrift(ctx context.Context) error {
 	return a.kernel.Watch(ctx, func(d kernel.Drift) {
 		if d.Underlay {
 			a.speaker.Rerouted()
+		}
+		if d.Underlay || d.Devices || d.Appeared {
+			a.carrier.stir()
 		}
 		ours := func(protocol int) bool { return d.Routes && (d.Protocol == 0 || d.Protocol == protocol) }
 		for _, x := range []struct {

@@ -118,10 +118,7 @@ func (a *agent) checkKernel() health.Verdict {
 	if n := len(a.tables.links.Failed()); n > 0 {
 		message = fmt.Sprintf("%d workload interfaces are gone, and their endpoints not removed yet", n)
 	}
-	if a.carriedByPrograms() {
-		message = strings.TrimPrefix(message+"; this kernel has no device for IP in IP: programs carry it", "; ")
-	}
-	return a.verdict(health.Kernel, "Programmed", message)
+	return a.checkCarrier(message)
 }
 
 // checkPolicy holds when the kernel enforces what policy says.

@@ -29,8 +29,8 @@ type tunnelEnd struct {
 	family int
 }
 
-func tunnelEnds() [3]tunnelEnd {
-	return [3]tunnelEnd{
+func tunnelEnds() []tunnelEnd {
+	return []tunnelEnd{
 		{desired.DeviceIPIP, ipam.TypeIPIPTunnel, desired.IPIP, 4},
 		{desired.DeviceVXLAN4, ipam.TypeVXLANTunnel, desired.VXLAN, 4},
 		{desired.DeviceVXLAN6, ipam.TypeVXLANV6Tunnel, desired.VXLAN, 6},

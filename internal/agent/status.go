@@ -65,7 +65,7 @@ func (a *agent) tunnels() (said []string, ends []agentapi.Tunnel) {
 			Device: e.device, Form: e.form.String(), Family: e.family, Local: d.Local.String(),
 			MAC: d.MAC, VNI: d.VNI, Port: d.Port, Carrier: "kernel",
 		}
-		if e.form == desired.IPIP && a.carriedByPrograms() {
+		if byBPF, _ := a.carrier.byPrograms(); byBPF && e.form == desired.IPIP {
 			t.Carrier = "programs"
 		}
 		if addr, ok := addrs[e.kind]; ok {

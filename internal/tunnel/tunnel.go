@@ -164,8 +164,8 @@ func (k *Keeper) Look(ctx context.Context) error {
 func (k *Keeper) look(ctx context.Context, wishes map[string]Wish) (map[string]netip.Addr, error) {
 	addrs := map[string]netip.Addr{}
 	node, err := client.Get[v3.Node](ctx, k.cfg.Client, "", k.cfg.Node)
-	if client.IsNotFound(err) && len(wishes) == 0 {
-		return addrs, nil
+	if client.IsNotFound(err) {
+		return addrs, nil // its coming wakes us
 	}
 	if err != nil {
 		return addrs, fmt.Errorf("addresses for tunnels: %w", err)

@@ -1,0 +1,296 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/netip"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/brindle-net/brindle/internal/desired"
+	"github.com/brindle-net/brindle/internal/health"
+	"github.com/brindle-net/brindle/internal/ipip"
+	"github.com/brindle-net/brindle/internal/kernel"
+	"github.com/brindle-net/brindle/internal/model"
+)
+
+// pinDir is where the programs that carry IP in IP, and their tables, outlive
+// this process.
+const pinDir = "/sys/fs/bpf/brindle-ipip"
+
+// carrier carries IP in IP by programs where the kernel has no device for it.
+type carrier struct {
+	kernel   *kernel.Kernel
+	settings model.Settings // tells workloads' interfaces
+	log      *slog.Logger
+	wake     chan struct{} // capacity 1: a look is due
+
+	mu      sync.Mutex // guards everything below
+	local   netip.Addr // invalid: this host has no end of IP in IP
+	hosts   map[netip.Prefix]bool
+	told    bool          // the core has said what it wants
+	byBPF   bool          // programs are needed
+	state   carried       // of local, at the last look
+	changed chan struct{} // closed and replaced when state changes
+	open    *ipip.Carrier // nil: not needed yet
+}
+
+// carried is how IP in IP with one address stands.
+type carried struct {
+	local netip.Addr // that it works for; invalid: for none
+	err   error
+}
+
+func newCarrier(k *kernel.Kernel, s model.Settings, log *slog.Logger) *carrier {
+	return &carrier{kernel: k, settings: s, log: log, wake: make(chan struct{}, 1),
+		hosts: map[netip.Prefix]bool{}, changed: make(chan struct{})}
+}
+
+// note takes what the core wants.
+func (c *carrier) note(u desired.Update) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	before := c.local
+	if d, set := u.Devices.Set[desired.DeviceIPIP]; set {
+		c.local = d.Local
+	}
+	if slices.Contains(u.Devices.Delete, desired.DeviceIPIP) {
+		c.local = netip.Addr{}
+	}
+	changed := !c.told || before != c.local
+	for p, forms := range u.Policy.Hosts.Set {
+		if may := forms.Has(desired.IPIP) && p.Addr().Is4(); may != c.hosts[p] {
+			c.hosts[p], changed = may, true
+		}
+	}
+	for _, p := range u.Policy.Hosts.Delete {
+		changed = changed || c.hosts[p]
+		delete(c.hosts, p)
+	}
+	c.told = true
+	if changed {
+		c.stir()
+	}
+}
+
+// stir says that something may have changed.
+func (c *carrier) stir() {
+	select {
+	case c.wake <- struct{}{}:
+	default: // a look is due already
+	}
+}
+
+// How often the programs are looked at.
+const (
+	carrierResync = 90 * time.Second
+	carrierRetry  = time.Second
+)
+
+// run carries until ctx ends. What it set up goes on.
+func (c *carrier) run(ctx context.Context) error {
+	defer c.close()
+	last := ""
+	for {
+		next := carrierResync
+		err := c.look(ctx)
+		text := ""
+		if err != nil && ctx.Err() == nil {
+			next, text = carrierRetry, err.Error()
+			if text != last {
+				c.log.WarnContext(ctx, "ip in ip not carried as wanted", "retry_in", next, "err", err)
+			}
+		}
+		last = text
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-c.wake:
+		case <-time.After(next):
+		}
+	}
+}
+
+// look makes IP in IP carried as wanted, once.
+func (c *carrier) look(ctx context.Context) error {
+	c.mu.Lock()
+	local, told, hosts := c.local, c.told, maps.Clone(c.hosts)
+	c.mu.Unlock()
+	if !told {
+		return nil
+	}
+	if !local.IsValid() {
+		err := c.remove()
+		c.set(false, carried{err: err})
+		return err
+	}
+	own, err := c.kernel.IPIPDevice()
+	if errors.Is(err, kernel.ErrNoLink) {
+		c.set(false, carried{})
+		return nil // it is being made: its coming wakes us
+	}
+	if err == nil && own {
+		err = c.remove()
+		c.set(false, carried{local: local, err: err})
+		return err
+	}
+	if err == nil {
+		err = c.sync(ctx, ipip.State{Local: local, Hosts: senders(hosts)})
+	}
+	if errors.Is(err, context.Canceled) {
+		return err
+	}
+	now := carried{local: local, err: err}
+	if err != nil {
+		now.local = netip.Addr{}
+	}
+	c.set(true, now)
+	return err
+}
+
+// sync brings the programs in line.
+func (c *carrier) sync(ctx context.Context, s ipip.State) error {
+	if c.open == nil {
+		var err error
+		c.log.InfoContext(ctx, "this kernel has no device for ip in ip; programs carry it")
+		if c.open, err = ipip.Open(ipip.Config{Device: desired.DeviceIPIP, PinDir: pinDir, Log: c.log}); err != nil {
+			c.open = nil
+			return fmt.Errorf("open the programs that carry IP in IP: %w", err)
+		}
+	}
+	var err error
+	if s.Underlay, err = c.underlay(); err != nil {
+		return err
+	}
+	if err := c.open.Sync(ctx, s); err != nil {
+		return fmt.Errorf("set up the programs that carry IP in IP: %w", err)
+	}
+	return nil
+}
+
+// remove takes away programs of ours, also those of an earlier process.
+func (c *carrier) remove() error {
+	if c.open == nil {
+		if _, err := os.Stat(pinDir); err != nil {
+			return nil // there never were any, or the path is none for them
+		}
+		var err error
+		if c.open, err = ipip.Open(ipip.Config{Device: desired.DeviceIPIP, PinDir: pinDir, Log: c.log}); err != nil {
+			c.open = nil
+			return fmt.Errorf("open the programs that carried IP in IP: %w", err)
+		}
+	}
+	if err := c.open.Remove(); err != nil {
+		return fmt.Errorf("remove the programs that carried IP in IP: %w", err)
+	}
+	c.close()
+	if err := os.Remove(pinDir); err != nil && !errors.Is(err, os.ErrNotExist) {
+		c.log.Warn("folder of programs not removed", "err", err)
+	}
+	return nil
+}
+
+func (c *carrier) close() {
+	if c.open == nil {
+		return
+	}
+	if err := c.open.Close(); err != nil {
+		c.log.Warn("programs that carry ip in ip not closed", "err", err)
+	}
+	c.open = nil
+}
+
+// underlay lists the interfaces by which packets from other hosts may come:
+// those of the host itself that have IPv4.
+func (c *carrier) underlay() ([]string, error) {
+	all, err := c.kernel.Interfaces()
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, i := range all {
+		has4 := slices.ContainsFunc(i.Addresses, func(p netip.Prefix) bool { return p.Addr().Is4() })
+		if has4 && !i.Loopback && !tunnelDevice(i.Name) && !c.settings.WorkloadInterface(i.Name) {
+			out = append(out, i.Name)
+		}
+	}
+	return out, nil
+}
+
+func tunnelDevice(name string) bool {
+	return slices.ContainsFunc(tunnelEnds(), func(e tunnelEnd) bool { return e.device == name })
+}
+
+// mostExternal is how many addresses of one network of externalNodesList are
+// let in: the programs know addresses, not networks.
+const mostExternal = 1024
+
+// senders lists the addresses that may send.
+func senders(hosts map[netip.Prefix]bool) []netip.Addr {
+	var out []netip.Addr
+	for p, may := range hosts {
+		if !may {
+			continue
+		}
+		a := p.Masked().Addr()
+		for n := 0; n < mostExternal && p.Contains(a); n++ {
+			out = append(out, a)
+			a = a.Next()
+		}
+	}
+	slices.SortFunc(out, netip.Addr.Compare)
+	return slices.Compact(out)
+}
+
+// set says how it stands.
+func (c *carrier) set(byBPF bool, now carried) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.byBPF, c.state = byBPF, now
+	close(c.changed)
+	c.changed = make(chan struct{})
+}
+
+// wait waits until packets to and from this address are carried.
+func (c *carrier) wait(ctx context.Context, local netip.Addr) error {
+	for {
+		c.mu.Lock()
+		state, changed := c.state, c.changed
+		c.mu.Unlock()
+		if state.local == local {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return errors.Join(ctx.Err(), state.err)
+		case <-changed:
+		}
+	}
+}
+
+// byPrograms reports whether programs carry IP in IP here, and what is wrong.
+func (c *carrier) byPrograms() (bool, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.byBPF, c.state.err
+}
+
+// checkCarrier is the part of the kernel's condition that is about programs.
+func (a *agent) checkCarrier(message string) health.Verdict {
+	byBPF, err := a.carrier.byPrograms()
+	if err != nil {
+		return health.Verdict{Reason: "NotProgrammed", Message: err.Error()}
+	}
+	if byBPF {
+		if message != "" {
+			message += "; "
+		}
+		message += "this kernel has no device for IP in IP: programs carry it"
+	}
+	return a.verdict(health.Kernel, "Programmed", message)
+}
