@@ -99,8 +99,17 @@ func (s *Source) Next(ctx context.Context) (Frame, error) {
 	if err := ctx.Err(); err != nil {
 		return Frame{}, err
 	}
-	stop := context.AfterFunc(ctx, func() { _ = s.file.SetReadDeadline(time.Unix(1, 0)) }) // closed is as good
-	defer stop()
+	woken := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(woken)
+		_ = s.file.SetReadDeadline(time.Unix(1, 0)) // closed is as good
+	})
+	defer func() {
+		if !stop() {
+			<-woken
+			_ = s.file.SetReadDeadline(time.Time{}) // for the next call
+		}
+	}()
 	for {
 		f, ok, err := s.receive()
 		switch {
