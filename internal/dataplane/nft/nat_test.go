@@ -1,6 +1,7 @@
 package nft
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -181,7 +182,8 @@ func (s *street) answer(ns *netns.NS, at string) {
 			if err != nil {
 				return
 			}
-			all.Go(func() { echoAddress(c) })
+			stop := context.AfterFunc(s.t.Context(), func() { c.Close() }) // its end may never hear of it
+			all.Go(func() { defer stop(); echoAddress(c) })
 		}
 	})
 }
@@ -481,5 +483,64 @@ func TestNATBesideOthers(t *testing.T) {
 	}`)
 	if got := s.source(s.pod, "tcp", "", places()["a pool without NAT"][0]); got.Addr().String() != "192.168.0.99" {
 		t.Errorf("what others translate is seen as %v", got)
+	}
+}
+
+// A connection that policy cut is cut though it was translated, both ways.
+func TestCutBehindNAT(t *testing.T) {
+	s := newStreet(t)
+	bit := natSettings().CutMark
+	for i, to := range places()["outside"] {
+		c, err := s.call(s.pod, "tcp", "", to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if got, err := seen(c); err != nil || got.Addr().String() != []string{hostAddr4, hostAddr6}[i] {
+			t.Fatalf("seen as %v: %v", got, err)
+		}
+		before, err := s.driver.Counters(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		port := c.LocalAddr().(*net.TCPAddr).Port
+		testenv.Run(t, s.host, "nft", fmt.Sprintf(`table inet other { chain cut { type filter hook forward priority -10
+			tcp sport %d ct mark set ct mark | %#x
+		}
+		}`, port, bit))
+		if got, err := seen(c); err == nil {
+			t.Errorf("cut, it is still seen as %v", got)
+		}
+		now, err := s.driver.Counters(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if now["d-cut"].Packets == before["d-cut"].Packets {
+			t.Error("nothing was counted as cut")
+		}
+		testenv.Run(t, s.host, "nft", "delete table inet other")
+	}
+}
+
+// Of two chains in the same place that both would translate, the one that was
+// made later does.
+func TestNATOrder(t *testing.T) {
+	s := newStreet(t)
+	testenv.Run(t, s.host, "ip", "address", "add", "192.168.0.99/24", "dev", "eth0")
+	to := places()["outside"][0]
+	greedy := `table ip greedy { chain POSTROUTING { type nat hook postrouting priority srcnat; policy accept
+		ip saddr 10.0.0.1 snat to 192.168.0.99
+	}
+	}`
+	testenv.Run(t, s.host, "nft", greedy)
+	if got := s.source(s.pod, "tcp", "", to); got.Addr().String() != "192.168.0.99" {
+		t.Errorf("with a chain that is younger than ours, the workload is seen as %v", got)
+	}
+	if err := Remove(s.host); err != nil {
+		t.Fatal(err)
+	}
+	mustSync(t, s.driver, &s.policy, nil)
+	if got := s.source(s.pod, "tcp", "", to); got.Addr().String() != hostAddr4 {
+		t.Errorf("with a chain that is older than ours, the workload is seen as %v", got)
 	}
 }
