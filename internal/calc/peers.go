@@ -166,7 +166,7 @@ func (r *sessionRun) add(p *model.BGPPeer, scope string, end farEnd, peer desire
 	if _, taken := r.peers[key]; taken {
 		return false
 	}
-	peer.Name = scope + underscored(end.addr)
+	peer.Name = scope + underscored(end.addr.String())
 	if end.port != model.DefaultPort {
 		peer.Name += fmt.Sprintf("_port_%d", end.port)
 	}

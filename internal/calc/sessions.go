@@ -155,20 +155,23 @@ func (r *sessionRun) mesh() {
 	for key := range r.peers {
 		taken[key.Addr] = true
 	}
-	for _, n := range r.nodes {
-		if n == r.me || n.ClusterID.IsValid() {
+	for _, family := range r.in.families() {
+		own := r.me.Addr(family)
+		if !own.IsValid() {
 			continue
 		}
-		for _, family := range r.in.families() {
-			own, far := r.me.Addr(family), n.Addr(family)
-			if !own.IsValid() || !far.IsValid() || far == own || taken[far] {
+		ownText := own.String()
+		for _, n := range r.nodes {
+			far := n.Addr(family)
+			if n == r.me || n.ClusterID.IsValid() || !far.IsValid() || far == own || taken[far] {
 				continue
 			}
 			taken[far] = true
+			farText := far.String()
 			r.peers[desired.PeerKey{Addr: far, Port: r.portOf(n.Name)}] = desired.Peer{
-				Name: "Mesh_" + underscored(far),
+				Name: "Mesh_" + underscored(farText),
 				AS:   r.asOf(n), LocalAS: r.asOf(r.me), LocalAddr: own,
-				Passive: far.String() > own.String(),
+				Passive: farText > ownText,
 				Mesh:    true, Restart: r.common.MeshRestart,
 			}
 		}
@@ -176,8 +179,8 @@ func (r *sessionRun) mesh() {
 }
 
 // underscored writes an address as part of a session's name.
-func underscored(a netip.Addr) string {
-	text := []byte(a.String())
+func underscored(addr string) string {
+	text := []byte(addr)
 	for i, c := range text {
 		if c == '.' || c == ':' {
 			text[i] = '_'
