@@ -31,12 +31,16 @@ type writeOptions struct {
 
 // newApply builds `brindle apply`.
 func newApply(e *Env) *cobra.Command {
-	return newWriter(e, verb{
+	return newWriter(e, applying(), nil)
+}
+
+func applying() verb {
+	return verb{
 		name: "apply", past: "applied", short: "Create resources, or bring those that exist to what the files say",
 		write: func(ctx context.Context, db *session, o v3.Object) error {
 			return db.as(ctx, o, func(c *client.Client) error { _, _, err := c.Apply(ctx, o); return err })
 		},
-	}, nil)
+	}
 }
 
 // newReplace builds `brindle replace`.
@@ -85,18 +89,9 @@ as the policy that it means, whose name is told.`,
 				return err
 			}
 			defer db.close()
-			warnings := warningsOf(docs) // before defaults are filled in
-			if err := mayWrite(docs, v.fresh); err != nil {
+			if err := v.prepare(c.Context(), e, db, docs); err != nil {
 				return err
 			}
-			if err := check(c.Context(), db.Client, docs); err != nil {
-				return err
-			}
-			// A network's first object may come before its first agent. Agents
-			// do the same, so a failure here is not the writer's problem.
-			_, _ = db.Bootstrap(c.Context(), client.BootstrapConfig{})
-			warn(e, warnings)
-			tiersFirst(docs)
 			return o.write(c.Context(), e, db, writing{v, docs})
 		},
 	}
@@ -106,6 +101,24 @@ as the policy that it means, whose name is told.`,
 		flags(c, &o)
 	}
 	return c
+}
+
+// prepare checks documents, warns of them, and puts them in the order in which
+// they are to be written.
+func (v verb) prepare(ctx context.Context, e *Env, db *session, docs []v3.Document) error {
+	warnings := warningsOf(docs) // before defaults are filled in
+	if err := mayWrite(docs, v.fresh); err != nil {
+		return err
+	}
+	if err := check(ctx, db.Client, docs); err != nil {
+		return err
+	}
+	// A network's first object may come before its first agent. Agents do the
+	// same, so a failure here is not the writer's problem.
+	_, _ = db.Bootstrap(ctx, client.BootstrapConfig{})
+	warn(e, warnings)
+	tiersFirst(docs)
+	return nil
 }
 
 // writing is what one command is to write.
