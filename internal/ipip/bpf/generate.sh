@@ -6,8 +6,8 @@ set -eu
 cd "$(dirname "$0")"
 clang=${CLANG:-clang-14}
 strip=${LLVM_STRIP:-llvm-strip-14}
-if ! command -v "$clang" >/dev/null || ! command -v "$strip" >/dev/null; then
-	echo "internal/ipip: $clang or $strip is not here: ipip.o was not made anew" >&2
+if ! command -v "$clang" >/dev/null || ! command -v "$strip" >/dev/null || [ ! -e /usr/include/bpf/bpf_helpers.h ]; then
+	echo "internal/ipip: $clang, $strip or libbpf-dev is not here: ipip.o was not made anew" >&2
 	exit 0
 fi
 multiarch=/usr/include/$(uname -m)-linux-gnu
