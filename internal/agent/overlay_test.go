@@ -1,0 +1,284 @@
+package agent
+
+import (
+	"cmp"
+	"context"
+	"net/netip"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	v3 "github.com/brindle-net/brindle/api/v3"
+	"github.com/brindle-net/brindle/internal/bgp"
+	"github.com/brindle-net/brindle/internal/client"
+	"github.com/brindle-net/brindle/internal/config"
+	"github.com/brindle-net/brindle/internal/desired"
+	"github.com/brindle-net/brindle/internal/ipam"
+	"github.com/brindle-net/brindle/internal/model"
+	"github.com/brindle-net/brindle/internal/reconcile"
+	"github.com/brindle-net/brindle/internal/store/mem"
+	"github.com/brindle-net/brindle/internal/tunnel"
+)
+
+func poolEvent(name, cidr string, e model.Encap) model.Event {
+	return model.Event{ID: model.ID{Kind: model.KindPool, Name: name}, Value: &model.Pool{Name: name, CIDR: netip.MustParsePrefix(cidr), Encap: e}}
+}
+
+func settings(t *testing.T, spec v3.FelixConfigurationSpec) config.Agent {
+	t.Helper()
+	o := &v3.FelixConfiguration{Spec: spec}
+	o.Name = v3.DefaultName
+	r, err := config.Resolve(config.Sources{Node: "h1", Objects: []*v3.FelixConfiguration{o}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r.Agent
+}
+
+func TestWorkloadsFitThroughEveryTunnel(t *testing.T) {
+	v4, v6 := "10.1.0.0/16", "fd00::/64"
+	type spec = v3.FelixConfigurationSpec
+	for _, tt := range []struct {
+		name  string
+		in    spec
+		pools []model.Event
+		host  int
+		want  int
+	}{
+		{"no tunnel", spec{}, []model.Event{poolEvent("a", v4, model.NoEncap)}, 1500, 1500},
+		{"ip in ip", spec{}, []model.Event{poolEvent("a", v4, model.IPIP)}, 1500, 1480},
+		{"vxlan", spec{}, []model.Event{poolEvent("a", v4, model.VXLAN)}, 1500, 1450},
+		{"vxlan for IPv6", spec{}, []model.Event{poolEvent("a", v6, model.VXLAN)}, 1500, 1430},
+		{"large packets", spec{}, []model.Event{poolEvent("a", v4, model.VXLAN)}, 9001, 8951},
+		{"several", spec{}, []model.Event{poolEvent("a", v4, model.IPIP), poolEvent("b", v6, model.VXLAN)}, 1460, 1390},
+		{"configured", spec{VXLANMTU: new(1400)}, []model.Event{poolEvent("a", v4, model.VXLAN)}, 1500, 1400},
+		{"switched off", spec{VXLANEnabled: new(false)}, []model.Event{poolEvent("a", v4, model.VXLAN)}, 1500, 1500},
+		{"switched on", spec{IPIPEnabled: new(true)}, nil, 1500, 1480},
+		{"without IPv6", spec{IPv6Support: new(false)}, []model.Event{poolEvent("a", v6, model.VXLAN)}, 1500, 1500},
+		{"not known", spec{}, []model.Event{poolEvent("a", v4, model.VXLAN)}, 0, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			o := newOverlay(settings(t, tt.in))
+			o.setMTU(tt.host)
+			o.found(nil, time.Time{})
+			o.note(tt.pools, time.Time{})
+			if got := o.workloadMTU(); got != tt.want {
+				t.Errorf("got %d, want %d", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestTunnelsFoundAtTheStartAreKept(t *testing.T) {
+	start := time.Unix(1e9, 0)
+	o := newOverlay(settings(t, v3.FelixConfigurationSpec{}))
+	o.found(map[string]desired.Device{desired.DeviceIPIP: {}, desired.DeviceVXLAN4: {}}, start)
+	o.setReady(desired.DeviceIPIP, true)
+	o.note([]model.Event{poolEvent("a", "10.1.0.0/16", model.VXLAN)}, start)
+	for _, tt := range []struct {
+		after   time.Duration
+		keep    desired.Forms
+		accepts string
+		wish    tunnel.Wish
+	}{
+		{0, desired.FormsOf(desired.IPIP), "direct,ipip", tunnel.Keep},
+		{keepTunnels - sayBefore, desired.FormsOf(desired.IPIP), "direct", tunnel.Keep},
+		{keepTunnels, 0, "direct", tunnel.Drop},
+	} {
+		now := start.Add(tt.after)
+		if u, isNew := o.underlay(now); isNew && u.Keep != tt.keep {
+			t.Errorf("after %v: kept %v, want %v", tt.after, u.Keep, tt.keep)
+		}
+		if got := o.accepted(now).String(); got != tt.accepts {
+			t.Errorf("after %v: accepted %s, want %s", tt.after, got, tt.accepts)
+		}
+		w := o.wishes(now)
+		if w[ipam.TypeIPIPTunnel] != tt.wish || w[ipam.TypeVXLANTunnel] != tunnel.Hold {
+			t.Errorf("after %v: wishes %v, want %v", tt.after, w, tt.wish)
+		}
+	}
+	if got := o.next(start); got != start.Add(keepTunnels-sayBefore) {
+		t.Errorf("the next change is at %v", got)
+	}
+	if got := o.next(start.Add(keepTunnels)); !got.IsZero() {
+		t.Errorf("something still changes at %v", got)
+	}
+}
+
+func TestLostAddressesAreNoticed(t *testing.T) {
+	cidr := netip.MustParsePrefix("fd00:1::/122")
+	addr := netip.MustParseAddr("fd00:1::7")
+	mine := map[string]tunnelAddr{"x": {addr, "h"}}
+	block := func(uses ...model.Use) model.Event {
+		return model.Event{ID: model.BlockID(cidr), Value: &model.Block{CIDR: cidr, Uses: uses}}
+	}
+	for _, tt := range []struct {
+		name string
+		in   model.Event
+		want bool
+	}{
+		{"ours", block(model.Use{Addr: addr, Handle: "h"}), false},
+		{"released", block(), true},
+		{"somebody else's", block(model.Use{Addr: addr, Handle: "g"}), true},
+		{"no block", model.Event{ID: model.BlockID(cidr)}, true},
+		{"another block", model.Event{ID: model.BlockID(netip.MustParsePrefix("10.0.0.0/26"))}, false},
+	} {
+		if got := lost(tt.in, mine); got != tt.want {
+			t.Errorf("%s: %v, want %v", tt.name, got, tt.want)
+		}
+	}
+}
+
+// world is a table that takes whatever is wanted, once it is allowed to.
+type world[K comparable, V any] struct {
+	open chan struct{} // closed: it takes changes
+	gone func(K)       // told of deletions
+	mu   sync.Mutex    // guards have
+	have map[K]V
+}
+
+func newWorld[K comparable, V any](gone func(K)) *world[K, V] {
+	return &world[K, V]{open: make(chan struct{}), gone: gone, have: map[K]V{}}
+}
+
+func (w *world[K, V]) List(context.Context) (map[K]V, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	out := map[K]V{}
+	for k, v := range w.have {
+		out[k] = v
+	}
+	return out, nil
+}
+
+func (w *world[K, V]) Apply(ctx context.Context, p reconcile.Plan[K, V]) map[K]error {
+	select {
+	case <-w.open:
+	case <-ctx.Done():
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, e := range p.Set {
+		w.have[e.Key] = e.Value
+	}
+	for _, k := range p.Delete {
+		delete(w.have, k)
+		w.gone(k)
+	}
+	return nil
+}
+
+func (w *world[K, V]) has(k K) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	_, ok := w.have[k]
+	return ok
+}
+
+// noRules is policy that nobody enforces.
+type noRules struct{}
+
+func (noRules) Take(desired.PolicyPatch)         {}
+func (noRules) Sync(context.Context, bool) error { return nil }
+
+// TestATunnelComesAndGoes follows a host from before it has a tunnel until
+// after: others hear that it accepts packets, and of its address, when they
+// can come, and no longer before they cannot.
+func TestATunnelComesAndGoes(t *testing.T) {
+	for name, pool := range map[string]*v3.IPPoolSpec{
+		"v4": {CIDR: "10.1.0.0/16", BlockSize: 26}, "v6": {CIDR: "fd00:1::/64", BlockSize: 122},
+	} {
+		t.Run(name, func(t *testing.T) { synctest.Test(t, func(t *testing.T) { comesAndGoes(t, pool, name == "v6") }) })
+	}
+}
+
+func comesAndGoes(t *testing.T, spec *v3.IPPoolSpec, six bool) {
+	db := mem.New()
+	a := hostOf(t, db, "h1", "172.30.0.1/24")
+	a.cfg.Driver, a.cfg.Log, a.cfg.Settings.Startup.IP6 = db, a.log, "fd01::1/64"
+	device, kind := desired.DeviceVXLAN4, ipam.TypeVXLANTunnel
+	if six {
+		device, kind = desired.DeviceVXLAN6, ipam.TypeVXLANV6Tunnel
+	}
+	node := func() (accepts, addr string) {
+		t.Helper()
+		n, err := client.Get[v3.Node](t.Context(), a.client, "", "h1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n.Annotations[model.AnnotationAccepts], n.Spec.IPv4VXLANTunnelAddr + n.Spec.IPv6VXLANTunnelAddr
+	}
+	atEnd := ""
+	devices := newWorld[string, desired.Device](func(string) { atEnd, _ = node() })
+	links := newWorld[string, desired.Link](func(string) {})
+	close(links.open)
+	stop := startOverlay(t, a, devices, links)
+	defer stop()
+
+	p := &v3.IPPool{Spec: *spec}
+	p.Name, p.Spec.VXLANMode = "p", v3.EncapAlways
+	if _, err := client.Create(t.Context(), a.client, p); err != nil {
+		t.Fatal(err)
+	}
+	check := func(when, wantAccepts string, wantAddr, wantDevice bool) {
+		t.Helper()
+		synctest.Wait()
+		accepts, addr := node()
+		if accepts != wantAccepts || (addr != "") != wantAddr || devices.has(device) != wantDevice {
+			t.Errorf("%s: the node says it accepts %q and has the address %q; the device is there: %v", when, accepts, addr, devices.has(device))
+		}
+	}
+	time.Sleep(time.Minute)
+	check("before the device is there", "direct", false, false)
+	close(devices.open)
+	time.Sleep(time.Second)
+	check("with the device", "direct,vxlan", true, true)
+	if _, err := client.Modify(t.Context(), a.client, "", "p", func(p *v3.IPPool) error {
+		p.Spec.VXLANMode = v3.EncapNever
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(keepTunnels - sayBefore - time.Second)
+	check("while it is kept", "direct,vxlan", true, true)
+	time.Sleep(10 * time.Second)
+	check("before its end", "direct", true, true)
+	time.Sleep(sayBefore + time.Second)
+	check("after its end", "direct", false, false)
+	if atEnd != "direct" {
+		t.Errorf("the device went while the node said that it accepts %s", atEnd)
+	}
+	left, err := a.workloadIPAM().UsesByHandle(t.Context(), ipam.TunnelHandle(kind, "h1"))
+	if err != nil || len(left) > 0 {
+		t.Errorf("addresses are left: %v, %v", left, err)
+	}
+}
+
+// startOverlay runs the part of an agent that knows of tunnels, on devices and
+// links that are no kernel's.
+func startOverlay(t *testing.T, a *agent, devices *world[string, desired.Device], links *world[string, desired.Link]) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	a.engine.init(a.cfg, nil)
+	a.notices, a.speaker = newNotices(), bgp.New(bgp.Config{Log: a.log})
+	a.tables = newTables(nil, a.speaker, paceOf(a.cfg.Settings), a.log)
+	a.tables.devices = loop(devices, how{"devices", never, a.log}, cmp.Compare[string], same[desired.Device])
+	a.tables.links = loop(links, how{"links", never, a.log}, cmp.Compare[string], same[desired.Link])
+	a.policy = &enforcement{loop: reconcile.NewWhole(noRules{}, reconcile.WholeConfig{Name: "policy", Resync: never, MaxRetry: maxRetry, Log: a.log})}
+	a.addresses = tunnel.New(tunnel.Config{Node: "h1", Client: a.client, IPAM: a.workloadIPAM(), Log: a.log,
+		Settings: func(ctx context.Context) (*ipam.Settings, error) { return ipam.ReadSettings(ctx, a.cfg.Driver) }})
+	a.foundDevices(nil)
+	var wg sync.WaitGroup
+	for _, run := range []func(context.Context) error{
+		a.tables.devices.Run, a.tables.links.Run, a.policy.loop.Run, a.register, a.follow, a.watchOverlay, a.addresses.Run, a.sayAccepts,
+	} {
+		wg.Go(func() { _ = run(ctx) }) // ends with ctx
+	}
+	return func() { cancel(); wg.Wait() }
+}
+
+// workloadIPAM is a manager of addresses of its own.
+func (a *agent) workloadIPAM() *ipam.Manager {
+	return ipam.New(ipam.Config{Driver: a.cfg.Driver})
+}
