@@ -45,12 +45,13 @@ type Packet struct {
 	TTL                  uint8 // or hop limit
 	TOS                  uint8 // DSCP and ECN
 	DF                   bool  // may not be fragmented; IPv6 never may on the way
-	Fragment             bool  // part of a packet; only the first part has ports
+	Fragment             bool  // part of a packet
+	Head                 bool  // it has the beginning of what it holds: of fragments, the first
 	Length               int   // of the IP packet with its header, bytes
 	SourcePort, DestPort uint16
-	Type, Code           uint8   // of ICMP
-	VNI                  uint32  // of VXLAN
-	Inner                *Packet // what it carries: an IP packet (protocol 4), or a frame (VXLAN)
+	ICMP                 [2]uint8 // type and code; with Head
+	VNI                  uint32   // of VXLAN
+	Inner                *Packet  // what it carries: an IP packet (protocol 4), or a frame (VXLAN)
 }
 
 // Protocol numbers (IANA).
@@ -195,6 +196,7 @@ func (p *Packet) ipv6(b []byte, port uint16) {
 }
 
 func (p *Packet) payload(b []byte, port uint16) {
+	p.Head = true
 	if p.Protocol == protoIPIP {
 		p.Inner = &Packet{Time: p.Time, EtherType: typeIPv4}
 		p.Inner.ip(b, port)
@@ -205,7 +207,7 @@ func (p *Packet) payload(b []byte, port uint16) {
 	}
 	switch p.Protocol {
 	case protoICMP, protoICMPv6:
-		p.Type, p.Code = b[0], b[1]
+		p.ICMP = [2]uint8{b[0], b[1]}
 	case protoTCP, protoUDP, protoSCTP:
 		p.SourcePort, p.DestPort = binary.BigEndian.Uint16(b), binary.BigEndian.Uint16(b[2:])
 	}

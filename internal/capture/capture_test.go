@@ -21,6 +21,7 @@ const (
 	ping6   = "60000000" + "0010003f" + "fd000010004800000000000000000001" + "fd000010004800000000000000000041" + hop6 + "8000" + "0000" + "00010002"
 	later   = "45000054" + "00010010" + "3f110000" + "0a300001" + "0a300041" + "12b512b5" // a fragment that is not the first
 	first   = "45000054" + "00012000" + "3f110000" + "0a300001" + "0a300041" + "12b512b6" + "00400000"
+	rest    = "45000054" + "00010010" + "3f010000" + "0a300001" + "0a300041" + "00000000"
 	arp     = "ffffffffffff" + "66f1e2d3c4b5" + "0806" + "0001"
 	options = "46000024" + "00010000" + "40060000" + "0a300001" + "0a300041" + "01010101" + "0050d684"
 )
@@ -47,6 +48,7 @@ func TestDecode(t *testing.T) {
 		{"raw", ipip, RawIP, "172.30.1.11 > 172.30.2.13 ipip ttl 64 tos 0x2 df length 104 | 10.48.0.1 > 10.48.0.65 icmp type 8 code 0 ttl 63 df length 84"},
 		{"cooked", "86dd0000" + "00000007" + "0001" + "0406" + "66f1e2d3c4b50000" + ping6, Cooked, "fd00:10:48::1 > fd00:10:48::41 icmp type 128 code 0 ttl 63 length 56"},
 		{"fragment", ether("0800", later), Ethernet, "10.48.0.1 > 10.48.0.65 udp ttl 63 fragment length 84"},
+		{"fragment of an echo reply", ether("0800", rest), Ethernet, "10.48.0.1 > 10.48.0.65 icmp ttl 63 fragment length 84"},
 		{"first fragment", ether("0800", first), Ethernet, "10.48.0.1:4789 > 10.48.0.65:4790 udp ttl 63 fragment length 84"},
 		{"options", ether("0800", options), Ethernet, "10.48.0.1:80 > 10.48.0.65:54916 tcp ttl 64 length 36"},
 		{"arp", arp, Ethernet, "arp 66:f1:e2:d3:c4:b5 > ff:ff:ff:ff:ff:ff"},
@@ -119,6 +121,7 @@ func TestFilter(t *testing.T) {
 		{"tos 2", "ipip"},
 		{"proto 4", "ipip"},
 		{"inner type 8", "ipip vxlan"},
+		{"type 0", ""},
 		{"greater 104", "ipip vxlan"},
 		{"less 84 ip", "fragment tcp"},
 		{"in", "arp fragment ipip ping6 tcp vxlan"},

@@ -156,7 +156,7 @@ func number(word string) (func(*Packet, int) bool, int) {
 		return func(p *Packet, n int) bool { return p.Source.IsValid() && int(p.Protocol) == n }, 8
 	case "type":
 		return func(p *Packet, n int) bool {
-			return (p.Protocol == protoICMP || p.Protocol == protoICMPv6) && int(p.Type) == n
+			return p.Head && (p.Protocol == protoICMP || p.Protocol == protoICMPv6) && int(p.ICMP[0]) == n
 		}, 8
 	case "less":
 		return func(p *Packet, n int) bool { return p.Source.IsValid() && p.Length <= n }, 31

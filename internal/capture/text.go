@@ -52,10 +52,10 @@ func (p *Packet) what() string {
 	switch {
 	case p.Form() == "vxlan":
 		return fmt.Sprintf("vxlan vni %d", p.VNI)
-	case p.Protocol == protoICMP || p.Protocol == protoICMPv6:
-		return fmt.Sprintf("icmp type %d code %d", p.Type, p.Code)
+	case p.Head && (p.Protocol == protoICMP || p.Protocol == protoICMPv6):
+		return fmt.Sprintf("icmp type %d code %d", p.ICMP[0], p.ICMP[1])
 	}
-	names := map[uint8]string{protoIPIP: "ipip", protoTCP: "tcp", protoUDP: "udp", protoSCTP: "sctp"}
+	names := map[uint8]string{protoICMP: "icmp", protoICMPv6: "icmp", protoIPIP: "ipip", protoTCP: "tcp", protoUDP: "udp", protoSCTP: "sctp"}
 	if n, ok := names[p.Protocol]; ok {
 		return n
 	}
