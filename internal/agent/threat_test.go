@@ -174,14 +174,19 @@ func TestThreat25AddressUsedAgainDuringALook(t *testing.T) {
 func TestThreat25AddressFromAnotherHost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, _, c := document(false, map[string]bool{"10.0.0.7": true}, connection("10.0.0.1", "10.0.0.7"), connection("10.0.0.1", "10.0.0.8"))
+		allow := func(f func(flows.Packet) bool) {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			d.flows.allows = f
+		}
 		looking(t, d)
 		d.Take(set("cali1", endpoint("a", "10.0.0.1")))
-		d.flows.allows = func(flows.Packet) bool { return true } // what is elsewhere is judged elsewhere
+		allow(func(flows.Packet) bool { return true }) // what is elsewhere is judged elsewhere
 		if err := d.Sync(t.Context(), true); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Minute)
-		d.flows.allows = func(p flows.Packet) bool { return p.To != "cali7" }
+		allow(func(p flows.Packet) bool { return p.To != "cali7" })
 		d.Take(set("cali7", endpoint("b", "10.0.0.7")))
 		if err := d.Sync(t.Context(), false); err != nil {
 			t.Fatal(err)
