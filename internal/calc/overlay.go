@@ -38,6 +38,9 @@ type mine struct {
 	ipip netip.Addr      // its address on the tunnel, if it may use it
 	vtep [2]netip.Addr   // the same
 	mac  [2]string
+
+	speaks  bool          // it says which forms it accepts
+	accepts desired.Forms // what it says
 }
 
 // dirty is what is to be worked out anew at the end of a batch.
@@ -204,7 +207,7 @@ func (o *overlay) self() mine {
 	if n == nil {
 		return mine{}
 	}
-	m := mine{nets: [2]netip.Prefix{n.Addr4, n.Addr6}}
+	m := mine{nets: [2]netip.Prefix{n.Addr4, n.Addr6}, speaks: n.Speaks, accepts: n.Accepts}
 	if o.may(n.Name, n.IPIP) {
 		m.ipip = n.IPIP
 	}
@@ -220,6 +223,10 @@ func (o *overlay) self() mine {
 	}
 	return m
 }
+
+// ready reports whether this host can send in a form: what it does not accept
+// yet it does not send, for its own end may not be there.
+func (m mine) ready(form desired.Form) bool { return !m.speaks || m.accepts.Has(form) }
 
 // addr is this host's address of a family, invalid if it has none.
 func (m mine) addr(family int) netip.Addr { return m.nets[at(family)].Addr() }

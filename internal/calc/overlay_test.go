@@ -293,6 +293,13 @@ func TestOddities(t *testing.T) {
 			edit(func(n map[string]*model.Node) { speaking(n["h2"], desired.IPIP) })(nil)), lines(ipip4[0], vxlan4[1], vxlan6[1]), "FormNotAccepted"},
 		{"one that accepts the other, which this host has no more", with(pools(model.VXLAN, model.VXLAN),
 			edit(func(n map[string]*model.Node) { speaking(n["h2"], desired.IPIP) })(nil)), lines(vxlan4[1], vxlan6[1]), "FormNotAccepted"},
+		{"this host is not ready for one form", edit(func(n map[string]*model.Node) { speaking(n["h1"], desired.VXLAN) }), lines(vxlan6), ""},
+		{"this host is not ready, and the other form will do", with(
+			edit(func(n map[string]*model.Node) {
+				speaking(n["h1"], desired.VXLAN)
+				speaking(n["h2"], desired.IPIP, desired.VXLAN)
+			})(nil), []model.Event{{ID: model.UnderlayID(), Value: &model.Underlay{MTU: 1500, Keep: desired.FormsOf(desired.VXLAN)}}}),
+			lines(vxlan4[0], vxlan6), ""},
 		{"one that accepts nothing", edit(func(n map[string]*model.Node) { speaking(n["h2"]) }), lines(ipip4[1], vxlan6[1]), "FormNotAccepted"},
 	}
 	for _, tt := range tests {

@@ -47,7 +47,7 @@ func (o *overlay) travel(f facts, pool *model.Pool, family int) (form desired.Fo
 func (o *overlay) tunnelTo(f facts, asked desired.Form, family int) (desired.Form, bool) {
 	other := desired.IPIP + desired.VXLAN - asked
 	for _, form := range []desired.Form{asked, other} {
-		there := form == desired.IPIP || f.reach[at(family)].vtep.IsValid()
+		there := o.mine.ready(form) && (form == desired.IPIP || f.reach[at(family)].vtep.IsValid())
 		if there && o.ends.through(form, family) != nil && f.takes(form, asked) {
 			return form, true
 		}

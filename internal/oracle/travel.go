@@ -175,6 +175,9 @@ func (f fabric) hindrance(n *model.Node, t desired.Form, four bool) string {
 	if !f.switchedOn(t, four) {
 		return f.me.Name + " has no interface for " + words(t)
 	}
+	if f.me.Speaks && !f.me.Accepts.Has(t) {
+		return fmt.Sprintf("this host is not ready for %s yet (it accepts %q)", words(t), f.me.Accepts)
+	}
 	end := vxlanEnd(n, four)
 	switch _, ok := f.vtep(n, four); {
 	case t == desired.IPIP || ok:
