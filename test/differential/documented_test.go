@@ -306,10 +306,7 @@ func orderCases() []documentedCase {
 		c.raw = true
 		out = append(out, c)
 	}
-	for _, c := range first("a tier that is not there comes after all that are", named("NetworkPolicy", "a", "tier: aaa, LATER")+named("NetworkPolicy", "z", "FIRST")) {
-		out = append(out, c)
-	}
-	return out
+	return append(out, first("a tier that is not there comes after all that are", named("NetworkPolicy", "a", "tier: aaa, LATER")+named("NetworkPolicy", "z", "FIRST"))...)
 }
 
 func tierCases() []documentedCase {
