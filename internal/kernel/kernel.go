@@ -144,9 +144,3 @@ func (k *Kernel) ours(port uint32) bool {
 func (k *Kernel) do(b *rtnl.Batch) error {
 	return k.with(func(c *rtnl.Conn) error { return c.Do(b) })
 }
-
-// get carries out one request and hands its answers to each; reset is called
-// before every attempt.
-func (k *Kernel) get(b *rtnl.Batch, reset func(), each func(rtnl.Message) error) error {
-	return k.with(func(c *rtnl.Conn) error { return c.Get(b, reset, each) })
-}
