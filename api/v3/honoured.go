@@ -73,6 +73,11 @@ func honouredRouting() map[string]string {
 		"Node.spec.bgp.ipv4Address":             "internal/calc.TestMesh",
 		"Node.spec.bgp.ipv6Address":             "internal/calc.TestMesh",
 		"Node.spec.bgp.routeReflectorClusterID": "internal/calc.TestPeers",
+		"Node.spec.bgp.ipv4IPIPTunnelAddr":      "internal/calc.TestTunnelsOfThisHost",
+		"Node.spec.ipv4VXLANTunnelAddr":         "internal/calc.TestTunnelsOfThisHost",
+		"Node.spec.ipv6VXLANTunnelAddr":         "internal/calc.TestTunnelsOfThisHost",
+		"Node.spec.vxlanTunnelMACAddr":          "internal/model.TestTunnelsOfANode",
+		"Node.spec.vxlanTunnelMACAddrV6":        "internal/model.TestTunnelsOfANode",
 	}
 }
 
@@ -85,7 +90,10 @@ func honouredAddresses() map[string]string {
 		"IPPool.spec.disableBGPExport":      "internal/calc.TestExport",
 		"IPPool.spec.disabled":              "internal/ipam.TestChoosingPools",
 		"IPPool.spec.namespaceSelector":     "internal/agent.TestPoolsSelectNamespaces",
+		"IPPool.spec.ipipMode":              "internal/calc.TestModes",
+		"IPPool.spec.natOutgoing":           "internal/calc.TestTunnelsOfThisHost",
 		"IPPool.spec.nodeSelector":          "internal/ipam.TestChoosingPools",
+		"IPPool.spec.vxlanMode":             "internal/calc.TestModes",
 		"IPPool.status.conditions[].reason": "internal/ipam.TestUnusablePools",
 		"IPPool.status.conditions[].status": "internal/ipam.TestUnusablePools",
 		"IPPool.status.conditions[].type":   "internal/ipam.TestUnusablePools",

@@ -271,7 +271,7 @@ func TestDeleteInOrder(t *testing.T) {
 
 // Fields that nothing comes of are named, and so are host endpoints.
 func TestWarnings(t *testing.T) {
-	docs := "apiVersion: projectcalico.org/v3\nkind: IPPool\nmetadata: {name: p}\nspec: {cidr: 10.0.0.0/16, vxlanMode: Always}\n---\n" +
+	docs := "apiVersion: projectcalico.org/v3\nkind: FelixConfiguration\nmetadata: {name: default}\nspec: {vxlanMTU: 1400, wireguardEnabled: true}\n---\n" +
 		"apiVersion: projectcalico.org/v3\nkind: HostEndpoint\nmetadata: {name: a}\nspec: {node: h1, interfaceName: eth0}\n---\n" +
 		"apiVersion: projectcalico.org/v3\nkind: NetworkPolicy\nmetadata: {name: a}\nspec: {selector: all(), ingress: [{action: Allow, http: {methods: [GET]}}]}\n"
 	for _, verb := range []string{"apply", "validate"} {
@@ -282,7 +282,7 @@ func TestWarnings(t *testing.T) {
 			t.Errorf("%+v", got)
 		}
 		for _, want := range []string{
-			"warning: standard input: document 1: IPPool(p): accepted and stored, but not honoured by this version: ", "spec.vxlanMode",
+			"warning: standard input: document 1: FelixConfiguration(default): accepted and stored, but not honoured by this version: spec.wireguardEnabled\n",
 			"warning: standard input: document 2: HostEndpoint(a): not enforced by this version: ",
 			"warning: standard input: document 3: NetworkPolicy(default/a): accepted and stored, but not honoured by this version: spec.ingress[].http.methods\n",
 		} {
