@@ -213,6 +213,7 @@ func (a *agent) samples() []health.Sample {
 		health.Sample{Name: "brindle_policy_failures_total", Help: "Changes of policy that could not be put in force.", Value: float64(p.Failures), Counter: true},
 		health.Sample{Name: "brindle_policy_pending", Help: "Changes of policy not in force yet.", Value: float64(p.Pending)})
 	out = append(out, lookUpSamples(a.policy.driver.Stats())...)
+	out = append(out, a.carrier.samples()...)
 	st := a.feed.State()
 	return append(out,
 		health.Sample{Name: "brindle_datastore_age_seconds", Help: "How old what we know of the datastore may be.", Value: st.Age(time.Now()).Seconds()},

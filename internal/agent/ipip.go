@@ -37,7 +37,7 @@ type carrier struct {
 	byBPF   bool          // programs are needed
 	state   carried       // of local, at the last look
 	changed chan struct{} // closed and replaced when state changes
-	open    *ipip.Carrier // nil: not needed yet
+	open    *ipip.Carrier // nil: not needed; written by run's goroutine alone
 }
 
 // carried is how IP in IP with one address stands.
@@ -156,11 +156,9 @@ func (c *carrier) look(ctx context.Context) error {
 // sync brings the programs in line.
 func (c *carrier) sync(ctx context.Context, s ipip.State) error {
 	if c.open == nil {
-		var err error
 		c.log.InfoContext(ctx, "this kernel has no device for ip in ip; programs carry it")
-		if c.open, err = ipip.Open(ipip.Config{Device: desired.DeviceIPIP, PinDir: pinDir, Log: c.log}); err != nil {
-			c.open = nil
-			return fmt.Errorf("open the programs that carry IP in IP: %w", err)
+		if err := c.begin(); err != nil {
+			return err
 		}
 	}
 	var err error
@@ -179,10 +177,8 @@ func (c *carrier) remove() error {
 		if _, err := os.Stat(pinDir); err != nil {
 			return nil // there never were any, or the path is none for them
 		}
-		var err error
-		if c.open, err = ipip.Open(ipip.Config{Device: desired.DeviceIPIP, PinDir: pinDir, Log: c.log}); err != nil {
-			c.open = nil
-			return fmt.Errorf("open the programs that carried IP in IP: %w", err)
+		if err := c.begin(); err != nil {
+			return err
 		}
 	}
 	if err := c.open.Remove(); err != nil {
@@ -195,7 +191,21 @@ func (c *carrier) remove() error {
 	return nil
 }
 
+// begin takes over what an earlier process left, or begins anew.
+func (c *carrier) begin() error {
+	open, err := ipip.Open(ipip.Config{Device: desired.DeviceIPIP, PinDir: pinDir, Log: c.log})
+	if err != nil {
+		return fmt.Errorf("open the programs that carry IP in IP: %w", err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.open = open
+	return nil
+}
+
 func (c *carrier) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.open == nil {
 		return
 	}
@@ -203,6 +213,33 @@ func (c *carrier) close() {
 		c.log.Warn("programs that carry ip in ip not closed", "err", err)
 	}
 	c.open = nil
+}
+
+// samples say what became of packets that programs carry, or refused to.
+func (c *carrier) samples() []health.Sample {
+	c.mu.Lock() // so that it is not closed meanwhile
+	defer c.mu.Unlock()
+	if c.open == nil {
+		return nil
+	}
+	n, err := c.open.Counters()
+	if err != nil {
+		c.log.Warn("counters of ip in ip not read", "err", err)
+		return nil
+	}
+	var out []health.Sample
+	for _, one := range []struct {
+		what string
+		n    ipip.Count
+	}{
+		{"encapsulated", n.Encapsulated}, {"decapsulated", n.Decapsulated}, {"unknown-sender", n.UnknownSender},
+		{"malformed", n.Malformed}, {"too-big", n.TooBig}, {"no-peer", n.NoPeer}, {"no-path", n.NoPath},
+		{"congested", n.Congested}, {"unsupported", n.Unsupported},
+	} {
+		out = append(out, health.Sample{Name: "brindle_ipip_packets_total", Help: "Packets that programs carried in IP in IP, or dropped and why.",
+			Labels: map[string]string{"outcome": one.what}, Value: float64(one.n.Packets), Counter: true})
+	}
+	return out
 }
 
 // underlay lists the interfaces by which packets from other hosts may come:

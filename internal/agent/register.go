@@ -228,7 +228,7 @@ func (a *agent) detect(ctx context.Context, node *v3.Node) (*registered, error) 
 	if node != nil && node.Spec.BGP != nil {
 		have4, have6 = node.Spec.BGP.IPv4Address, node.Spec.BGP.IPv6Address
 	}
-	if s.IP == "" && have4 == "" {
+	if s.IP == "" && have4 == "" && a.cfg.Settings.Overlay.Backend != config.BackendNone {
 		s.IP = "autodetect"
 	}
 	var r registered
