@@ -34,8 +34,9 @@ a cluster changes, hosts go on receiving by a tunnel that is to vanish for ten
 minutes. Routes that come by BGP are not the agents', so they are not listed;
 how packets travel is told for them too.
 
-FelixConfiguration is heeded. What agents were told on their hosts alone is not
-known here; --bgp says whether they speak BGP.
+FelixConfiguration is heeded. What agents were told or find out on their hosts
+is not known here: --bgp says whether they speak BGP, and an MTU is told where
+it is configured.
 
 Exit status: 0 whether or not something would change, 1 after a failure.`,
 		Example: `  brindle simulate --routes -f pool.yaml
