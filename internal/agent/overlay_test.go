@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"net/netip"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -281,4 +282,36 @@ func startOverlay(t *testing.T, a *agent, devices *world[string, desired.Device]
 // workloadIPAM is a manager of addresses of its own.
 func (a *agent) workloadIPAM() *ipam.Manager {
 	return ipam.New(ipam.Config{Driver: a.cfg.Driver})
+}
+
+func TestAHostWithoutNetworkingNeedsNoAddress(t *testing.T) {
+	a := hostOf(t, mem.New(), "h1", "")
+	a.cfg.Settings.Overlay.Backend = config.BackendNone
+	if err := a.registerOnce(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	n, err := client.Get[v3.Node](t.Context(), a.client, "", "h1")
+	if err != nil || n.Spec.BGP != nil {
+		t.Errorf("%v, %+v", err, n)
+	}
+	o := newOverlay(a.cfg.Settings)
+	o.note([]model.Event{poolEvent("a", "10.1.0.0/16", model.VXLAN)}, time.Time{})
+	if w := o.wishes(time.Time{}); len(w) > 0 {
+		t.Errorf("wishes %v", w)
+	}
+}
+
+func TestSendersOfIPInIP(t *testing.T) { // which is IPv4 only
+	p := netip.MustParsePrefix
+	got := senders(map[netip.Prefix]bool{p("172.30.0.12/32"): true, p("172.30.0.11/32"): false, p("192.0.2.0/30"): true, p("172.30.0.2/32"): true})
+	var want []netip.Addr
+	for _, a := range []string{"172.30.0.2", "172.30.0.12", "192.0.2.0", "192.0.2.1", "192.0.2.2", "192.0.2.3"} {
+		want = append(want, netip.MustParseAddr(a))
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %v", got)
+	}
+	if got := senders(map[netip.Prefix]bool{p("10.0.0.0/8"): true}); len(got) != mostExternal {
+		t.Errorf("%d addresses of a large network", len(got))
+	}
 }
