@@ -84,10 +84,10 @@ func TestTooBig(t *testing.T) {
 func TestBulkOverNarrowPath(t *testing.T) {
 	w := newWorld(t, carried, carried)
 	setMTU(t, w.router, "r2", 1300)
-	transfer(t, w.a.pod, w.b.pod, w.b.workload, 4<<20)
-	transfer(t, w.a.ns, w.b.ns, w.b.tunnel, 4<<20)
+	transfer(t, w.a.pod, w.b.pod, w.b.workload, amount(4<<20))
+	transfer(t, w.a.ns, w.b.ns, w.b.tunnel, amount(4<<20))
 	setMTU(t, w.b.ns, "eth0", 1200)
-	transfer(t, w.b.pod, w.a.pod, w.a.workload, 4<<20)
+	transfer(t, w.b.pod, w.a.pod, w.a.workload, amount(4<<20))
 }
 
 // TestFragmentsOnTheWay sends datagrams that routers may fragment, over a path
@@ -159,7 +159,7 @@ func TestRestart(t *testing.T) {
 		}
 	}()
 	before := w.a.counters(t).Encapsulated.Packets
-	for range 5 {
+	for range amount(8) {
 		for _, h := range []*host{w.a, w.b} {
 			h.reopen(t)
 		}
@@ -298,7 +298,7 @@ func TestWhatNetfilterSees(t *testing.T) {
 	if p := seen.next("datagram", toPort(7)); p.from != w.a.tunnel {
 		t.Errorf("masqueraded as %v, want %v", p.from, w.a.tunnel)
 	}
-	transfer(t, w.a.pod, w.b.pod, w.b.workload, 8<<20)
+	transfer(t, w.a.pod, w.b.pod, w.b.workload, amount(8<<20))
 	for name, want := range map[string]bool{"in": true, "out": true, "outer": false} {
 		out := testenv.Run(t, w.a.ns, "nft", "list", "counter", "ip", "t", name)
 		if got := !strings.Contains(out, "packets 0 "); got != want {

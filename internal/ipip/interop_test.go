@@ -52,8 +52,8 @@ func TestWithKernelDevice(t *testing.T) {
 					t.Errorf("host to host, %d bytes: %v", size, err)
 				}
 			}
-			transfer(t, w.a.pod, w.b.pod, w.b.workload, 4<<20)
-			transfer(t, w.b.pod, w.a.pod, w.a.workload, 4<<20)
+			transfer(t, w.a.pod, w.b.pod, w.b.workload, amount(8<<20))
+			transfer(t, w.b.pod, w.a.pod, w.a.workload, amount(8<<20))
 		})
 	}
 }

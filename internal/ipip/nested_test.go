@@ -41,7 +41,7 @@ func TestTurnsBack(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	transfer(t, w.a.pod, third, addr, 8<<20)
+	transfer(t, w.a.pod, third, addr, amount(8<<20))
 	if n := w.b.counters(t); n.Encapsulated.Packets == 0 || n.Unsupported.Packets > 0 {
 		t.Errorf("host b: %+v", n)
 	}

@@ -265,6 +265,9 @@ func TestPathMessages(t *testing.T) {
 // TestObjectIsCurrent compares the sources with those that the object was made
 // of.
 func TestObjectIsCurrent(t *testing.T) {
+	if os.Getenv("BRINDLE_VM") != "" {
+		t.Skip("no sources in a virtual machine: it runs outside")
+	}
 	want, err := os.ReadFile("bpf/sources.sha256")
 	if err != nil {
 		t.Fatal(err)
