@@ -18,7 +18,8 @@ import (
 
 // foreseen is what a cluster's network comes to.
 type foreseen struct {
-	hosts    []oracle.Network // sorted by name
+	names    []string         // of all hosts, sorted
+	hosts    []oracle.Network // of those that are told of, sorted by name
 	ways     []oracle.Journey
 	warnings []string
 }
@@ -33,8 +34,14 @@ func (s *simulation) look(ctx context.Context, db *session) (foreseen, error) {
 	if err != nil {
 		return foreseen{}, err
 	}
-	settings := func(node string) model.Settings { return f.Settings[node] }
-	return foreseen{oracle.Networks(snap, settings), oracle.Journeys(snap, settings), f.Warnings}, nil
+	out := foreseen{names: slices.Sorted(maps.Keys(f.Settings)), warnings: f.Warnings}
+	for _, name := range out.names {
+		if s.host == "" || s.host == name {
+			out.hosts = append(out.hosts, oracle.NetworkOf(snap, f.Settings[name]))
+		}
+	}
+	out.ways = oracle.Journeys(snap, func(node string) model.Settings { return f.Settings[node] })
+	return out, nil
 }
 
 // wholeSnapshot is what a datastore holds for all hosts.
@@ -274,12 +281,11 @@ func compareNetworks(before, after foreseen) networkDelta {
 	was, is := map[string]oracle.Network{}, map[string]oracle.Network{}
 	for _, n := range before.hosts {
 		was[n.Node] = n
-		d.names = append(d.names, n.Node)
 	}
 	for _, n := range after.hosts {
 		is[n.Node] = n
-		d.names = append(d.names, n.Node)
 	}
+	d.names = slices.Concat(before.names, after.names)
 	slices.Sort(d.names)
 	d.names = slices.Compact(d.names)
 	d.seen = d.names

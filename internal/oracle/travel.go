@@ -68,17 +68,23 @@ type Network struct {
 func Networks(s Snapshot, settings func(node string) model.Settings) []Network {
 	var out []Network
 	for _, n := range each[*model.Node](newWorld(s, model.Settings{})) {
-		w, state := newWorld(s.network(n.Name), settings(n.Name)), desired.NewState()
-		f := w.fabric()
-		f.tunnels(&state)
-		state.Routes = w.routes()
-		maps.Copy(state.Routes, f.routes())
-		out = append(out, Network{
-			Node: n.Name, Devices: state.Devices, Addresses: state.Addresses,
-			Neighbours: state.Neighbours, Routes: state.Routes,
-		})
+		out = append(out, NetworkOf(s, settings(n.Name)))
 	}
 	return out
+}
+
+// NetworkOf says what the network of the host of the settings should look like,
+// as Networks does for all.
+func NetworkOf(s Snapshot, set model.Settings) Network {
+	w, state := newWorld(s.network(set.Node), set), desired.NewState()
+	f := w.fabric()
+	f.tunnels(&state)
+	state.Routes = w.routes()
+	maps.Copy(state.Routes, f.routes())
+	return Network{
+		Node: set.Node, Devices: state.Devices, Addresses: state.Addresses,
+		Neighbours: state.Neighbours, Routes: state.Routes,
+	}
 }
 
 // network is the part of a snapshot that the network of a host depends on.
