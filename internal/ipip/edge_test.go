@@ -3,7 +3,9 @@ package ipip
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"net/netip"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -125,14 +127,57 @@ func TestStrangers(t *testing.T) {
 	w.b.sync(t, w.a.node, out.from)
 	sendRaw(t, w.router, out.bytes())
 	dev.next("packet of a host that was let in", toPort(9))
-	w.b.sync(t, w.a.node)
-	sendRaw(t, w.router, out.bytes())
-	testenv.Until(t, patience, func() error {
-		if w.b.counters(t).UnknownSender.Packets < 4 {
-			return errors.New("not shut out again")
+	for i, networks := range [][]netip.Prefix{nil, {netip.MustParsePrefix("172.16.1.99/28")}, {netip.MustParsePrefix("172.16.2.0/24")}} {
+		state := State{Local: w.b.node, Hosts: []netip.Addr{w.a.node}, Networks: networks, Underlay: []string{"eth0"}}
+		if err := w.b.carrier.Sync(t.Context(), state); err != nil {
+			t.Fatal(err)
 		}
-		return nil
-	})
+		sendRaw(t, w.router, out.bytes())
+		if i == 1 {
+			dev.next("packet out of a network that was let in", toPort(9))
+			w.b.reopen(t)
+			continue
+		}
+		testenv.Until(t, patience, func() error {
+			if w.b.counters(t).UnknownSender.Packets < uint64(4+i/2) {
+				return errors.New("not shut out again")
+			}
+			return nil
+		})
+	}
+}
+
+// TestMount finds the usual place for BPF file systems empty, as it is on a
+// host that nobody has mounted one on.
+func TestMount(t *testing.T) {
+	testenv.NeedRoot(t)
+	failed := make(chan error)
+	go func() {
+		runtime.LockOSThread() // and never again free: the thread ends with its mounts
+		failed <- func() error {
+			if err := unix.Unshare(unix.CLONE_NEWNS | unix.CLONE_NEWNET); err != nil {
+				return err
+			}
+			if err := unix.Mount("", "/", "", unix.MS_SLAVE|unix.MS_REC, ""); err != nil {
+				return err
+			}
+			if err := unix.Mount("sysfs", "/sys", "sysfs", 0, ""); err != nil {
+				return err
+			}
+			for range 2 {
+				if err := mountBPF("/sys/fs/bpf/brindle-test"); err != nil {
+					return err
+				}
+			}
+			if on, err := onBPF("/sys/fs/bpf/brindle-test"); err != nil || !on {
+				return fmt.Errorf("the folder is on a BPF file system: %v, %w", on, err)
+			}
+			return unmountBPF("/sys/fs/bpf/brindle-test")
+		}()
+	}()
+	if err := <-failed; err != nil {
+		t.Error(err)
+	}
 }
 
 // TestRestart restarts both carriers under a stream of packets, none of which

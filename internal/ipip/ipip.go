@@ -39,9 +39,10 @@ type Config struct {
 
 // State is what a carrier should do.
 type State struct {
-	Local    netip.Addr   // outer source, and the destination of what is taken in; IPv4
-	Hosts    []netip.Addr // who may send to us, in any order; IPv4
-	Underlay []string     // the interfaces by which they may
+	Local    netip.Addr     // outer source, and the destination of what is taken in; IPv4
+	Hosts    []netip.Addr   // who may send to us, in any order; IPv4
+	Networks []netip.Prefix // all of whose addresses may, too; IPv4
+	Underlay []string       // the interfaces by which they may
 }
 
 // A Carrier is the programs and tables of one host. Its methods may be called
@@ -54,7 +55,8 @@ type Carrier struct {
 	mu       sync.Mutex // guards what follows
 	tables   tables
 	hosts    map[netip.Addr]bool // what the table of hosts holds
-	places   map[place]bool      // where programs of ours are attached
+	networks map[netip.Prefix]bool
+	places   map[place]bool // where programs of ours are attached
 	settings settings
 	programs *programs // made with settings; nil before the first Sync
 }
@@ -75,6 +77,9 @@ func Open(config Config) (*Carrier, error) {
 		return nil, errors.Join(err, conn.Close())
 	}
 	c.hosts, err = readHosts(c.tables.Hosts)
+	if err == nil {
+		c.networks, err = readNetworks(c.tables.Networks)
+	}
 	if err == nil {
 		c.places, err = findPlaces(conn)
 	}
@@ -116,7 +121,7 @@ func (c *Carrier) Sync(ctx context.Context, s State) error {
 	if err := s.check(); err != nil {
 		return err
 	}
-	if err := c.admit(s.Hosts); err != nil {
+	if err := c.admit(s.Hosts, s.Networks); err != nil {
 		return err
 	}
 	if err := c.configure(s.Local); err != nil {
@@ -126,7 +131,7 @@ func (c *Carrier) Sync(ctx context.Context, s State) error {
 		return err
 	}
 	wanted, failed := c.wanted(s.Underlay)
-	return errors.Join(failed, c.attach(wanted), c.expel(s.Hosts))
+	return errors.Join(failed, c.attach(wanted), c.expel(s.Hosts, s.Networks))
 }
 
 func (s State) check() error {
@@ -135,11 +140,25 @@ func (s State) check() error {
 			return fmt.Errorf("IP in IP: address %v: must be IPv4", a)
 		}
 	}
+	for _, p := range s.Networks {
+		if !p.Addr().Is4() {
+			return fmt.Errorf("IP in IP: network %v: must be IPv4", p)
+		}
+	}
 	return nil
 }
 
-// admit adds hosts to the table.
-func (c *Carrier) admit(hosts []netip.Addr) error {
+// admit adds hosts and networks to the tables.
+func (c *Carrier) admit(hosts []netip.Addr, networks []netip.Prefix) error {
+	for _, p := range networks {
+		if p = p.Masked(); c.networks[p] {
+			continue
+		}
+		if err := c.tables.Networks.Put(keyOf(p), uint32(0)); err != nil {
+			return fmt.Errorf("add network %v to the table of who may send IP in IP: %w", p, err)
+		}
+		c.networks[p] = true
+	}
 	var fresh []netip.Addr
 	for _, h := range hosts {
 		if !c.hosts[h] {
@@ -155,8 +174,8 @@ func (c *Carrier) admit(hosts []netip.Addr) error {
 	return nil
 }
 
-// expel removes from the table those who are no longer hosts.
-func (c *Carrier) expel(hosts []netip.Addr) error {
+// expel removes from the tables who is no longer to send.
+func (c *Carrier) expel(hosts []netip.Addr, networks []netip.Prefix) error {
 	keep := make(map[netip.Addr]bool, len(hosts))
 	for _, h := range hosts {
 		keep[h] = true
@@ -169,6 +188,15 @@ func (c *Carrier) expel(hosts []netip.Addr) error {
 			return fmt.Errorf("remove host %v from the table of who may send IP in IP: %w", h, err)
 		}
 		delete(c.hosts, h)
+	}
+	for p := range c.networks {
+		if slices.ContainsFunc(networks, func(q netip.Prefix) bool { return q.Masked() == p }) {
+			continue
+		}
+		if err := c.tables.Networks.Delete(keyOf(p)); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return fmt.Errorf("remove network %v from the table of who may send IP in IP: %w", p, err)
+		}
+		delete(c.networks, p)
 	}
 	return nil
 }

@@ -25,6 +25,7 @@ var object []byte
 type tables struct {
 	Counts    *ebpf.Map `ebpf:"counts"`
 	Hosts     *ebpf.Map `ebpf:"hosts"`
+	Networks  *ebpf.Map `ebpf:"networks"`
 	Strangers *ebpf.Map `ebpf:"strangers"`
 	Paths     *ebpf.Map `ebpf:"paths"`
 	Slots     *ebpf.Map `ebpf:"slots"`
@@ -56,7 +57,8 @@ type settings struct {
 
 func (t *tables) all() map[string]**ebpf.Map {
 	return map[string]**ebpf.Map{
-		"counts": &t.Counts, "hosts": &t.Hosts, "strangers": &t.Strangers, "paths": &t.Paths, "slots": &t.Slots,
+		"counts": &t.Counts, "hosts": &t.Hosts, "networks": &t.Networks,
+		"strangers": &t.Strangers, "paths": &t.Paths, "slots": &t.Slots,
 	}
 }
 
@@ -147,8 +149,15 @@ func load(s settings, t *tables, into any) error {
 	return nil
 }
 
-// mountBPF makes dir a folder of a BPF file system.
+// mountBPF makes dir a folder of a BPF file system. The usual place for them
+// is empty on a host where nobody has mounted one yet: then it gets one.
 func mountBPF(dir string) error {
+	var st unix.Statfs_t
+	if above := filepath.Dir(dir); unix.Statfs(above, &st) == nil && st.Type == unix.SYSFS_MAGIC {
+		if err := unix.Mount("bpf", above, "bpf", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=0700"); err != nil {
+			return fmt.Errorf("mount a BPF file system at %s: %w", above, err)
+		}
+	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("folder for BPF tables: %w", err)
 	}

@@ -23,7 +23,7 @@ type Count struct {
 type Counters struct {
 	Encapsulated  Count // sent to another host
 	Decapsulated  Count // taken from another host
-	UnknownSender Count // the outer source is none of State.Hosts
+	UnknownSender Count // the outer source is not in State.Hosts or State.Networks
 	Malformed     Count // headers that contradict each other or the packet
 	TooBig        Count // larger than the path; the sender was told, where RFC 1122 allows it
 	NoPeer        Count // the packet's route has no next hop
@@ -131,6 +131,31 @@ func readHosts(m *ebpf.Map) (map[netip.Addr]bool, error) {
 	}
 	if err := all.Err(); err != nil {
 		return nil, fmt.Errorf("read who may send IP in IP: %w", err)
+	}
+	return out, nil
+}
+
+// network is a key of the table: struct network in bpf/ipip.h.
+type network struct {
+	Bits    uint32
+	Address [4]byte
+}
+
+func keyOf(p netip.Prefix) network {
+	return network{Bits: uint32(p.Bits()), Address: p.Addr().As4()}
+}
+
+// readNetworks reads which networks may send.
+func readNetworks(m *ebpf.Map) (map[netip.Prefix]bool, error) {
+	out := map[netip.Prefix]bool{}
+	var key network
+	var unused uint32
+	all := m.Iterate()
+	for all.Next(&key, &unused) {
+		out[netip.PrefixFrom(netip.AddrFrom4(key.Address), int(key.Bits))] = true
+	}
+	if err := all.Err(); err != nil {
+		return nil, fmt.Errorf("read which networks may send IP in IP: %w", err)
 	}
 	return out, nil
 }

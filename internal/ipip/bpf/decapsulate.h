@@ -21,6 +21,13 @@ static __always_inline int stranger(struct __sk_buff *skb, __u32 from)
 	return drop(skb, UNKNOWN_SENDER);
 }
 
+static __always_inline int known(__u32 from)
+{
+	struct network key = {.bits = 32, .address = from};
+
+	return bpf_map_lookup_elem(&hosts, &from) || bpf_map_lookup_elem(&networks, &key);
+}
+
 static __always_inline int outer_is_sound(struct __sk_buff *skb, struct arrival *a)
 {
 	__u8 header[HEADER_MAX] = {};
@@ -142,7 +149,7 @@ static __always_inline int decapsulate_packet(struct __sk_buff *skb, __u32 l2)
 		learn_path(skb, &a);
 	if (a.out.protocol != IPPROTO_IPIP)
 		return TC_ACT_UNSPEC;
-	if (!bpf_map_lookup_elem(&hosts, &a.out.saddr))
+	if (!known(a.out.saddr))
 		return stranger(skb, a.out.saddr);
 	if (!outer_is_sound(skb, &a))
 		return drop(skb, MALFORMED);

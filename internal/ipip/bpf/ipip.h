@@ -94,6 +94,19 @@ struct {
 	__type(value, __u32);
 } hosts SEC(".maps");
 
+/* Networks all of whose addresses may. */
+struct network {
+	__u32 bits, address;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(max_entries, 4096);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct network);
+	__type(value, __u32);
+} networks SEC(".maps");
+
 /* Who else sent to us, and how often. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
