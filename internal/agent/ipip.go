@@ -140,7 +140,9 @@ func (c *carrier) look(ctx context.Context) error {
 		return err
 	}
 	if err == nil {
-		err = c.sync(ctx, ipip.State{Local: local, Hosts: senders(hosts)})
+		want := ipip.State{Local: local}
+		want.Hosts, want.Networks = senders(hosts)
+		err = c.sync(ctx, want)
 	}
 	if errors.Is(err, context.Canceled) {
 		return err
@@ -263,25 +265,18 @@ func tunnelDevice(name string) bool {
 	return slices.ContainsFunc(tunnelEnds(), func(e tunnelEnd) bool { return e.device == name })
 }
 
-// mostExternal is how many addresses of one network of externalNodesList are
-// let in: the programs know addresses, not networks.
-const mostExternal = 1024
-
-// senders lists the addresses that may send.
-func senders(hosts map[netip.Prefix]bool) []netip.Addr {
-	var out []netip.Addr
-	for p, may := range hosts {
-		if !may {
-			continue
-		}
-		a := p.Masked().Addr()
-		for n := 0; n < mostExternal && p.Contains(a); n++ {
-			out = append(out, a)
-			a = a.Next()
+// senders tells hosts from networks among those that may send, in order.
+func senders(may map[netip.Prefix]bool) (hosts []netip.Addr, networks []netip.Prefix) {
+	for _, p := range slices.SortedFunc(maps.Keys(may), netip.Prefix.Compare) {
+		switch {
+		case !may[p]:
+		case p.IsSingleIP():
+			hosts = append(hosts, p.Addr())
+		default:
+			networks = append(networks, p.Masked())
 		}
 	}
-	slices.SortFunc(out, netip.Addr.Compare)
-	return slices.Compact(out)
+	return hosts, networks
 }
 
 // set says how it stands.
