@@ -29,6 +29,7 @@ type inputs struct {
 	tiers     map[string]*model.Tier
 	invalid   map[model.ID]*model.Invalid
 	underlay  model.Underlay
+	recall    bool // note what blocks were before a batch
 }
 
 func newInputs(s model.Settings) inputs {
@@ -65,8 +66,8 @@ type touched struct {
 	profiles  []string // by name
 	tunnels   bool     // what is to be told of them
 	underlay  bool
-	// Nodes and blocks, each with what it was before the batch.
-	nodeNames  map[string]bool
+	nodeNames map[string]bool
+	// Blocks, each with what it was before the batch; see inputs.recall.
 	blocksWere map[model.ID]*model.Block
 }
 
@@ -145,7 +146,7 @@ func (in *inputs) takeBlock(e model.Event, t *touched) {
 	if !put(in.blocks, id, v, ok) {
 		return
 	}
-	if _, had := t.blocksWere[id]; !had {
+	if _, had := t.blocksWere[id]; in.recall && !had {
 		t.blocksWere[id] = old
 	}
 	if in.claims[claim] != nil {

@@ -91,12 +91,10 @@ func (o *overlay) update(a *active, t *touched) {
 	if t.workloads {
 		o.takeLocal(a.addrs)
 	}
-	for id, old := range t.blocksWere {
-		o.takeBlock(old, o.in.blocks[id])
-	}
 	if t.pools {
 		o.sortPools()
 	}
+	o.takeBlocks(t)
 	o.dirty.all = t.first || t.pools || t.underlay
 	if me := o.in.set.Node; o.dirty.nodes[me] {
 		now := o.self()
@@ -118,6 +116,40 @@ func (o *overlay) update(a *active, t *touched) {
 		t.tunnels = true
 		o.all()
 	}
+}
+
+// takeBlocks follows the blocks that have changed. While no route to any of
+// them can be this agent's, because BGP brings them all, none is kept.
+func (o *overlay) takeBlocks(t *touched) {
+	was, now := o.in.recall, o.follows()
+	o.in.recall = now
+	switch {
+	case now && !was:
+		for _, b := range o.in.blocks {
+			o.takeBlock(nil, b)
+		}
+	case was:
+		for id, old := range t.blocksWere {
+			next := o.in.blocks[id]
+			if !now {
+				next = nil
+			}
+			o.takeBlock(old, next)
+		}
+		if now {
+			return
+		}
+		for id, b := range o.in.blocks {
+			if _, done := t.blocksWere[id]; !done {
+				o.takeBlock(b, nil)
+			}
+		}
+	}
+}
+
+// follows reports whether a route to a block may be this agent's.
+func (o *overlay) follows() bool {
+	return !o.in.set.Overlay.NoRoutes && (o.owns(nil) || slices.ContainsFunc(o.pools, o.owns))
 }
 
 // all marks everything.

@@ -345,6 +345,41 @@ func TestKeep(t *testing.T) {
 	}
 }
 
+// TestBlocksThatAreNotKept: while BGP brings every route, nothing is kept of
+// other hosts' blocks; a pool that changes makes it, and takes it away again,
+// also in one batch with a block.
+func TestBlocksThatAreNotKept(t *testing.T) {
+	c := New(model.Settings{Node: "h1"})
+	kept := func() (n int) {
+		for p := range c.overlay.slots {
+			if !p.IsSingleIP() {
+				n++
+			}
+		}
+		return n
+	}
+	pools := func(e model.Encap) []model.Event {
+		list := tunnelCluster(nil, model.Pool{Encap: e}, model.Pool{})
+		return list[:2]
+	}
+	c.Apply(tunnelCluster(tunnelNodes(), model.Pool{}, model.Pool{}))
+	if n := kept(); n != 0 || len(remoteRoutes(c.State())) != 0 {
+		t.Errorf("%d blocks are kept, and the routes are %v", n, remoteRoutes(c.State()))
+	}
+	more := claimEvents("h3", "10.65.9.0/26", true)
+	c.Apply(append(pools(model.VXLAN), more...))
+	if n := kept(); n != 5 { // h2's and h3's of both families, and the one that came
+		t.Errorf("%d blocks are kept", n)
+	}
+	if r := remoteRoutes(c.State()); !slices.ContainsFunc(r, func(s string) bool { return strings.HasPrefix(s, "10.65.9.0/26 ") }) {
+		t.Errorf("the routes are %v", r)
+	}
+	c.Apply(append(pools(model.NoEncap), claimEvents("h2", "10.65.9.0/26", true)...))
+	if n := kept(); n != 0 || len(remoteRoutes(c.State())) != 0 {
+		t.Errorf("%d blocks are kept, and the routes are %v", n, remoteRoutes(c.State()))
+	}
+}
+
 // TestWorkloadWithATunnelsAddress: it does not get it, in either family.
 func TestWorkloadWithATunnelsAddress(t *testing.T) {
 	c := New(model.Settings{Node: "h1"})
