@@ -3,8 +3,10 @@ package main
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path"
+	"slices"
 	"strings"
 	"time"
 )
@@ -87,31 +89,33 @@ func (r *runner) report(allowed []allowance) error {
 	return nil
 }
 
-// listSkips prints the skipped tests and returns how many are not allowed.
+// listSkips prints the skipped tests, those that are allowed by package and
+// after them one by one those that are not, of which it returns the number.
 func (r *runner) listSkips(allowed []allowance) int {
-	unexpected := 0
+	fine, rest := map[string]int{}, []string(nil)
 	for _, s := range r.steps {
 		if s.tests == nil {
 			continue
 		}
 		for _, k := range s.tests.skips {
-			verdict := "NOT ALLOWED: " + k.why
-			for _, a := range allowed {
-				if a.covers(k) {
-					verdict = "allowed: " + a.why
-					break
-				}
+			i := slices.IndexFunc(allowed, func(a allowance) bool { return a.covers(k) })
+			if i >= 0 {
+				fine[fmt.Sprintf("allowed to be skipped (%s) in %s: %s", k.layer, k.pkg, allowed[i].why)]++
+				continue
 			}
-			if strings.HasPrefix(verdict, "NOT") {
-				unexpected++
-				if !r.opts.ci {
-					verdict = k.why
-				}
-			}
-			fmt.Fprintf(r.out, "skipped (%s) %s %s: %s\n", k.layer, k.pkg, k.test, verdict)
+			rest = append(rest, fmt.Sprintf("skipped (%s) %s %s: %s", k.layer, k.pkg, k.test, k.why))
 		}
 	}
-	return unexpected
+	for _, what := range slices.Sorted(maps.Keys(fine)) {
+		fmt.Fprintf(r.out, "%4d %s\n", fine[what], what)
+	}
+	for _, line := range rest {
+		if r.opts.ci {
+			line = "NOT ALLOWED: " + line
+		}
+		fmt.Fprintln(r.out, line)
+	}
+	return len(rest)
 }
 
 func (r *runner) listFailures() {
