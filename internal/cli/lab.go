@@ -123,15 +123,7 @@ func labExec(e *Env, name *string) *cobra.Command {
 	return &cobra.Command{
 		Use: "exec NAME -- COMMAND…", Short: "Run a command inside a host, workload or router", Args: cobra.MinimumNArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
-			cl, err := lab.Open(*name)
-			if err != nil {
-				return err
-			}
-			st, err := cl.Status(c.Context())
-			if err != nil {
-				return err
-			}
-			m, err := st.Find(args[0])
+			st, m, err := labMember(c.Context(), *name, args[0])
 			if err != nil {
 				return err
 			}
@@ -150,6 +142,20 @@ func labExec(e *Env, name *string) *cobra.Command {
 			return lab.Enter(m.Netns, argv, env)
 		},
 	}
+}
+
+// labMember looks up a host, workload or router of the lab that runs under a
+// name.
+func labMember(ctx context.Context, name, member string) (st lab.State, m lab.Member, err error) {
+	cl, err := lab.Open(name)
+	if err != nil {
+		return st, m, err
+	}
+	if st, err = cl.Status(ctx); err != nil {
+		return st, m, err
+	}
+	m, err = st.Find(member)
+	return st, m, err
 }
 
 func labProbe(e *Env, name *string) *cobra.Command {

@@ -80,15 +80,7 @@ filter chooses none, 2 when the file or the filter cannot be read.`,
 // enterCapture starts this command anew inside the namespace of a member, so
 // that it ends with the lab.
 func enterCapture(c *cobra.Command, e *Env, name string, args []string) error {
-	cl, err := lab.Open(name)
-	if err != nil {
-		return err
-	}
-	st, err := cl.Status(c.Context())
-	if err != nil {
-		return err
-	}
-	m, err := st.Find(args[0])
+	_, m, err := labMember(c.Context(), name, args[0])
 	if err != nil {
 		return err
 	}

@@ -234,6 +234,22 @@ func (m *Manager) releaseHandleIn(ctx context.Context, cidr netip.Prefix, id str
 // IPsByHandle lists the addresses that a handle has, IPv4 first, in order.
 // There may be none.
 func (m *Manager) IPsByHandle(ctx context.Context, id string) ([]Assignment, error) {
+	blocks, err := m.blocksOf(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	var out []Assignment
+	for _, b := range blocks {
+		for _, ord := range b.ordinalsOf(id) {
+			out = append(out, Assignment{Addr: b.Addr(ord), Block: b.CIDR, Sequence: b.seqs[ord]})
+		}
+	}
+	return out, nil
+}
+
+// blocksOf reads the blocks in which a handle has addresses: none if there is
+// no such handle.
+func (m *Manager) blocksOf(ctx context.Context, id string) ([]*Block, error) {
 	h, _, err := m.getHandle(ctx, id)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, nil
@@ -241,7 +257,7 @@ func (m *Manager) IPsByHandle(ctx context.Context, id string) ([]Assignment, err
 	if err != nil {
 		return nil, err
 	}
-	var out []Assignment
+	var blocks []*Block
 	for _, cidr := range h.cidrs() {
 		b, _, err := m.getBlock(ctx, cidr)
 		if errors.Is(err, store.ErrNotFound) {
@@ -250,11 +266,9 @@ func (m *Manager) IPsByHandle(ctx context.Context, id string) ([]Assignment, err
 		if err != nil {
 			return nil, err
 		}
-		for _, ord := range b.ordinalsOf(id) {
-			out = append(out, Assignment{Addr: b.Addr(ord), Block: cidr, Sequence: b.seqs[ord]})
-		}
+		blocks = append(blocks, b)
 	}
-	return out, nil
+	return blocks, nil
 }
 
 // AssignmentAttributes says who has an address. The error wraps

@@ -2,14 +2,12 @@ package ipam
 
 import (
 	"context"
-	"errors"
 	"net/netip"
 	"slices"
 
 	v3 "github.com/brindle-net/brindle/api/v3"
 	"github.com/brindle-net/brindle/internal/prefix"
 	"github.com/brindle-net/brindle/internal/selector"
-	"github.com/brindle-net/brindle/internal/store"
 )
 
 // TunnelPools are the pools that a host's tunnel address may come from, in
@@ -66,22 +64,12 @@ func (t TunnelPools) Names() []string {
 
 // UsesByHandle is IPsByHandle with all that is stored of each address.
 func (m *Manager) UsesByHandle(ctx context.Context, id string) ([]Use, error) {
-	h, _, err := m.getHandle(ctx, id)
-	if errors.Is(err, store.ErrNotFound) {
-		return nil, nil
-	}
+	blocks, err := m.blocksOf(ctx, id)
 	if err != nil {
 		return nil, err
 	}
 	var out []Use
-	for _, cidr := range h.cidrs() {
-		b, _, err := m.getBlock(ctx, cidr)
-		if errors.Is(err, store.ErrNotFound) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
+	for _, b := range blocks {
 		for _, u := range b.Uses() {
 			if ord, ok := b.ordinal(u.Addr); ok && b.handle(ord) == id && !u.CoolingDown() {
 				out = append(out, u)
