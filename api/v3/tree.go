@@ -222,6 +222,14 @@ func (r *yamlRoot) UnmarshalYAML(unmarshal func(any) error) error {
 // yamlTree reads one YAML document; nil when it is empty. Beside the tree comes
 // the one to look for duplicates in.
 func yamlTree(data []byte) (value, written *tree, err error) {
+	if t, ok := plainTree(data); ok {
+		return t, t, nil
+	}
+	return libraryTree(data)
+}
+
+// libraryTree is yamlTree for whatever YAML there is.
+func libraryTree(data []byte) (value, written *tree, err error) {
 	var root yamlRoot
 	err = ordered.Unmarshal(data, &root)
 	if wrong := (*ordered.TypeError)(nil); errors.As(err, &wrong) {
