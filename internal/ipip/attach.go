@@ -12,8 +12,7 @@ import (
 )
 
 // Traffic control, from linux/rtnetlink.h, linux/pkt_sched.h and
-// linux/pkt_cls.h. Every kernel that we run on has it; the newer way to
-// attach (tcx) needs 6.6.
+// linux/pkt_cls.h. Every kernel that we run on has it.
 const (
 	clsact        = 0xfffffff1 // TC_H_CLSACT
 	clsactHandle  = 0xffff0000
@@ -31,36 +30,16 @@ const (
 	filterName = "brindle:ipip"
 )
 
-// A place is where a program can be attached.
-type place struct {
-	index  uint32
-	egress bool
-}
-
-func (p place) parent() uint32 {
-	if p.egress {
-		return parentEgress
-	}
-	return parentIngress
-}
-
-func (p place) String() string {
-	if p.egress {
-		return fmt.Sprintf("the way out of interface %d", p.index)
-	}
-	return fmt.Sprintf("the way into interface %d", p.index)
-}
-
-// link is what we need to know of an interface.
-type link struct {
+// device is what we need to know of an interface.
+type device struct {
 	index    uint32
 	ethernet bool
 	mac      [6]byte
 }
 
-func readLink(c *rtnl.Conn, name string) (link, error) {
+func readLink(c *rtnl.Conn, name string) (device, error) {
 	var b rtnl.Batch
-	var out link
+	var out device
 	b.Start(unix.RTM_GETLINK, 0, rtnl.IfInfo(unix.AF_UNSPEC, 0, 0, 0))
 	b.String(unix.IFLA_IFNAME, name)
 	err := c.Get(&b, func() {}, func(m rtnl.Message) error {
@@ -80,7 +59,7 @@ func readLink(c *rtnl.Conn, name string) (link, error) {
 		err = ErrNoDevice
 	}
 	if err != nil {
-		return link{}, fmt.Errorf("interface %s: %w", name, err)
+		return device{}, fmt.Errorf("interface %s: %w", name, err)
 	}
 	return out, nil
 }
@@ -102,19 +81,9 @@ func filterInfo() uint32 {
 	return priority<<16 | uint32(binary.NativeEndian.Uint16(order[:]))
 }
 
-// attach puts a program to a place, in one step where another of ours is.
-func attach(c *rtnl.Conn, p place, program *ebpf.Program) (changed bool, err error) {
-	have, ours, err := readFilter(c, p)
-	if err != nil {
-		return false, err
-	}
-	info, err := program.Info()
-	if err != nil {
-		return false, fmt.Errorf("read about the program for %v: %w", p, err)
-	}
-	if id, ok := info.ID(); ok && ours && uint32(id) == have {
-		return false, nil
-	}
+// attachFilter makes a program the filter at a place, in one step where another
+// of ours is.
+func attachFilter(c *rtnl.Conn, p place, program *ebpf.Program) error {
 	var b rtnl.Batch
 	b.Start(unix.RTM_NEWQDISC, unix.NLM_F_CREATE|unix.NLM_F_EXCL, tcMessage(p.index, clsactHandle, clsact, 0))
 	b.String(unix.TCA_KIND, "clsact")
@@ -127,17 +96,17 @@ func attach(c *rtnl.Conn, p place, program *ebpf.Program) (changed bool, err err
 	})
 	failed := c.Send(&b)
 	if err := failed[0]; err != nil && !errors.Is(err, unix.EEXIST) {
-		return false, fmt.Errorf("make %v a place for programs: %w", p, err)
+		return fmt.Errorf("make %v a place for programs: %w", p, err)
 	}
 	if err := failed[1]; err != nil {
-		return false, fmt.Errorf("attach a program to %v: %w", p, err)
+		return fmt.Errorf("attach a program to %v: %w", p, err)
 	}
-	return true, nil
+	return nil
 }
 
-// detach takes our program away from a place, and the place when nothing else
+// detachFilter takes our filter away from a place, and the place when nothing else
 // is attached there. What others attached stays.
-func detach(c *rtnl.Conn, p place) error {
+func detachFilter(c *rtnl.Conn, p place) error {
 	_, ours, err := readFilter(c, p)
 	if err != nil || !ours {
 		return err
@@ -223,8 +192,8 @@ func filterOf(body []byte) (id uint32, name string) {
 	return id, name
 }
 
-// findPlaces looks for programs of ours, also of earlier processes.
-func findPlaces(c *rtnl.Conn) (map[place]bool, error) {
+// findFilters looks for filters of ours, also of earlier processes.
+func findFilters(c *rtnl.Conn) ([]place, error) {
 	var b rtnl.Batch
 	var queues []uint32
 	b.Start(unix.RTM_GETQDISC, unix.NLM_F_DUMP, tcMessage(0, 0, 0, 0))
@@ -240,7 +209,7 @@ func findPlaces(c *rtnl.Conn) (map[place]bool, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list where programs can be attached: %w", err)
 	}
-	out := map[place]bool{}
+	var out []place
 	for _, index := range queues {
 		for _, p := range []place{{index, false}, {index, true}} {
 			_, ours, err := readFilter(c, p)
@@ -248,7 +217,7 @@ func findPlaces(c *rtnl.Conn) (map[place]bool, error) {
 				return nil, err
 			}
 			if ours {
-				out[p] = true
+				out = append(out, p)
 			}
 		}
 	}

@@ -70,6 +70,28 @@ func ask(t testing.TB, ns *netns.NS, to netip.Addr, port, size int) error {
 	return nil
 }
 
+// stream asks one question after the other until it is stopped, and returns the
+// first that was not answered.
+func stream(t testing.TB, from *netns.NS, to netip.Addr) (stop func() error) {
+	t.Helper()
+	done, failed := make(chan struct{}), make(chan error, 1)
+	go func() {
+		for {
+			select {
+			case <-done:
+				failed <- nil
+				return
+			default:
+			}
+			if err := ask(t, from, to, 7, 100); err != nil {
+				failed <- err
+				return
+			}
+		}
+	}()
+	return func() error { close(done); return <-failed }
+}
+
 // transfer sends bytes over a new TCP connection and compares their sum.
 func transfer(t testing.TB, from, to *netns.NS, addr netip.Addr, size int) {
 	t.Helper()

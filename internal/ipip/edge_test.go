@@ -188,21 +188,7 @@ func TestRestart(t *testing.T) {
 	if err := ask(t, w.a.pod, w.b.workload, 7, 100); err != nil {
 		t.Fatal(err)
 	}
-	stop, failed := make(chan struct{}), make(chan error, 1)
-	go func() {
-		for {
-			select {
-			case <-stop:
-				failed <- nil
-				return
-			default:
-			}
-			if err := ask(t, w.a.pod, w.b.workload, 7, 100); err != nil {
-				failed <- err
-				return
-			}
-		}
-	}()
+	stop := stream(t, w.a.pod, w.b.workload)
 	before := w.a.counters(t).Encapsulated.Packets
 	for range amount(8) {
 		for _, h := range []*host{w.a, w.b} {
@@ -211,8 +197,7 @@ func TestRestart(t *testing.T) {
 		w.a.sync(t, w.b.node)
 		w.b.sync(t, w.a.node)
 	}
-	close(stop)
-	if err := <-failed; err != nil {
+	if err := stop(); err != nil {
 		t.Error(err)
 	}
 	if after := w.a.counters(t).Encapsulated.Packets; after <= before {
@@ -245,7 +230,7 @@ func TestRemove(t *testing.T) {
 	if err := w.a.carrier.Remove(); err != nil {
 		t.Fatal(err)
 	}
-	if places, err := findPlaces(w.a.carrier.conn); err != nil || len(places) > 0 {
+	if places, err := w.a.carrier.hooks().places(); err != nil || len(places) > 0 {
 		t.Errorf("left behind: %v, %v", places, err)
 	}
 	others := 0
@@ -278,7 +263,7 @@ func TestRepair(t *testing.T) {
 		{"a program was detached", func() {
 			eth0, err := readLink(w.a.carrier.conn, "eth0")
 			if err == nil {
-				err = detach(w.a.carrier.conn, place{index: eth0.index})
+				err = w.a.carrier.hooks().detach(place{index: eth0.index})
 			}
 			if err != nil {
 				t.Fatal(err)

@@ -81,7 +81,7 @@ func Open(config Config) (*Carrier, error) {
 		c.networks, err = readNetworks(c.tables.Networks)
 	}
 	if err == nil {
-		c.places, err = findPlaces(conn)
+		c.places, err = c.hooks().places()
 	}
 	if err != nil {
 		return nil, errors.Join(err, c.Close())
@@ -97,14 +97,16 @@ func (c *Carrier) Close() error {
 	return errors.Join(c.tables.close(), c.conn.Close())
 }
 
+func (c *Carrier) hooks() hooks { return hooks{c.conn, c.config.NS} }
+
 // Remove detaches the programs and removes the tables. Close is still to be
 // called.
 func (c *Carrier) Remove() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	places, err := findPlaces(c.conn)
+	places, err := c.hooks().places()
 	for p := range places {
-		err = errors.Join(err, detach(c.conn, p))
+		err = errors.Join(err, c.hooks().detach(p))
 	}
 	c.places = map[place]bool{}
 	return errors.Join(err, c.tables.unpin(), unmountBPF(c.config.PinDir))
@@ -253,7 +255,7 @@ func (c *Carrier) wanted(underlay []string) (map[place]*ebpf.Program, error) {
 func (c *Carrier) attach(want map[place]*ebpf.Program) error {
 	var failed error
 	for p, program := range want {
-		changed, err := attach(c.conn, p, program)
+		changed, err := c.hooks().attach(p, program)
 		if err != nil {
 			failed = errors.Join(failed, err)
 			continue
@@ -267,7 +269,7 @@ func (c *Carrier) attach(want map[place]*ebpf.Program) error {
 		if want[p] != nil {
 			continue
 		}
-		if err := detach(c.conn, p); err != nil {
+		if err := c.hooks().detach(p); err != nil {
 			failed = errors.Join(failed, err)
 			continue
 		}

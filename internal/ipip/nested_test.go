@@ -95,7 +95,7 @@ func TestWithoutEthernet(t *testing.T) {
 	compare(t, "arrived", end.next("packet", toPort(9)), in)
 	// The interface is no longer one of ours.
 	w.b.sync(t, w.a.node)
-	if places, err := findPlaces(w.b.carrier.conn); err != nil || len(places) != 2 {
+	if places, err := w.b.carrier.hooks().places(); err != nil || len(places) != 2 {
 		t.Errorf("attached at %v, %v; want the tunnel's interface and eth0", places, err)
 	}
 }

@@ -48,6 +48,15 @@ type plain struct {
 	DecapsulatePlain *ebpf.Program `ebpf:"decapsulate_plain"`
 }
 
+// programNames are the names that the kernel has for the programs. It keeps 15
+// letters.
+var programNames = map[string]string{
+	"encapsulate": programPrefix + "encap", "decapsulate_ethernet": programPrefix + "decap", "decapsulate_plain": programPrefix + "plain",
+}
+
+// programPrefix is how our programs begin, where others attach theirs.
+const programPrefix = "brindle_"
+
 // settings are what is fixed in the programs when they are loaded.
 type settings struct {
 	local netip.Addr
@@ -138,6 +147,9 @@ func load(s settings, t *tables, into any) error {
 		if err := spec.Variables[name].Set(value); err != nil {
 			return fmt.Errorf("set %s in the programs for IP in IP: %w", name, err)
 		}
+	}
+	for name, program := range spec.Programs {
+		program.Name = programNames[name]
 	}
 	replace := map[string]*ebpf.Map{}
 	for name, m := range t.all() {

@@ -1,6 +1,7 @@
 package ipip
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -273,6 +274,10 @@ func foreignFilter(t testing.TB, ns *netns.NS, name string) error {
 	}
 	defer program.Close()
 	withLink(t, ns, name, func(h *netlink.Handle, l netlink.Link) error {
+		queue := netlink.QdiscAttrs{LinkIndex: l.Attrs().Index, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_CLSACT}
+		if err := h.QdiscAdd(&netlink.Clsact{QdiscAttrs: queue}); err != nil && !errors.Is(err, unix.EEXIST) {
+			return err
+		}
 		return h.FilterAdd(&netlink.BpfFilter{
 			FilterAttrs: netlink.FilterAttrs{LinkIndex: l.Attrs().Index, Parent: netlink.HANDLE_MIN_INGRESS, Handle: 1, Priority: 1, Protocol: unix.ETH_P_ALL},
 			Fd:          program.FD(), Name: "somebody", DirectAction: true,
