@@ -2,7 +2,6 @@ package v3
 
 import (
 	"bytes"
-	"reflect"
 	"runtime"
 	"slices"
 	"strconv"
@@ -142,7 +141,8 @@ type reader struct {
 	index  int
 	docs   []Document
 	errs   DocumentErrors
-	broken bool // a document was no YAML at all
+	broken bool    // a document was no YAML at all
+	walker *walker // to use; nil: none yet
 }
 
 // fail notes that a document cannot be read.
@@ -153,22 +153,39 @@ func (r *reader) fail(path, rule string) {
 // readYAML reads the documents between the markers. Empty ones don't count.
 func (r *reader) readYAML(data []byte) {
 	chunks := splitYAML(data)
-	for i, p := range parseChunks(chunks) {
-		if p.err != nil {
-			r.index, r.broken = r.index+1, true
-			// Read again with the lines before it, for the number in the message.
-			padded := append(bytes.Repeat([]byte{'\n'}, chunks[i].line-1), chunks[i].data...)
-			if _, _, again := yamlTree(padded); again != nil {
-				p.err = again
-			}
-			r.fail("", "bad YAML: "+printable(strings.ReplaceAll(p.err.Error(), "\n", " ")))
-			continue
-		}
-		if p.value != nil {
+	documents := parseChunks(chunks)
+	parts := make([]reader, len(chunks)) // what comes of each
+	for i, p := range documents {
+		if p.err != nil || p.value != nil {
 			r.index++
-			r.readRoot(p.value, p.written, chunks[i].line)
 		}
+		parts[i] = reader{file: r.file, extra: r.extra, index: r.index}
 	}
+	share(len(chunks), func(i int, w *walker) {
+		part, p := &parts[i], documents[i]
+		part.walker = w
+		switch {
+		case p.err != nil:
+			part.badYAML(chunks[i], p.err)
+		case p.value != nil:
+			part.readRoot(p.value, p.written, chunks[i].line)
+		}
+	})
+	for i := range parts {
+		r.docs, r.errs = append(r.docs, parts[i].docs...), append(r.errs, parts[i].errs...)
+		r.broken = r.broken || parts[i].broken
+	}
+}
+
+// badYAML tells why a document is no YAML.
+func (r *reader) badYAML(c chunk, err error) {
+	r.broken = true
+	// Read again with the lines before it, for the number in the message.
+	padded := append(bytes.Repeat([]byte{'\n'}, c.line-1), c.data...)
+	if _, _, again := yamlTree(padded); again != nil {
+		err = again
+	}
+	r.fail("", "bad YAML: "+printable(strings.ReplaceAll(err.Error(), "\n", " ")))
 }
 
 // parsed is a document of YAML as a tree.
@@ -177,21 +194,28 @@ type parsed struct {
 	err            error
 }
 
-// parseChunks parses documents on as many processors as there are: it is most
-// of the work of reading.
 func parseChunks(chunks []chunk) []parsed {
 	out := make([]parsed, len(chunks))
+	share(len(chunks), func(i int, _ *walker) {
+		out[i].value, out[i].written, out[i].err = yamlTree(chunks[i].data)
+	})
+	return out
+}
+
+// share does n things on as many processors as there are. Each of them has a
+// walker of its own.
+func share(n int, do func(i int, w *walker)) {
 	var wg sync.WaitGroup
-	workers := runtime.GOMAXPROCS(0)
-	for w := range min(workers, len(chunks)) {
+	workers := min(runtime.GOMAXPROCS(0), n)
+	for first := range workers {
 		wg.Go(func() {
-			for i := w; i < len(chunks); i += workers {
-				out[i].value, out[i].written, out[i].err = yamlTree(chunks[i].data)
+			w := &walker{}
+			for i := first; i < n; i += workers {
+				do(i, w)
 			}
 		})
 	}
 	wg.Wait()
-	return out
 }
 
 // chunk is the text of one YAML document.
@@ -317,9 +341,10 @@ func (r *reader) readObject(doc Document, t, written *tree) {
 	if info.New != nil {
 		kind = info.Kind
 		doc.Object = info.New()
-		w := &walker{root: reflect.TypeOf(doc.Object).Elem()}
-		w.assign(t, reflect.ValueOf(doc.Object).Elem(), "")
-		wrong = append(wrong, w.errs...)
+		if r.walker == nil {
+			r.walker = &walker{}
+		}
+		wrong = append(wrong, r.walker.read(t, doc.Object)...)
 	} else if k := t.get("kind"); k != nil {
 		kind = k.scalar
 	}

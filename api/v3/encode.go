@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"reflect"
 	"regexp"
 	"strconv"
 	"strings"
@@ -78,9 +77,8 @@ func DecodeStoredPart(data []byte) (Object, FieldErrors, error) {
 		return nil, nil, fmt.Errorf("read a stored object of kind %q: %w", kind, ErrUnknownKind)
 	}
 	o := k.New()
-	w := &walker{root: reflect.TypeOf(o).Elem(), lenient: true}
-	w.assign(trees[0], reflect.ValueOf(o).Elem(), "")
-	return o, w.errs, nil
+	w := &walker{lenient: true}
+	return o, w.read(trees[0], o), nil
 }
 
 // ErrUnknownKind says that a stored value is of no kind of this API.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"math"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -74,8 +75,25 @@ func (t *tree) json() []byte {
 	return []byte("null")
 }
 
+// repeats reports whether an object has a key twice.
+func (t *tree) repeats() bool {
+	if len(t.keys) > 16 {
+		keys := slices.Sorted(slices.Values(t.keys))
+		return len(slices.Compact(keys)) < len(t.keys) || slices.ContainsFunc(t.items, (*tree).repeats)
+	}
+	for i, key := range t.keys {
+		if slices.Contains(t.keys[:i], key) {
+			return true
+		}
+	}
+	return slices.ContainsFunc(t.items, (*tree).repeats)
+}
+
 // duplicates reports every key that an object has twice.
 func (t *tree) duplicates(path string) FieldErrors {
+	if path == "" && !t.repeats() {
+		return nil
+	}
 	var errs FieldErrors
 	seen := map[string]bool{}
 	for i, item := range t.items {

@@ -10,16 +10,54 @@ import (
 	"strings"
 )
 
-// walker puts a tree into a Go value and notes all that does not fit.
+// walker puts a tree into a Go value and notes all that does not fit. One may
+// be used for many objects, one after another.
 type walker struct {
 	root    reflect.Type // the kind's type, to tell where a lost field belongs
 	lenient bool         // pass over keys that no field takes
 	errs    FieldErrors
+	path    []step                   // to what is being assigned
+	known   map[reflect.Type][]field // of the structs met so far
 }
 
-// wrong notes that what stands at a path does not fit there.
-func (w *walker) wrong(path string, t *tree, rule string) {
-	e := FieldError{Path: path, Rule: rule}
+// step is one step of a path: a key, or a place in a list.
+type step struct {
+	key   string
+	index int // of an item
+	item  bool
+}
+
+// read puts a tree into an object and returns all that does not fit.
+func (w *walker) read(t *tree, o Object) FieldErrors {
+	v := reflect.ValueOf(o).Elem()
+	w.root, w.errs, w.path = v.Type(), nil, w.path[:0]
+	w.assign(t, v)
+	return w.errs
+}
+
+// at writes the path to what is being assigned.
+func (w *walker) at() string {
+	path := ""
+	for _, s := range w.path {
+		if s.item {
+			path = indexed(path, s.index)
+		} else {
+			path = dotted(path, s.key)
+		}
+	}
+	return path
+}
+
+// into assigns what is one step further.
+func (w *walker) into(s step, t *tree, v reflect.Value) {
+	w.path = append(w.path, s)
+	w.assign(t, v)
+	w.path = w.path[:len(w.path)-1]
+}
+
+// wrong notes that what stands here does not fit.
+func (w *walker) wrong(t *tree, rule string) {
+	e := FieldError{Path: w.at(), Rule: rule}
 	if t.shape == list || t.shape == object {
 		e.Rule += ", not " + t.shape.noun()
 	} else {
@@ -29,7 +67,7 @@ func (w *walker) wrong(path string, t *tree, rule string) {
 }
 
 // assign puts t into v. What does not fit leaves v as it was.
-func (w *walker) assign(t *tree, v reflect.Value, path string) {
+func (w *walker) assign(t *tree, v reflect.Value) {
 	if t.shape == null {
 		return
 	}
@@ -38,54 +76,66 @@ func (w *walker) assign(t *tree, v reflect.Value, path string) {
 		if e := p.Elem(); e.Kind() == reflect.Slice {
 			e.Set(reflect.MakeSlice(e.Type(), 0, 0)) // an empty list differs from none
 		}
-		w.assign(t, p.Elem(), path)
+		w.assign(t, p.Elem())
 		v.Set(p)
 		return
 	}
 	if u, ok := v.Addr().Interface().(json.Unmarshaler); ok {
 		if err := u.UnmarshalJSON(t.json()); err != nil {
-			w.wrong(path, t, err.Error())
+			w.wrong(t, err.Error())
 		}
 		return
 	}
 	switch v.Kind() {
 	case reflect.Struct:
-		w.assignStruct(t, v, path)
+		w.assignStruct(t, v)
 	case reflect.Map:
-		w.assignMap(t, v, path)
+		w.assignMap(t, v)
 	case reflect.Slice:
-		w.assignSlice(t, v, path)
+		w.assignSlice(t, v)
 	case reflect.String:
-		w.assignString(t, v, path)
+		w.assignString(t, v)
 	case reflect.Bool:
 		if t.shape != boolean {
-			w.wrong(path, t, "must be true or false")
+			w.wrong(t, "must be true or false")
 			return
 		}
 		v.SetBool(t.scalar == "true")
 	default:
-		w.assignNumber(t, v, path)
+		w.assignNumber(t, v)
 	}
 }
 
-func (w *walker) assignStruct(t *tree, v reflect.Value, path string) {
+// fields returns what fieldsOf does, looking once.
+func (w *walker) fields(t reflect.Type) []field {
+	all, ok := w.known[t]
+	if !ok {
+		if w.known == nil {
+			w.known = map[reflect.Type][]field{}
+		}
+		all = fieldsOf(t)
+		w.known[t] = all
+	}
+	return all
+}
+
+func (w *walker) assignStruct(t *tree, v reflect.Value) {
 	if t.shape != object {
-		w.wrong(path, t, "must be an object")
+		w.wrong(t, "must be an object")
 		return
 	}
-	known := fieldsOf(v.Type())
-	_, partial := v.Addr().Interface().(Partial)
+	known := w.fields(v.Type())
 	for i, key := range t.keys {
-		at := dotted(path, key)
 		f, ok := find(known, key)
-		if !ok && (partial || w.lenient) {
+		if ok {
+			w.into(step{key: key}, t.items[i], v.FieldByIndex(f.index))
 			continue
 		}
-		if !ok {
-			w.errs = append(w.errs, FieldError{Path: at, Rule: "unknown field", Hint: w.hint(known, path, key)})
+		if _, partial := v.Addr().Interface().(Partial); partial || w.lenient {
 			continue
 		}
-		w.assign(t.items[i], v.FieldByIndex(f.index), at)
+		path := w.at()
+		w.errs = append(w.errs, FieldError{Path: dotted(path, key), Rule: "unknown field", Hint: w.hint(known, path, key)})
 	}
 }
 
@@ -108,29 +158,29 @@ func (w *walker) hint(known []field, path, key string) string {
 	return ""
 }
 
-func (w *walker) assignMap(t *tree, v reflect.Value, path string) {
+func (w *walker) assignMap(t *tree, v reflect.Value) {
 	if t.shape != object {
-		w.wrong(path, t, "must be an object")
+		w.wrong(t, "must be an object")
 		return
 	}
 	if len(t.keys) == 0 {
 		return
 	}
-	v.Set(reflect.MakeMap(v.Type()))
+	v.Set(reflect.MakeMapWithSize(v.Type(), len(t.keys)))
 	for i, key := range t.keys {
 		if key == "<<" {
-			w.errs = append(w.errs, FieldError{Path: dotted(path, key), Rule: "cannot be a key: it means a merge to YAML"})
+			w.errs = append(w.errs, FieldError{Path: dotted(w.at(), key), Rule: "cannot be a key: it means a merge to YAML"})
 			continue
 		}
 		e := reflect.New(v.Type().Elem()).Elem()
-		w.assign(t.items[i], e, dotted(path, key))
+		w.into(step{key: key}, t.items[i], e)
 		v.SetMapIndex(reflect.ValueOf(key), e)
 	}
 }
 
-func (w *walker) assignSlice(t *tree, v reflect.Value, path string) {
+func (w *walker) assignSlice(t *tree, v reflect.Value) {
 	if t.shape != list {
-		w.wrong(path, t, "must be a list")
+		w.wrong(t, "must be a list")
 		return
 	}
 	if len(t.items) == 0 {
@@ -138,45 +188,45 @@ func (w *walker) assignSlice(t *tree, v reflect.Value, path string) {
 	}
 	s := reflect.MakeSlice(v.Type(), len(t.items), len(t.items))
 	for i, item := range t.items {
-		w.assign(item, s.Index(i), indexed(path, i))
+		w.into(step{index: i, item: true}, item, s.Index(i))
 	}
 	v.Set(s)
 }
 
-func (w *walker) assignString(t *tree, v reflect.Value, path string) {
+func (w *walker) assignString(t *tree, v reflect.Value) {
 	switch t.shape {
 	case text:
 		v.SetString(t.scalar)
 	case number:
-		w.wrong(path, t, "must be text: put it in quotes")
+		w.wrong(t, "must be text: put it in quotes")
 	case boolean:
-		w.wrong(path, t, "must be text: put it in quotes, as YAML takes y, n, yes, no, on and off for true or false")
+		w.wrong(t, "must be text: put it in quotes, as YAML takes y, n, yes, no, on and off for true or false")
 	default:
-		w.wrong(path, t, "must be text")
+		w.wrong(t, "must be text")
 	}
 }
 
-func (w *walker) assignNumber(t *tree, v reflect.Value, path string) {
+func (w *walker) assignNumber(t *tree, v reflect.Value) {
 	bits := v.Type().Bits()
 	switch v.Kind() {
 	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
 		n, err := strconv.ParseInt(t.scalar, 10, bits)
 		if err != nil || t.shape != number {
-			w.wrong(path, t, fmt.Sprintf("must be a whole number from %d to %d", -1<<(bits-1), 1<<(bits-1)-1))
+			w.wrong(t, fmt.Sprintf("must be a whole number from %d to %d", -1<<(bits-1), 1<<(bits-1)-1))
 			return
 		}
 		v.SetInt(n)
 	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
 		n, err := strconv.ParseUint(t.scalar, 10, bits)
 		if err != nil || t.shape != number {
-			w.wrong(path, t, fmt.Sprintf("must be a whole number from 0 to %d", uint64(math.MaxUint64)>>(64-bits)))
+			w.wrong(t, fmt.Sprintf("must be a whole number from 0 to %d", uint64(math.MaxUint64)>>(64-bits)))
 			return
 		}
 		v.SetUint(n)
 	default:
 		n, err := strconv.ParseFloat(t.scalar, bits)
 		if err != nil || t.shape != number {
-			w.wrong(path, t, "must be a number")
+			w.wrong(t, "must be a number")
 			return
 		}
 		v.SetFloat(n)
