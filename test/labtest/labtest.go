@@ -1,6 +1,7 @@
 // Package labtest is what tests of whole hosts have in common: a lab of the
-// program under test, the workloads in it, streams of numbered packets, and
-// our counters of packets that were dropped.
+// program under test, the workloads in it, streams of numbered packets, our
+// counters of packets that were dropped, and what a host's kernel has against
+// what the oracle says.
 package labtest
 
 import (
