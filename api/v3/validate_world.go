@@ -38,10 +38,15 @@ var tieredKinds = []string{"NetworkPolicy", "GlobalNetworkPolicy", "StagedNetwor
 // Validate says, and what does not go with the objects that exist. The object
 // itself may be among them or not.
 func ValidateCreate(o Object, world World) FieldErrors {
-	c := &checker{errs: Validate(o)}
-	if len(c.errs) > 0 {
-		return c.errs
+	if wrong := Validate(o); len(wrong) > 0 {
+		return wrong
 	}
+	return createAmong(o, world)
+}
+
+// createAmong says what of a new object does not go with those that exist.
+func createAmong(o Object, world World) FieldErrors {
+	c := &checker{}
 	switch o := o.(type) {
 	case *IPPool:
 		c.poolAmong(o, world)
@@ -59,13 +64,18 @@ func ValidateCreate(o Object, world World) FieldErrors {
 // says, what must not change, and what does not go with the objects that
 // exist, old among them or not.
 func ValidateUpdate(old, o Object, world World) FieldErrors {
+	if wrong := Validate(o); len(wrong) > 0 {
+		return wrong
+	}
 	if isNothing(old) {
-		return ValidateCreate(o, world)
+		return createAmong(o, world)
 	}
-	c := &checker{errs: Validate(o)}
-	if len(c.errs) > 0 {
-		return c.errs
-	}
+	return updateAmong(old, o, world)
+}
+
+// updateAmong says what is wrong with replacing old by a valid object.
+func updateAmong(old, o Object, world World) FieldErrors {
+	c := &checker{}
 	if a, b := idOf(old), idOf(o); a != b {
 		c.wrong("metadata.name", b.name, "must be the same object: "+a.String(), "")
 		return c.errs
@@ -109,6 +119,14 @@ func ValidateDelete(o Object, world World) FieldErrors {
 	return c.errs
 }
 
+// ValidateEach is Validate for many objects, on as many processors as there
+// are. What is wrong with objects[i] is in the i-th of the lists.
+func ValidateEach(objects []Object) []FieldErrors {
+	all := make([]FieldErrors, len(objects))
+	share(len(objects), func(i int, _ *walker) { all[i] = Validate(objects[i]) })
+	return all
+}
+
 // ValidateSet checks objects that are to be applied together, as the documents
 // of a file are: each against the objects that exist and against the others.
 // What exists is held to the rules of an update, the rest to those of a
@@ -116,17 +134,17 @@ func ValidateDelete(o Object, world World) FieldErrors {
 // objects that exclude each other the later is told. A tier may stand after
 // the policies that name it: whoever writes the objects writes tiers first.
 func ValidateSet(objects []Object, world World) []FieldErrors {
-	all := make([]FieldErrors, len(objects))
+	all := ValidateEach(objects)
+	view := newSetView(objects, world)
 	for i, o := range objects {
-		if all[i] = Validate(o); len(all[i]) > 0 {
-			continue
+		if len(all[i]) == 0 {
+			if old := view.existing(o); old != nil {
+				all[i] = updateAmong(old, o, view)
+			} else {
+				all[i] = createAmong(o, view)
+			}
 		}
-		view := setView{base: world, set: objects, before: i}
-		if old := view.existing(o); old != nil {
-			all[i] = ValidateUpdate(old, o, view)
-		} else {
-			all[i] = ValidateCreate(o, view)
-		}
+		view.add(o)
 	}
 	return all
 }
@@ -134,22 +152,45 @@ func ValidateSet(objects []Object, world World) []FieldErrors {
 // setView is the world as it will be once the objects of a set are written, up
 // to one of them. Tiers of the whole set are in it.
 type setView struct {
-	base   World
-	set    []Object
-	before int
+	base  World
+	tiers []Object              // of the whole set
+	kinds map[string][]Object   // of the set so far, by kind
+	set   identified            // the same by name, the last if there are several
+	world map[string]identified // of base, of the kinds that were asked for
+}
+
+// identified are objects by what tells them apart.
+type identified map[objectID]Object
+
+func newSetView(objects []Object, base World) *setView {
+	v := &setView{base: base, kinds: map[string][]Object{}, set: identified{}, world: map[string]identified{}}
+	for _, o := range objects {
+		if !isNothing(o) && kindOf(o) == "Tier" {
+			v.tiers = append(v.tiers, o)
+		}
+	}
+	return v
+}
+
+// add goes on to the next object of the set.
+func (v *setView) add(o Object) {
+	if !isNothing(o) {
+		kind := kindOf(o)
+		v.kinds[kind] = append(v.kinds[kind], o)
+		v.set[idOf(o)] = o
+	}
 }
 
 // List returns the objects of a kind: those of the set in place of those that
 // exist.
-func (v setView) List(kind string) []Object {
-	var found []Object
+func (v *setView) List(kind string) []Object {
+	found := slices.Clone(v.kinds[kind])
+	if kind == "Tier" {
+		found = slices.Clone(v.tiers)
+	}
 	replaced := map[objectID]bool{}
-	for i, o := range v.set {
-		if isNothing(o) || kindOf(o) != kind || i >= v.before && kind != "Tier" {
-			continue
-		}
+	for _, o := range found {
 		replaced[idOf(o)] = true
-		found = append(found, o)
 	}
 	for _, o := range v.base.List(kind) {
 		if !replaced[idOf(o)] {
@@ -161,18 +202,20 @@ func (v setView) List(kind string) []Object {
 
 // existing returns what o replaces: an earlier object of the set or one of the
 // world.
-func (v setView) existing(o Object) Object {
-	for _, earlier := range slices.Backward(v.set[:v.before]) {
-		if !isNothing(earlier) && idOf(earlier) == idOf(o) {
-			return earlier
-		}
+func (v *setView) existing(o Object) Object {
+	id := idOf(o)
+	if earlier := v.set[id]; earlier != nil {
+		return earlier
 	}
-	for _, e := range v.base.List(kindOf(o)) {
-		if idOf(e) == idOf(o) {
-			return e
+	stored, known := v.world[id.kind]
+	if !known {
+		stored = identified{}
+		for _, e := range slices.Backward(v.base.List(id.kind)) { // the first of a name counts
+			stored[idOf(e)] = e
 		}
+		v.world[id.kind] = stored
 	}
-	return nil
+	return stored[id]
 }
 
 // objectID tells objects apart.

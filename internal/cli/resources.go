@@ -131,9 +131,13 @@ func (f *fileFlags) placeNamespaces(docs []v3.Document) error {
 // and what is stored, before anything is written. db may be nil: then only
 // what needs no datastore is checked.
 func check(ctx context.Context, db *client.Client, docs []v3.Document) error {
+	objects := make([]v3.Object, len(docs))
+	for i, d := range docs {
+		objects[i] = d.Object
+	}
 	var all v3.DocumentErrors
-	for _, d := range docs {
-		all = append(all, d.Errors(v3.Validate(d.Object))...)
+	for i, wrong := range v3.ValidateEach(objects) {
+		all = append(all, docs[i].Errors(wrong)...)
 	}
 	all = append(all, twice(docs)...)
 	if len(all) > 0 {
@@ -146,10 +150,6 @@ func check(ctx context.Context, db *client.Client, docs []v3.Document) error {
 	readError := func() error { return nil }
 	if db != nil {
 		world, readError = db.View(ctx)
-	}
-	objects := make([]v3.Object, len(docs))
-	for i, d := range docs {
-		objects[i] = d.Object
 	}
 	for i, wrong := range v3.ValidateSet(objects, world) {
 		all = append(all, docs[i].Errors(wrong)...)
