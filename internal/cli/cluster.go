@@ -12,6 +12,10 @@ import (
 	"github.com/brindle-net/brindle/internal/policytest"
 )
 
+// filesFloor is the heap, in bytes, below which a command that reads a cluster
+// and ends collects no garbage: what it reads it keeps to the end.
+const filesFloor = 64 << 20
+
 // clusterFiles are the flags of commands that read a whole cluster from files.
 type clusterFiles struct{ fileFlags }
 

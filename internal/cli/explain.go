@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/brindle-net/brindle/internal/agent"
 	"github.com/brindle-net/brindle/internal/lab"
 	"github.com/brindle-net/brindle/internal/model"
 	"github.com/brindle-net/brindle/internal/oracle"
@@ -45,7 +46,10 @@ kernel does something else (--probe).`,
 		Example: `  brindle explain --from shop/web --to shop/db:5432
   brindle explain --from 192.0.2.7 --to web:443/tcp -o json
   brindle explain -f policies/ --from web --to db:5432`,
-		RunE: func(c *cobra.Command, _ []string) error { return withStatus(x.run(c.Context(), e)) },
+		RunE: func(c *cobra.Command, _ []string) error {
+			defer agent.KeepHeapFloor(filesFloor)()
+			return withStatus(x.run(c.Context(), e))
+		},
 	}
 	x.ds.addClient(c)
 	x.files.add(c)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/brindle-net/brindle/internal/agent"
 	"github.com/brindle-net/brindle/internal/agentapi"
 	"github.com/brindle-net/brindle/internal/agentclient"
 	"github.com/brindle-net/brindle/internal/policytest"
@@ -54,6 +55,7 @@ Exit status: 0 every assertion holds, 1 some do not, 2 it could not be told.`,
 		Example: `  brindle policy test -f policies/
   brindle policy test -f policies/ -o junit >report.xml`,
 		RunE: func(c *cobra.Command, _ []string) error {
+			defer agent.KeepHeapFloor(filesFloor)()
 			return withStatus(policyTest(c.Context(), e, policyTesting{&files, output, staged}))
 		},
 	}
