@@ -19,20 +19,24 @@ import (
 )
 
 // accepts is what this host's Node says of the forms in which packets may
-// come. A form is said when its device is there and the rules in force let
-// known hosts send by it, and no longer said before that ends.
+// come. A form is said when its device is there with its address, what takes
+// off the wrapping, and rules in force that let known hosts send by it, and no
+// longer said before any of that ends. Without the address the kernel drops
+// what comes while answers still leave another way: it finds no reverse path.
 type accepts struct {
 	mu      sync.Mutex // guards everything below
 	devices map[string]desired.Device
 	found   map[string]desired.Device // at the start, until the core has said what it wants
 	patch   uint64                    // of policy, that came with the devices
+	addrs   map[string]netip.Addr     // on the devices
+	told    model.Underlay            // what the core knows
 	said    string                    // by the Node, as far as is known
 	changed chan struct{}             // closed and replaced at every change
 	failed  error
 }
 
 func newAccepts() *accepts {
-	return &accepts{devices: map[string]desired.Device{}, changed: make(chan struct{})}
+	return &accepts{devices: map[string]desired.Device{}, addrs: map[string]netip.Addr{}, changed: make(chan struct{})}
 }
 
 // stir says that something has changed.
@@ -43,17 +47,38 @@ func (c *accepts) stir() {
 	c.changed = make(chan struct{})
 }
 
-// state is what to go by now.
-func (c *accepts) state() (devices map[string]desired.Device, patch uint64, said string, changed <-chan struct{}) {
+// standing is what to go by at a time.
+type standing struct {
+	devices map[string]desired.Device
+	addrs   map[string]netip.Addr
+	patch   uint64
+	told    model.Underlay
+	said    string
+	changed <-chan struct{}
+}
+
+func (c *accepts) state() standing {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return maps.Clone(c.devices), c.patch, c.said, c.changed
+	return standing{maps.Clone(c.devices), maps.Clone(c.addrs), c.patch, c.told, c.said, c.changed}
+}
+
+// noteTold takes what the core has been told.
+func (c *accepts) noteTold(events []model.Event) {
+	for _, e := range events {
+		if u, ok := e.Value.(*model.Underlay); ok {
+			c.mu.Lock()
+			c.told = *u
+			c.mu.Unlock()
+			c.stir()
+		}
+	}
 }
 
 // foundDevices takes the devices that there are at the start: packets may come
 // by them, as the process before this one has said.
 func (a *agent) foundDevices(devices map[string]desired.Device) {
-	a.accepts.found = devices
+	a.accepts.found, a.gate.found = devices, maps.Clone(devices)
 	a.overlay.found(devices, time.Now())
 	for name := range devices {
 		a.overlay.setReady(name, true)
@@ -62,8 +87,8 @@ func (a *agent) foundDevices(devices map[string]desired.Device) {
 
 // noteDevices takes what devices the core wants, and the number of the patch
 // of policy that came with them. One that changes is not ready.
-func (a *agent) noteDevices(p desired.Patch[string, desired.Device], patch uint64) {
-	c := a.accepts
+func (a *agent) noteDevices(u desired.Update, patch uint64) {
+	c, p := a.accepts, u.Devices
 	c.mu.Lock()
 	gone := slices.Clone(p.Delete)
 	for name, d := range p.Set {
@@ -81,7 +106,8 @@ func (a *agent) noteDevices(p desired.Patch[string, desired.Device], patch uint6
 			gone = append(gone, name)
 		}
 	}
-	stir := !p.Empty() || c.found != nil
+	stir := !p.Empty() || c.found != nil || !u.Addresses.Empty()
+	c.noteAddrs(u.Addresses)
 	c.found, c.patch = nil, max(patch, c.patch)
 	c.mu.Unlock()
 	for _, name := range gone {
@@ -89,6 +115,18 @@ func (a *agent) noteDevices(p desired.Patch[string, desired.Device], patch uint6
 	}
 	if stir {
 		c.stir()
+	}
+}
+
+// noteAddrs takes which addresses the devices have. c.mu is held.
+func (c *accepts) noteAddrs(p desired.Patch[desired.AddrKey, struct{}]) {
+	for _, k := range p.Delete {
+		if c.addrs[k.Interface] == k.Prefix.Addr() {
+			delete(c.addrs, k.Interface)
+		}
+	}
+	for k := range p.Set {
+		c.addrs[k.Interface] = k.Prefix.Addr()
 	}
 }
 
@@ -120,7 +158,7 @@ const (
 func (a *agent) sayAccepts(ctx context.Context) error {
 	pause := acceptsMinRetry
 	for {
-		_, _, _, changed := a.accepts.state()
+		changed := a.accepts.state().changed
 		var again <-chan time.Time // nil: when something changes
 		err := a.sayAcceptsOnce(ctx)
 		if ctx.Err() != nil {
@@ -153,28 +191,28 @@ func (a *agent) sayAcceptsOnce(ctx context.Context) error {
 	if !a.inSync.Load() {
 		return nil
 	}
-	devices, patch, said, changed := a.accepts.state()
+	now := a.accepts.state()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stop := make(chan struct{})
 	var watcher sync.WaitGroup
 	watcher.Go(func() {
 		select {
-		case <-changed:
+		case <-now.changed:
 			cancel()
 		case <-stop:
 		}
 	})
 	defer watcher.Wait()
 	defer close(stop)
-	if err := a.writeAccepts(ctx, said); err != nil {
+	if err := a.writeAccepts(ctx, now.said); err != nil {
 		return err
 	}
 	var waiting sync.WaitGroup
 	defer waiting.Wait()
-	for name, d := range devices {
+	for name := range now.devices {
 		waiting.Go(func() {
-			if a.deviceReady(ctx, name, d, patch) == nil { // else ctx has ended
+			if a.deviceReady(ctx, name, now) == nil { // else ctx has ended
 				a.overlay.setReady(name, true) // which comes back here, by refreshOverlay
 			}
 		})
@@ -183,7 +221,8 @@ func (a *agent) sayAcceptsOnce(ctx context.Context) error {
 }
 
 // deviceReady waits until packets may come by a device.
-func (a *agent) deviceReady(ctx context.Context, name string, d desired.Device, patch uint64) error {
+func (a *agent) deviceReady(ctx context.Context, name string, now standing) error {
+	d := now.devices[name]
 	is := func(_ string, have desired.Device) bool { return have == d }
 	if err := a.tables.devices.WaitMatch(ctx, is, name); err != nil {
 		return err
@@ -196,10 +235,24 @@ func (a *agent) deviceReady(ctx context.Context, name string, d desired.Device, 
 			return err
 		}
 	}
-	if patch == 0 {
+	if err := a.addressed(ctx, name, now); err != nil || now.patch == 0 {
+		return err
+	}
+	return a.policy.loop.Wait(ctx, now.patch)
+}
+
+// addressed waits until a device has the address that is held for it. One for
+// which none is to be had does without.
+func (a *agent) addressed(ctx context.Context, name string, now standing) error {
+	if a.overlay.awaits(name, now.told) {
+		<-ctx.Done() // it is about to change
+		return ctx.Err()
+	}
+	addr, wanted := now.addrs[name]
+	if !wanted {
 		return nil
 	}
-	return a.policy.loop.Wait(ctx, patch)
+	return a.tables.addresses.WaitApplied(ctx, desired.AddrKey{Interface: name, Prefix: netip.PrefixFrom(addr, addr.BitLen())})
 }
 
 // writeAccepts makes the Node say what is accepted.

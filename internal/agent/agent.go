@@ -81,6 +81,7 @@ type engine struct {
 	tracker   *tracker
 	overlay   *overlay
 	accepts   *accepts
+	gate      *gate
 	carrier   *carrier
 	addresses *tunnel.Keeper
 	inSync    atomic.Bool
@@ -90,6 +91,7 @@ type engine struct {
 func (e *engine) init(cfg Config, k *kernel.Kernel) {
 	e.core, e.tracker, e.synced = calc.New(coreSettings(cfg)), newTracker(), make(chan struct{})
 	e.overlay, e.accepts, e.carrier = newOverlay(cfg.Settings), newAccepts(), newCarrier(k, coreSettings(cfg), cfg.Log)
+	e.gate = newGate()
 }
 
 // Run runs the agent of one host until ctx ends. What it programmed stays: a
@@ -126,7 +128,7 @@ func Run(ctx context.Context, cfg Config) error {
 	addresses := ipam.New(ipam.Config{Driver: cfg.Driver, Settings: cache.Settings})
 	a.addresses = tunnel.New(tunnel.Config{
 		Node: cfg.Node, Client: a.client, IPAM: addresses, Log: cfg.Log,
-		Settings: func(ctx context.Context) (*ipam.Settings, error) { return ipam.ReadSettings(ctx, cfg.Driver) },
+		Settings: func(ctx context.Context) (*ipam.Settings, error) { return ipam.ReadSettings(ctx, cfg.Driver) }, Held: a.overlay.setHeld,
 	})
 	a.workload = workload.New(workload.Config{
 		Node: cfg.Node, Prefix: cfg.Settings.Interfaces.Prefixes[0], Client: a.client, Wires: k, MTU: func() int { return int(a.mtu.Load()) },
@@ -149,6 +151,7 @@ func Run(ctx context.Context, cfg Config) error {
 	g.start("register", func() error { return a.register(ctx) })
 	g.start("health", func() error { return a.health.Run(ctx, time.Second) })
 	g.start("tunnels", func() error { return a.watchOverlay(ctx) })
+	g.start("gate of tunnels", func() error { return a.keepGate(ctx) })
 	g.start("tunnel addresses", func() error { return a.addresses.Run(ctx) })
 	g.start("ip in ip", func() error { return a.carrier.run(ctx) })
 	g.start("accepted forms", func() error { return a.sayAccepts(ctx) })
@@ -220,6 +223,7 @@ func (a *agent) follow(ctx context.Context) error {
 		if !b.InSync {
 			return
 		}
+		a.gate.inSync()
 		a.tables.inSync()
 		a.policy.loop.InSync()
 		a.coreMu.Lock()
@@ -239,15 +243,17 @@ func (a *agent) apply(_ context.Context, events []model.Event) {
 	defer a.coreMu.Unlock()
 	u := a.core.Apply(events)
 	a.notices.note(u.Notices)
-	a.tables.want(u)
+	handed := u
 	var patch uint64
-	if !u.Policy.Empty() {
-		patch = a.policy.loop.Want(u.Policy)
+	handed.Devices, patch = a.gate.pass(u, a.policy.loop.Want)
+	a.tables.want(handed)
+	if patch != 0 {
 		a.tracker.noteEndpoints(u.Policy.Endpoints, patch)
 	}
 	a.tracker.note(u.Routes)
 	a.carrier.note(u)
-	a.noteDevices(u.Devices, patch)
+	a.noteDevices(u, patch)
+	a.accepts.noteTold(events)
 }
 
 func keys[K comparable, V any](m map[K]V) []K {

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"maps"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -42,19 +43,20 @@ type overlay struct {
 	cfg  config.Overlay
 	ipv6 bool
 
-	mu    sync.Mutex           // guards everything below
-	mtu   int                  // of the host; 0: not known
-	pools map[model.ID]string  // what each asks for, by device
-	asked map[string]bool      // by device
-	until map[string]time.Time // when to stop receiving by a device that nobody asks for
-	told  *model.Underlay      // what the core was told last; nil: nothing yet
-	wake  chan struct{}        // capacity 1: something has changed
-	ready map[string]bool      // devices that packets may come by
+	mu    sync.Mutex            // guards everything below
+	mtu   int                   // of the host; 0: not known
+	pools map[model.ID]string   // what each asks for, by device
+	asked map[string]bool       // by device
+	until map[string]time.Time  // when to stop receiving by a device that nobody asks for
+	told  *model.Underlay       // what the core was told last; nil: nothing yet
+	wake  chan struct{}         // capacity 1: something has changed
+	ready map[string]bool       // devices that packets may come by
+	held  map[string]netip.Addr // addresses of this host's ends, by kind; invalid: none is to be had
 }
 
 func newOverlay(s config.Agent) *overlay {
 	return &overlay{cfg: s.Overlay, ipv6: s.IPv6, pools: map[model.ID]string{}, asked: map[string]bool{},
-		until: map[string]time.Time{}, ready: map[string]bool{}, wake: make(chan struct{}, 1)}
+		until: map[string]time.Time{}, ready: map[string]bool{}, held: map[string]netip.Addr{}, wake: make(chan struct{}, 1)}
 }
 
 // found takes the devices that there are at the start: others may send to
@@ -144,6 +146,7 @@ func (o *overlay) underlay(now time.Time) (*model.Underlay, bool) {
 			u.Keep |= desired.FormsOf(e.form)
 		}
 	}
+	u.IPIP, u.VXLAN4, u.VXLAN6 = o.held[ipam.TypeIPIPTunnel], o.held[ipam.TypeVXLANTunnel], o.held[ipam.TypeVXLANV6Tunnel]
 	if o.told != nil && *o.told == u {
 		return nil, false
 	}
@@ -205,6 +208,37 @@ func (o *overlay) setReady(device string, is bool) {
 	if changed {
 		o.stir()
 	}
+}
+
+// setHeld takes which addresses this host has for its ends of tunnels, whether
+// its Node says them or not, by kind; invalid: none is to be had.
+func (o *overlay) setHeld(held map[string]netip.Addr) {
+	o.mu.Lock()
+	changed := !maps.Equal(held, o.held)
+	o.held = maps.Clone(held)
+	o.mu.Unlock()
+	if changed {
+		o.stir()
+	}
+}
+
+// awaits reports whether the address of a device that pools ask for is still
+// to come: taken from them, or passed on to the core, which has been told this.
+func (o *overlay) awaits(device string, told model.Underlay) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, e := range tunnelEnds() {
+		if e.device != device {
+			continue
+		}
+		passed := told.VXLAN(e.family)
+		if e.form == desired.IPIP {
+			passed = told.IPIP
+		}
+		held, looked := o.held[e.kind]
+		return o.cfg.Backend != config.BackendNone && o.asked[device] && o.pooled(device) && (!looked || held != passed)
+	}
+	return false
 }
 
 // setMTU says what the host's MTU is.

@@ -3,6 +3,7 @@ package agent
 import (
 	"cmp"
 	"context"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -16,6 +17,7 @@ import (
 	"github.com/brindle-net/brindle/internal/config"
 	"github.com/brindle-net/brindle/internal/desired"
 	"github.com/brindle-net/brindle/internal/ipam"
+	"github.com/brindle-net/brindle/internal/kernel"
 	"github.com/brindle-net/brindle/internal/model"
 	"github.com/brindle-net/brindle/internal/reconcile"
 	"github.com/brindle-net/brindle/internal/store/mem"
@@ -107,6 +109,32 @@ func TestTunnelsFoundAtTheStartAreKept(t *testing.T) {
 	}
 }
 
+func TestADeviceWaitsForItsAddress(t *testing.T) {
+	a, b := netip.MustParseAddr("10.1.0.1"), netip.MustParseAddr("fd00::1")
+	pools := []model.Event{poolEvent("a", "10.1.0.0/16", model.VXLAN), poolEvent("b", "fd00::/64", model.VXLAN)}
+	for _, tt := range []struct {
+		name      string
+		pools     []model.Event
+		held      map[string]netip.Addr
+		told      model.Underlay
+		four, six bool
+	}{
+		{"not looked yet", pools, nil, model.Underlay{}, true, true},
+		{"held", pools, map[string]netip.Addr{ipam.TypeVXLANTunnel: a, ipam.TypeVXLANV6Tunnel: b}, model.Underlay{}, true, true},
+		{"passed on", pools, map[string]netip.Addr{ipam.TypeVXLANTunnel: a, ipam.TypeVXLANV6Tunnel: b}, model.Underlay{VXLAN4: a, VXLAN6: b}, false, false},
+		{"one of them", pools, map[string]netip.Addr{ipam.TypeVXLANTunnel: a, ipam.TypeVXLANV6Tunnel: b}, model.Underlay{VXLAN4: a}, false, true},
+		{"none to be had", pools, map[string]netip.Addr{ipam.TypeVXLANTunnel: {}, ipam.TypeVXLANV6Tunnel: b}, model.Underlay{VXLAN6: b}, false, false},
+		{"nobody asks", nil, nil, model.Underlay{}, false, false},
+	} {
+		o := newOverlay(settings(t, v3.FelixConfigurationSpec{}))
+		o.note(tt.pools, time.Time{})
+		o.setHeld(tt.held)
+		if four, six := o.awaits(desired.DeviceVXLAN4, tt.told), o.awaits(desired.DeviceVXLAN6, tt.told); four != tt.four || six != tt.six {
+			t.Errorf("%s: waits %v, %v", tt.name, four, six)
+		}
+	}
+}
+
 func TestLostAddressesAreNoticed(t *testing.T) {
 	cidr := netip.MustParsePrefix("fd00:1::/122")
 	addr := netip.MustParseAddr("fd00:1::7")
@@ -177,15 +205,59 @@ func (w *world[K, V]) has(k K) bool {
 	return ok
 }
 
-// noRules is policy that nobody enforces.
-type noRules struct{}
+// ruled is policy as far as it is about tunnels, which nobody enforces.
+type ruled struct {
+	open chan struct{} // closed: it is in force
+	mu   sync.Mutex    // guards everything below
+	want map[string]netip.Addr
+	now  map[string]netip.Addr
+}
 
-func (noRules) Take(desired.PolicyPatch)         {}
-func (noRules) Sync(context.Context, bool) error { return nil }
+func (r *ruled) Take(p desired.PolicyPatch) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	p.Tunnels.Play(r.want)
+}
+
+func (r *ruled) Sync(ctx context.Context, _ bool) error {
+	select {
+	case <-r.open:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.now = maps.Clone(r.want)
+	return nil
+}
+
+func (r *ruled) has(device string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, ok := r.now[device]
+	return ok
+}
+
+// kernelOf is what a host's tunnels are in.
+type kernelOf struct {
+	devices   *world[string, desired.Device]
+	links     *world[string, desired.Link]
+	addresses *world[desired.AddrKey, struct{}]
+	rules     *ruled
+}
+
+func newKernelOf() kernelOf {
+	return kernelOf{
+		devices: newWorld[string, desired.Device](func(string) {}), links: newWorld[string, desired.Link](func(string) {}),
+		addresses: newWorld[desired.AddrKey, struct{}](func(desired.AddrKey) {}),
+		rules:     &ruled{open: make(chan struct{}), want: map[string]netip.Addr{}},
+	}
+}
 
 // TestATunnelComesAndGoes follows a host from before it has a tunnel until
 // after: others hear that it accepts packets, and of its address, when they
-// can come, and no longer before they cannot.
+// can come, and no longer before they cannot. The interface is never there
+// without the rules that say who may send.
 func TestATunnelComesAndGoes(t *testing.T) {
 	for name, pool := range map[string]*v3.IPPoolSpec{
 		"v4": {CIDR: "10.1.0.0/16", BlockSize: 26}, "v6": {CIDR: "fd00:1::/64", BlockSize: 122},
@@ -210,11 +282,13 @@ func comesAndGoes(t *testing.T, spec *v3.IPPoolSpec, six bool) {
 		}
 		return n.Annotations[model.AnnotationAccepts], n.Spec.IPv4VXLANTunnelAddr + n.Spec.IPv6VXLANTunnelAddr
 	}
-	atEnd := ""
-	devices := newWorld[string, desired.Device](func(string) { atEnd, _ = node() })
-	links := newWorld[string, desired.Link](func(string) {})
-	close(links.open)
-	stop := startOverlay(t, a, devices, links)
+	atEnd, ruledAtEnd, k := "", false, newKernelOf()
+	k.devices.gone = func(name string) {
+		atEnd, _ = node()
+		ruledAtEnd = k.rules.has(name)
+	}
+	close(k.links.open)
+	stop := startOverlay(t, a, k)
 	defer stop()
 
 	p := &v3.IPPool{Spec: *spec}
@@ -226,15 +300,19 @@ func comesAndGoes(t *testing.T, spec *v3.IPPoolSpec, six bool) {
 		t.Helper()
 		synctest.Wait()
 		accepts, addr := node()
-		if accepts != wantAccepts || (addr != "") != wantAddr || devices.has(device) != wantDevice {
-			t.Errorf("%s: the node says it accepts %q and has the address %q; the device is there: %v", when, accepts, addr, devices.has(device))
+		if accepts != wantAccepts || (addr != "") != wantAddr || k.devices.has(device) != wantDevice {
+			t.Errorf("%s: the node says it accepts %q and has the address %q; the device is there: %v", when, accepts, addr, k.devices.has(device))
 		}
 	}
+	close(k.devices.open)
 	time.Sleep(time.Minute)
-	check("before the device is there", "direct", false, false)
-	close(devices.open)
+	check("before the rules are in force", "direct", false, false)
+	close(k.rules.open)
+	time.Sleep(time.Minute)
+	check("before the device has its address", "direct", false, true)
+	close(k.addresses.open)
 	time.Sleep(time.Second)
-	check("with the device", "direct,vxlan", true, true)
+	check("with all", "direct,vxlan", true, true)
 	if _, err := client.Modify(t.Context(), a.client, "", "p", func(p *v3.IPPool) error {
 		p.Spec.VXLANMode = v3.EncapNever
 		return nil
@@ -250,29 +328,33 @@ func comesAndGoes(t *testing.T, spec *v3.IPPoolSpec, six bool) {
 	if atEnd != "direct" {
 		t.Errorf("the device went while the node said that it accepts %s", atEnd)
 	}
+	if !ruledAtEnd || k.rules.has(device) {
+		t.Errorf("rules about it were there when the device went: %v; and are now: %v", ruledAtEnd, k.rules.has(device))
+	}
 	left, err := a.workloadIPAM().UsesByHandle(t.Context(), ipam.TunnelHandle(kind, "h1"))
 	if err != nil || len(left) > 0 {
 		t.Errorf("addresses are left: %v, %v", left, err)
 	}
 }
 
-// startOverlay runs the part of an agent that knows of tunnels, on devices and
-// links that are no kernel's.
-func startOverlay(t *testing.T, a *agent, devices *world[string, desired.Device], links *world[string, desired.Link]) (stop func()) {
+// startOverlay runs the part of an agent that knows of tunnels, on a kernel
+// that is none.
+func startOverlay(t *testing.T, a *agent, k kernelOf) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	a.engine.init(a.cfg, nil)
 	a.notices, a.speaker = newNotices(), bgp.New(bgp.Config{Log: a.log})
 	a.tables = newTables(nil, a.speaker, paceOf(a.cfg.Settings), a.log)
-	a.tables.devices = loop(devices, how{"devices", never, a.log}, cmp.Compare[string], same[desired.Device])
-	a.tables.links = loop(links, how{"links", never, a.log}, cmp.Compare[string], same[desired.Link])
-	a.policy = &enforcement{loop: reconcile.NewWhole(noRules{}, reconcile.WholeConfig{Name: "policy", Resync: never, MaxRetry: maxRetry, Log: a.log})}
+	a.tables.devices = loop(k.devices, how{"devices", never, a.log}, cmp.Compare[string], same[desired.Device])
+	a.tables.addresses = loop(k.addresses, how{"addresses", never, a.log}, kernel.CompareAddrs, same[struct{}])
+	a.tables.links = loop(k.links, how{"links", never, a.log}, cmp.Compare[string], same[desired.Link])
+	a.policy = &enforcement{loop: reconcile.NewWhole(k.rules, reconcile.WholeConfig{Name: "policy", Resync: never, MaxRetry: maxRetry, Log: a.log})}
 	a.addresses = tunnel.New(tunnel.Config{Node: "h1", Client: a.client, IPAM: a.workloadIPAM(), Log: a.log,
-		Settings: func(ctx context.Context) (*ipam.Settings, error) { return ipam.ReadSettings(ctx, a.cfg.Driver) }})
+		Settings: func(ctx context.Context) (*ipam.Settings, error) { return ipam.ReadSettings(ctx, a.cfg.Driver) }, Held: a.overlay.setHeld})
 	a.foundDevices(nil)
 	var wg sync.WaitGroup
 	for _, run := range []func(context.Context) error{
-		a.tables.devices.Run, a.tables.links.Run, a.policy.loop.Run, a.register, a.follow, a.watchOverlay, a.addresses.Run, a.sayAccepts,
+		a.tables.devices.Run, a.tables.links.Run, a.tables.addresses.Run, a.policy.loop.Run, a.keepGate, a.register, a.follow, a.watchOverlay, a.addresses.Run, a.sayAccepts,
 	} {
 		wg.Go(func() { _ = run(ctx) }) // ends with ctx
 	}

@@ -50,14 +50,14 @@ func (a *agent) status(ctx context.Context) agentapi.Status {
 // tunnels is what this host has of tunnels, and which forms its Node says it
 // accepts.
 func (a *agent) tunnels() (said []string, ends []agentapi.Tunnel) {
-	devices, _, accepts, _ := a.accepts.state()
+	now := a.accepts.state()
 	addrs := a.addresses.Addresses()
 	said, ends = []string{}, []agentapi.Tunnel{}
-	if accepts != "" {
-		said = strings.Split(accepts, ",")
+	if now.said != "" {
+		said = strings.Split(now.said, ",")
 	}
 	for _, e := range tunnelEnds() {
-		d, there := devices[e.device]
+		d, there := now.devices[e.device]
 		if !there {
 			continue
 		}

@@ -38,6 +38,7 @@ type mine struct {
 	ipip netip.Addr      // its address on the tunnel, if it may use it
 	vtep [2]netip.Addr   // the same
 	mac  [2]string
+	says [3]bool // its Node says an address: on the tunnel, and on those of VXLAN by family
 
 	speaks  bool          // it says which forms it accepts
 	accepts desired.Forms // what it says
@@ -240,13 +241,13 @@ func (o *overlay) self() mine {
 		return mine{}
 	}
 	m := mine{nets: [2]netip.Prefix{n.Addr4, n.Addr6}, speaks: n.Speaks, accepts: n.Accepts}
-	if o.may(n.Name, n.IPIP) {
+	if m.says[0] = n.IPIP.IsValid(); o.may(n.Name, n.IPIP) {
 		m.ipip = n.IPIP
 	}
 	for _, family := range []int{4, 6} {
 		end := n.VXLAN(family)
 		m.mac[at(family)] = end.MAC
-		if o.may(n.Name, end.Addr) {
+		if m.says[1+at(family)] = end.Addr.IsValid(); o.may(n.Name, end.Addr) {
 			m.vtep[at(family)] = end.Addr
 		}
 	}
@@ -254,6 +255,19 @@ func (o *overlay) self() mine {
 		m.nets[1], m.vtep[1], m.mac[1] = netip.Prefix{}, netip.Addr{}, ""
 	}
 	return m
+}
+
+// end is the address on this host's interface of a tunnel: what its Node says,
+// if it may use that, and before it says one what is held for it.
+func (m mine) end(f desired.Form, family int, held netip.Addr) netip.Addr {
+	said, usable := m.says[0], m.ipip
+	if f == desired.VXLAN {
+		said, usable = m.says[1+at(family)], m.vtep[at(family)]
+	}
+	if said {
+		return usable
+	}
+	return held
 }
 
 // ready reports whether this host can send in a form: what it does not accept

@@ -326,6 +326,49 @@ func TestOddities(t *testing.T) {
 	}
 }
 
+// TestAddressesOfTunnelsBeforeTheNodeSaysThem: what is held for an end is on its
+// interface until the Node says an address, and an interface without one is
+// told of.
+func TestAddressesOfTunnelsBeforeTheNodeSaysThem(t *testing.T) {
+	c := New(model.Settings{Node: "h1"})
+	nodes := tunnelNodes()
+	nodes["h1"].IPIP, nodes["h1"].VXLAN4.Addr, nodes["h1"].VXLAN6.Addr = netip.Addr{}, netip.Addr{}, netip.Addr{}
+	c.Apply(tunnelCluster(nodes, model.Pool{Encap: model.IPIP}, model.Pool{Encap: model.VXLAN}))
+	hold := func(four, six string) model.Event {
+		u := &model.Underlay{MTU: 1500}
+		if four != "" {
+			u.IPIP, u.VXLAN6 = ip(four), ip(six)
+		}
+		return model.Event{ID: model.UnderlayID(), Value: u}
+	}
+	says := *nodes["h1"]
+	says.IPIP, says.VXLAN6.Addr = ip("10.65.1.1"), ip("fd00::1:2")
+	taken := says
+	taken.IPIP, taken.VXLAN6.Addr = nodes["h2"].Addr4.Addr(), nodes["h2"].Addr6.Addr()
+	for _, tt := range []struct {
+		name      string
+		event     model.Event
+		four, six netip.Addr
+	}{
+		{"none", hold("", ""), netip.Addr{}, netip.Addr{}},
+		{"held", hold("10.65.1.9", "fd00::1:9"), ip("10.65.1.9"), ip("fd00::1:9")},
+		{"said", nodeEvent(&says), says.IPIP, says.VXLAN6.Addr},
+		{"said, and another's", nodeEvent(&taken), netip.Addr{}, netip.Addr{}},
+		{"held again", nodeEvent(nodes["h1"]), ip("10.65.1.9"), ip("fd00::1:9")},
+		{"no more", hold("", ""), netip.Addr{}, netip.Addr{}},
+	} {
+		c.Apply([]model.Event{tt.event})
+		addrs := map[desired.AddrKey]struct{}{}
+		if tt.four.IsValid() {
+			addrs = map[desired.AddrKey]struct{}{{Interface: "tunl0", Prefix: single(tt.four)}: {}, {Interface: "vxlan-v6.calico", Prefix: single(tt.six)}: {}}
+		}
+		tunnels := map[string]netip.Addr{"tunl0": tt.four, "vxlan-v6.calico": tt.six}
+		if s := c.State(); !maps.Equal(s.Addresses, addrs) || !maps.Equal(s.Policy.Tunnels, tunnels) {
+			t.Errorf("%s: addresses %v, tunnels %v", tt.name, s.Addresses, s.Policy.Tunnels)
+		}
+	}
+}
+
 // TestKeep: a form that no pool asks for any more is accepted as long as the
 // agent says so, and what goes with it stays.
 func TestKeep(t *testing.T) {

@@ -95,7 +95,7 @@ func (o *overlay) tunnels() tunnels {
 	cfg := &o.in.set.Overlay
 	if a := o.mine.addr(4); a.IsValid() && o.wanted(desired.IPIP, 4) {
 		out.ipip = &tunnel{
-			name: desired.DeviceIPIP, addr: o.mine.ipip, mtu: o.mtu(desired.IPIP, 4, cfg.IPIPMTU),
+			name: desired.DeviceIPIP, addr: o.mine.end(desired.IPIP, 4, o.in.underlay.IPIP), mtu: o.mtu(desired.IPIP, 4, cfg.IPIPMTU),
 			device: desired.Device{Form: desired.IPIP, Local: a},
 		}
 	}
@@ -109,7 +109,8 @@ func (o *overlay) tunnels() tunnels {
 			name, mtu = desired.DeviceVXLAN6, cfg.VXLANMTU6
 		}
 		v := &tunnel{
-			name: name, addr: o.mine.vtep[at(family)], mtu: o.mtu(desired.VXLAN, family, mtu),
+			name: name, mtu: o.mtu(desired.VXLAN, family, mtu),
+			addr: o.mine.end(desired.VXLAN, family, o.in.underlay.VXLAN(family)),
 			device: desired.Device{
 				Form: desired.VXLAN, Local: a, MAC: o.mine.mac[at(family)], VNI: cfg.VNI, Port: cfg.Port,
 			},
@@ -191,9 +192,8 @@ func (c *Core) ownTunnels(u *desired.Update) {
 	c.overlay.ends.each(func(t *tunnel) {
 		devices[t.name] = t.device
 		links[t.name] = desired.Link{Up: true, MTU: t.mtu, Alias: desired.AliasTunnel, Sysctls: sysctls}
-		if t.addr.IsValid() {
+		if own[t.name] = t.addr; t.addr.IsValid() {
 			addrs[desired.AddrKey{Interface: t.name, Prefix: single(t.addr)}] = struct{}{}
-			own[t.name] = t.addr
 		}
 	})
 	u.Devices = diff(c.asked.Devices, devices, same)

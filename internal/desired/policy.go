@@ -37,7 +37,8 @@ type Policy struct {
 	Hosts map[netip.Prefix]Forms
 	// Pools are all that hold addresses of workloads, also disabled ones.
 	Pools map[netip.Prefix]PoolUse
-	// Tunnels are this host's addresses on the interfaces of tunnels.
+	// Tunnels are the interfaces of tunnels that this host has, by name, with
+	// its address there; invalid: none yet.
 	Tunnels map[string]netip.Addr
 }
 

@@ -60,6 +60,19 @@ const (
 type Underlay struct {
 	MTU  int           // of the smallest interface that counts; 0: not known
 	Keep desired.Forms // forms that are accepted, whether pools ask for them or not
+
+	// Addresses that this host has for its ends of tunnels. They are on the
+	// interfaces before the Node says them; once it says one, that counts.
+	IPIP, VXLAN4, VXLAN6 netip.Addr
+}
+
+// VXLAN is the address held for this host's end of VXLAN of a family (4 or 6);
+// invalid: none.
+func (u *Underlay) VXLAN(family int) netip.Addr {
+	if family == 6 {
+		return u.VXLAN6
+	}
+	return u.VXLAN4
 }
 
 // UnderlayID is the ID of the Underlay.

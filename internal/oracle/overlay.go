@@ -206,9 +206,10 @@ func (f fabric) tunnels(out *desired.State) {
 				continue
 			}
 			name := tunnelName(t, four)
-			d, own := desired.Device{Form: t, Local: nodeAddr(&f.me, four)}, f.me.IPIP
+			d, own, held := desired.Device{Form: t, Local: nodeAddr(&f.me, four)}, f.me.IPIP, f.underlay.IPIP
 			if t == desired.VXLAN {
 				d.MAC, d.VNI, d.Port, own = vxlanEnd(&f.me, four).MAC, 4096, 4789, vxlanEnd(&f.me, four).Addr
+				held = f.underlay.VXLAN(family(four))
 				if f.set.Overlay.VNI != 0 {
 					d.VNI = f.set.Overlay.VNI
 				}
@@ -222,9 +223,14 @@ func (f fabric) tunnels(out *desired.State) {
 				Up: true, MTU: f.tunnelMTU(t, four), Alias: desired.AliasTunnel,
 				Sysctls: desired.SysctlLines(desired.TunnelSysctls()),
 			}
-			if own = f.usable(f.me.Name, own); own.IsValid() {
+			if own.IsValid() {
+				own = f.usable(f.me.Name, own)
+			} else {
+				own = held // the node does not say it yet
+			}
+			out.Policy.Tunnels[name] = own
+			if own.IsValid() {
 				out.Addresses[desired.AddrKey{Interface: name, Prefix: alone(own)}] = struct{}{}
-				out.Policy.Tunnels[name] = own
 			}
 		}
 	}

@@ -52,6 +52,9 @@ func (g gen) underlay() model.Event {
 	forms := []desired.Form{desired.IPIP, desired.VXLAN}
 	return model.Event{ID: model.UnderlayID(), Value: &model.Underlay{
 		MTU: pick(g, 0, 1500, 1500, 9000, 40), Keep: desired.FormsOf(forms[:g.IntN(3)]...),
+		IPIP:   pick(g, netip.Addr{}, netip.MustParseAddr("10.0.9.1")),
+		VXLAN4: pick(g, netip.Addr{}, netip.MustParseAddr("10.0.9.2"), netip.MustParseAddr("172.16.0.1")),
+		VXLAN6: pick(g, netip.Addr{}, netip.MustParseAddr("fd00::9:3")),
 	}}
 }
 

@@ -78,7 +78,11 @@ func (w *World) Overlay() model.Overlay {
 
 // underlay is what the host that is looked at found out.
 func (w *World) underlay() (model.ID, model.Value) {
-	return model.UnderlayID(), &model.Underlay{MTU: pick(w, 0, 1500, 1500, 1500, 9001), Keep: w.forms()}
+	end := func(addr string) netip.Addr { return pick(w, netip.Addr{}, netip.MustParseAddr(addr)) }
+	return model.UnderlayID(), &model.Underlay{
+		MTU: pick(w, 0, 1500, 1500, 1500, 9001), Keep: w.forms(),
+		IPIP: end("10.48.0.200"), VXLAN4: end("10.48.0.201"), VXLAN6: end("fd00:48::201"),
+	}
 }
 
 func (w *World) forms() desired.Forms {

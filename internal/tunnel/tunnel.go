@@ -49,7 +49,11 @@ type Config struct {
 	IPAM   *ipam.Manager
 	// Settings reads what the pools are now, not what they were a moment ago.
 	Settings func(ctx context.Context) (*ipam.Settings, error)
-	Log      *slog.Logger
+	// Held is told after each look which addresses this host has of the kinds
+	// that it shall have, whether its Node says them yet or not; invalid: none
+	// could be had. It keeps nothing of the map.
+	Held func(map[string]netip.Addr)
+	Log  *slog.Logger
 }
 
 // Keeper keeps the tunnel addresses of one host. Its methods may be called
@@ -154,28 +158,34 @@ func (k *Keeper) Look(ctx context.Context) error {
 	if wishes == nil {
 		return nil
 	}
-	addrs, err := k.look(ctx, wishes)
+	addrs, held, err := k.look(ctx, wishes)
 	k.mu.Lock()
-	defer k.mu.Unlock()
 	k.addrs, k.failed = addrs, err
+	k.mu.Unlock()
+	if held != nil {
+		k.cfg.Held(held)
+	}
 	return err
 }
 
-func (k *Keeper) look(ctx context.Context, wishes map[string]Wish) (map[string]netip.Addr, error) {
-	addrs := map[string]netip.Addr{}
+// look returns the addresses that the Node has in the end, and those that this
+// host has of the kinds that it shall have; nil if nobody knows.
+func (k *Keeper) look(ctx context.Context, wishes map[string]Wish) (addrs, held map[string]netip.Addr, err error) {
+	addrs = map[string]netip.Addr{}
 	node, err := client.Get[v3.Node](ctx, k.cfg.Client, "", k.cfg.Node)
 	if client.IsNotFound(err) {
-		return addrs, nil // its coming wakes us
+		return addrs, nil, nil // its coming wakes us
 	}
 	if err != nil {
-		return addrs, fmt.Errorf("addresses for tunnels: %w", err)
+		return addrs, nil, fmt.Errorf("addresses for tunnels: %w", err)
 	}
 	pools := &ipam.Settings{}
 	if len(wishes) > 0 {
 		if pools, err = k.cfg.Settings(ctx); err != nil {
-			return addrs, fmt.Errorf("addresses for tunnels: %w", err)
+			return addrs, nil, fmt.Errorf("addresses for tunnels: %w", err)
 		}
 	}
+	held = map[string]netip.Addr{}
 	var errs []error
 	for _, kind := range Kinds() {
 		e := end{k: k, kind: kind, handle: ipam.TunnelHandle(kind, k.cfg.Node), now: *field(node, kind)}
@@ -186,6 +196,9 @@ func (k *Keeper) look(ctx context.Context, wishes map[string]Wish) (map[string]n
 			k.released[kind] = false
 			err = e.settle(ctx)
 		}
+		if e.wish == Hold || e.wish == Have {
+			held[kind] = e.have
+		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s of this host: %w", kind, err))
 		}
@@ -193,7 +206,7 @@ func (k *Keeper) look(ctx context.Context, wishes map[string]Wish) (map[string]n
 			addrs[kind] = e.ours
 		}
 	}
-	return addrs, errors.Join(errs...)
+	return addrs, held, errors.Join(errs...)
 }
 
 // field is where a Node has the address of a kind of tunnel. A Node without
@@ -220,6 +233,7 @@ type end struct {
 	now          string     // what the Node says
 	held         []ipam.Use // what the handle has
 	ours         netip.Addr // what the Node says in the end, if it is ours
+	have         netip.Addr // what is assigned in the end, whether the Node says it or not
 }
 
 // ErrNoPool says that no pool gives an address for a tunnel that pools ask for.
@@ -240,6 +254,7 @@ func (e *end) settle(ctx context.Context) error {
 			return errors.Join(err, e.makeDo(ctx))
 		}
 	}
+	e.have = addr
 	if e.wish != Hold || e.now != "" {
 		if err := e.write(ctx, addr); err != nil {
 			return err
@@ -307,7 +322,7 @@ var errUnassigned = errors.New("no address was assigned")
 func (e *end) makeDo(ctx context.Context) error {
 	for _, u := range e.held {
 		if u.Addr.String() == e.now {
-			e.ours = u.Addr
+			e.ours, e.have = u.Addr, u.Addr
 			return nil
 		}
 	}

@@ -58,8 +58,9 @@ type host struct {
 	t      *testing.T
 	db     *flaky
 	keeper *tunnel.Keeper
-	client *client.Client // that does not fail
-	ipam   *ipam.Manager  // the same
+	has    map[string]netip.Addr // by kind, as the keeper tells
+	client *client.Client        // that does not fail
+	ipam   *ipam.Manager         // the same
 }
 
 func newHost(t *testing.T, rng *rand.Rand) *host {
@@ -86,6 +87,7 @@ func (h *host) restart() {
 	h.keeper = tunnel.New(tunnel.Config{
 		Node: "h1", Client: client.New(h.db, client.Config{}), IPAM: ipam.New(ipam.Config{Driver: h.db}),
 		Settings: func(ctx context.Context) (*ipam.Settings, error) { return ipam.ReadSettings(ctx, h.db) },
+		Held:     func(has map[string]netip.Addr) { h.has = has },
 		Log:      slog.New(slog.DiscardHandler),
 	})
 }
@@ -300,6 +302,9 @@ func TestAnAddressWaitsForItsTunnel(t *testing.T) {
 		if got := h.node()[kind]; (got != "") != said || (len(h.held(kind)) == 1) != held {
 			t.Errorf("wish %d: the node has %q, IPAM %v", w, got, h.held(kind))
 		}
+		if has, asked := h.has[kind]; asked != (w == tunnel.Hold || w == tunnel.Have) || asked && !slices.Contains(h.held(kind), has.String()) {
+			t.Errorf("wish %d: told of %v, IPAM has %v", w, has, h.held(kind))
+		}
 	}
 	look(tunnel.Keep, false, false)
 	look(tunnel.Hold, false, true)
@@ -323,6 +328,9 @@ func TestAnAddressOfSomebodyElseLeavesTheNode(t *testing.T) {
 	h.keeper.Want(have(ipam.TypeVXLANTunnel))
 	if err := h.keeper.Look(t.Context()); !errors.Is(err, ipam.ErrExhausted) {
 		t.Errorf("got %v", err)
+	}
+	if has, asked := h.has[ipam.TypeVXLANTunnel]; !asked || has.IsValid() {
+		t.Errorf("told of %v, want that there is none", h.has)
 	}
 	h.settled()
 }
