@@ -51,7 +51,7 @@ type Config struct {
 	Settings func(ctx context.Context) (*ipam.Settings, error)
 	// Held is told after each look which addresses this host has of the kinds
 	// that it shall have, whether its Node says them yet or not; invalid: none
-	// could be had. It keeps nothing of the map.
+	// could be had. It keeps nothing of the map. May be nil.
 	Held func(map[string]netip.Addr)
 	Log  *slog.Logger
 }
@@ -162,7 +162,7 @@ func (k *Keeper) Look(ctx context.Context) error {
 	k.mu.Lock()
 	k.addrs, k.failed = addrs, err
 	k.mu.Unlock()
-	if held != nil {
+	if held != nil && k.cfg.Held != nil {
 		k.cfg.Held(held)
 	}
 	return err
