@@ -239,7 +239,7 @@ func (c *compiler) repaint(g *compiled, said func(signature) bool) {
 		switch tells := g.program.tells(cl.sig); {
 		case g.broken || g.full || !tells:
 			c.unpaint(g, cl.number)
-		case g.rows[cl.number] == nil || said(cl.sig):
+		case g.rows[cl.number] == nil || g.rows[cl.number].class != cl || said(cl.sig):
 			c.paintClass(g, cl)
 		}
 	}

@@ -50,6 +50,9 @@ type Config struct {
 	LogPrefix string
 	// LogGroup: the group that log lines go to; 0 is the kernel's log.
 	LogGroup uint16
+	// SenderGroup: the group that a sample of encapsulated packets from unknown
+	// senders goes to; 0 is LogGroup.
+	SenderGroup uint16
 	// LogLimit limits each Log rule. The zero Limit doesn't.
 	LogLimit Limit
 }

@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"cmp"
 	"net/netip"
 
 	"github.com/brindle-net/brindle/internal/desired"
@@ -31,7 +32,8 @@ const (
 	prioritySenders = -300
 )
 
-// unknownLimit limits the lines about packets from unknown senders.
+// unknownLimit limits the lines about packets from unknown senders, or the
+// sample that is taken of them.
 var unknownLimit = Limit{Rate: 10, Seconds: 60, Burst: 5}
 
 // overlay is what the program has of hosts, pools and tunnels.
@@ -258,7 +260,7 @@ func (b *Builder) sendersOf(chain, set, counter, what string) *Chain {
 	for _, m := range fromHosts(set) {
 		c.Rules = append(c.Rules, m.do(Accept{}))
 	}
-	line := Log{Prefix: "brindle: " + what + " from an unknown host: ", Group: b.cfg.LogGroup}
+	line := Log{Prefix: "brindle: " + what + " from an unknown host: ", Group: cmp.Or(b.cfg.SenderGroup, b.cfg.LogGroup)}
 	c.Rules = append(c.Rules, when().do(unknownLimit, line), when().drop(counter))
 	return c
 }

@@ -47,7 +47,11 @@ func (c *compiler) update(lists map[desired.RulesID]struct{}) {
 			continue
 		}
 		for _, cl := range fresh {
-			c.paintClass(g, cl)
+			if g.program.tells(cl.sig) {
+				c.paintClass(g, cl)
+			} else {
+				c.unpaint(g, cl.number) // rows of the class that had the number
+			}
 		}
 	}
 	c.forgetDecisions()
@@ -121,10 +125,6 @@ func netsPredicate(list []netip.Prefix) string {
 // new and those that are no more.
 func (c *compiler) settle() (fresh, gone []*class) {
 	s := c.space
-	type moved struct {
-		addr netip.Addr
-		to   *class
-	}
 	var singles []moved
 	var ranges [2][]piece
 	for i := range families {
@@ -155,8 +155,9 @@ func (c *compiler) settle() (fresh, gone []*class) {
 		}
 		s.release(x.class)
 		s.hold(to)
-		singles = append(singles, moved{a, to})
+		singles = append(singles, moved{a, x.class, to})
 	}
+	singles = s.inherit(singles)
 	fresh, gone = s.enumerate()
 	for _, m := range singles {
 		c.place(m.addr, m.to)
@@ -174,10 +175,14 @@ func (c *compiler) settle() (fresh, gone []*class) {
 // place puts a single address in its class.
 func (c *compiler) place(a netip.Addr, to *class) {
 	s, set := c.space, mapClasses+familyOf(a).digit()
-	if to != nil {
-		c.b.putElement(set, Element{Lo: addrBytes(a), Number: to.number})
-	} else if c.b.has(set, addrBytes(a)) {
-		c.b.dropElement(set, addrBytes(a))
+	now := Element{Lo: addrBytes(a)}
+	switch is, there := c.b.prog.Sets[set].Elements[now.Lo]; {
+	case to != nil:
+		if now.Number = to.number; !there || is != now {
+			c.b.putElement(set, now)
+		}
+	case there:
+		c.b.dropElement(set, now.Lo)
 	}
 	if s.singles[a].class = to; to == nil {
 		delete(s.singles, a)

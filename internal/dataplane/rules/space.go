@@ -57,7 +57,8 @@ type class struct {
 	name   string // the same in every run
 	family int    // index in families
 	sig    signature
-	refs   int // elements
+	refs   int  // elements
+	heir   bool // in this change: the number was another's
 }
 
 // space is the addresses of both families, cut into classes.
@@ -298,7 +299,7 @@ func (s *space) enumerate() (fresh, gone []*class) {
 			if c.number != 0 {
 				gone = append(gone, c)
 			}
-		case c.number == 0:
+		case c.number == 0 || c.heir:
 			fresh = append(fresh, c)
 		}
 	}
@@ -311,7 +312,10 @@ func (s *space) enumerate() (fresh, gone []*class) {
 	}
 	slices.SortFunc(fresh, func(a, b *class) int { return cmp.Compare(a.name, b.name) })
 	for _, c := range fresh {
-		c.number = s.given.take(c.name)
+		if !c.heir {
+			c.number = s.given.take(c.name)
+		}
+		c.heir = false
 	}
 	return fresh, gone
 }
