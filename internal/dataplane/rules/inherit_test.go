@@ -51,14 +51,14 @@ func TestClassInherits(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		second [2]int // members of a set that comes; those of the first are 0 to 100
-		moved  int    // elements of the map of classes that change
+		moved  [2]int // elements of the map of classes that change, and when the set goes
 	}{
-		{"all", [2]int{0, 100}, 0},
-		{"all but one", [2]int{0, 99}, 1},
-		{"most, and others", [2]int{10, 120}, 10 + 20},
-		{"half", [2]int{0, 50}, 50},
-		{"few", [2]int{95, 100}, 5},
-		{"others", [2]int{100, 150}, 50},
+		{"all", [2]int{0, 100}, [2]int{}},
+		{"all but one", [2]int{0, 99}, [2]int{1, 1}},
+		{"most, and others", [2]int{10, 120}, [2]int{10 + 20, 10}},
+		{"half", [2]int{0, 50}, [2]int{50, 50}},
+		{"few", [2]int{95, 100}, [2]int{5, 5}},
+		{"others", [2]int{100, 150}, [2]int{50, 0}},
 	} {
 		for _, f := range []string{"4", "6"} {
 			t.Run(c.name+", IPv"+f, func(t *testing.T) {
@@ -70,8 +70,8 @@ func TestClassInherits(t *testing.T) {
 					patch := desired.PolicyPatch{Sets: map[desired.SetID]desired.SetPatch{"s:1": {Gone: now.Sets["s:1"] == nil}}}
 					patch.Rules.Set = now.Rules
 					d := b.Update(now, &patch)
-					if n := len(d.Sets[mapClasses+f].Add); n != c.moved && step == 0 {
-						t.Errorf("%d elements change, want %d", n, c.moved)
+					if n := len(d.Sets[mapClasses+f].Add); n != c.moved[step] {
+						t.Errorf("%d elements change, want %d", n, c.moved[step])
 					}
 					if err := mirror.play(d); err != nil {
 						t.Fatal(err)

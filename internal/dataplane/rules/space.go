@@ -296,7 +296,7 @@ func (s *space) enumerate() (fresh, gone []*class) {
 		switch {
 		case c.refs == 0:
 			delete(s.classes[c.family], c.sig.key())
-			if c.number != 0 {
+			if c.heir = false; c.number != 0 {
 				gone = append(gone, c)
 			}
 		case c.number == 0 || c.heir:
