@@ -99,6 +99,41 @@ func (w *World) Learn() {
 	}
 }
 
+// A Path is how packets travel from one host to workloads of another, as the
+// lab says.
+type Path struct {
+	From, To, Family, Pool, Form string
+}
+
+// Paths asks the lab.
+func (w *World) Paths() ([]Path, error) {
+	out, err := w.Try("", "lab", "status", "-o", "json")
+	if err != nil {
+		return nil, err
+	}
+	var status struct {
+		Paths []Path `json:"paths"`
+	}
+	err = json.Unmarshal([]byte(out), &status)
+	return status.Paths, err
+}
+
+// Agree says where hosts' kernels have something else than the oracle says.
+func (w *World) Agree() error {
+	c := Cluster{Netns: map[string]string{}}
+	for _, h := range w.hosts() {
+		c.Netns[h] = "brindle-" + w.Name + "-" + h
+	}
+	for _, v := range w.env {
+		if e, ok := strings.CutPrefix(v, "ETCD_ENDPOINTS="); ok {
+			c.Endpoint = e
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
+	defer cancel()
+	return c.Agree(ctx)
+}
+
 // LogOf is all that the agent of a host has logged.
 func (w *World) LogOf(host string) string {
 	files, _ := filepath.Glob(filepath.Join("/run/brindle/lab", w.Name, host, "*.log")) // the pattern is good

@@ -40,7 +40,8 @@ func (w *World) Listen(ns *netns.NS, family, port int) *Ear {
 	w.T.Helper()
 	e := &Ear{seen: map[uint64]bool{}, done: make(chan struct{})}
 	Inside(w.T, ns, func() (err error) {
-		e.conn, err = net.ListenPacket(fmt.Sprint("udp", family), fmt.Sprintf(":%d", port))
+		lc := net.ListenConfig{Control: roomy}
+		e.conn, err = lc.ListenPacket(w.T.Context(), fmt.Sprint("udp", family), fmt.Sprintf(":%d", port))
 		return err
 	})
 	go func() {
@@ -92,8 +93,19 @@ func (e *Ear) Close() {
 	<-e.done
 }
 
-// Send starts a stream from so many source ports.
+// Send starts a stream from so many source ports, a thousand packets a second.
 func (w *World) Send(name string, ns *netns.NS, to string, ports int) *Stream {
+	w.T.Helper()
+	return w.sendEvery(beat, name, ns, to, ports)
+}
+
+// SendSlowly is Send with a packet only now and then.
+func (w *World) SendSlowly(name string, ns *netns.NS, to string, ports int) *Stream {
+	w.T.Helper()
+	return w.sendEvery(4*beat, name, ns, to, ports)
+}
+
+func (w *World) sendEvery(pace time.Duration, name string, ns *netns.NS, to string, ports int) *Stream {
 	w.T.Helper()
 	s := &Stream{Name: name, stop: make(chan struct{})}
 	Inside(w.T, ns, func() error {
@@ -107,7 +119,7 @@ func (w *World) Send(name string, ns *netns.NS, to string, ports int) *Stream {
 		return nil
 	})
 	s.done.Go(func() {
-		tick := time.NewTicker(beat) // the pace is the test's subject
+		tick := time.NewTicker(pace) // the pace is the test's subject
 		defer tick.Stop()
 		for {
 			select {

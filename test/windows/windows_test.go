@@ -4,8 +4,8 @@ package windows
 
 import (
 	"fmt"
-	"net"
-	"strconv"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 
@@ -14,9 +14,10 @@ import (
 )
 
 // world is a lab, and what these tests do in it.
-type world struct{ *labtest.World }
-
-func up(t *testing.T, name string) *world { return &world{labtest.Up(t, name)} }
+type world struct {
+	*labtest.World
+	lanes []lane
+}
 
 // Ports of the two kinds of stream.
 const (
@@ -24,7 +25,7 @@ const (
 	closed = 9002
 )
 
-// policy lets everybody reach the open port of w3 and nothing else; salt
+// policy lets everybody reach the open port of workloads and nothing else; salt
 // changes the documents without changing what they mean.
 func policy(salt int) string {
 	rules := []string{
@@ -89,13 +90,14 @@ spec:
 `
 }
 
-// pair is the allowed and the forbidden stream of one family between w1 and w3.
+// pair is the allowed and the forbidden stream of a lane.
 type pair struct {
+	lane               lane
 	allowed, forbidden *labtest.Stream
 	good, bad          *labtest.Ear
 }
 
-// traffic is both families' streams.
+// traffic is the streams of all lanes.
 type traffic struct {
 	w      *world
 	pairs  []pair
@@ -105,13 +107,12 @@ type traffic struct {
 // flow starts the streams.
 func (w *world) flow() *traffic {
 	w.T.Helper()
-	from, to := w.NS("w1"), w.NS("w3")
 	f := &traffic{w: w, before: w.Drops()}
-	for _, family := range []int{4, 6} {
-		a, v := w.Addr("w3", family), fmt.Sprint(" IPv", family)
-		p := pair{good: w.Listen(to, family, open), bad: w.Listen(to, family, closed)}
-		p.allowed = w.Send("allowed"+v, from, net.JoinHostPort(a, strconv.Itoa(open)), 16)
-		p.forbidden = w.Send("forbidden"+v, from, net.JoinHostPort(a, strconv.Itoa(closed)), 64)
+	for _, l := range w.lanes {
+		from, to := w.NS(l.from), w.NS(l.to)
+		p := pair{lane: l, good: w.Listen(to, l.family, open), bad: w.Listen(to, l.family, closed)}
+		p.allowed = w.SendSlowly("allowed, "+l.name, from, l.target(w, open), 16)
+		p.forbidden = w.Send("forbidden, "+l.name, from, l.target(w, closed), 64)
 		f.pairs = append(f.pairs, p)
 	}
 	return f
@@ -143,7 +144,10 @@ func (f *traffic) end() count {
 			f.w.T.Logf("%s: %d of %d arrived", p.allowed.Name, p.good.Heard(), p.allowed.Sent)
 		}
 		c.lost += int(p.allowed.Sent) - p.good.Heard()
-		c.delivered += p.bad.Heard()
+		if n := p.bad.Heard(); n > 0 {
+			f.w.T.Logf("%s: %d of %d arrived", p.forbidden.Name, n, p.forbidden.Sent)
+			c.delivered += n
+		}
 		p.good.Close()
 		p.bad.Close()
 	}
@@ -170,36 +174,52 @@ func (w *world) settled() {
 func (w *world) prepare() {
 	w.T.Helper()
 	bare := w.flow()
-	if err := bare.pairs[0].bad.Arrives(10); err != nil {
-		w.T.Fatalf("without policy: %v", err)
+	for _, p := range bare.pairs {
+		if err := p.bad.Arrives(10); err != nil {
+			w.T.Fatalf("without policy: %s: %v", p.forbidden.Name, err)
+		}
 	}
 	if c := bare.end(); c.lost != 0 || c.delivered == 0 {
 		w.T.Fatalf("without policy: %+v", c)
 	}
 	w.Apply(tier("Deny") + "---" + policy(0) + "---" + denyAll)
 	w.settled()
-	// An agent that has taken the policy in denies; it does so from one moment
-	// on. All of them have when a probe's answer is missing on each path.
-	for _, family := range []int{4, 6} {
-		w.denied("w1", "w3", family)
-	}
+	w.denied()
 }
 
-// denied waits until the forbidden port of a workload is out of reach.
-func (w *world) denied(from, to string, family int) {
+// denied waits until the forbidden ports of all lanes are out of reach: our
+// counters see what is sent there, and none of it arrives.
+func (w *world) denied() {
 	w.T.Helper()
-	e := w.Listen(w.NS(to), family, closed)
-	defer e.Close()
+	var ears []*labtest.Ear
+	var probes []*labtest.Stream
+	for _, l := range w.lanes {
+		ears = append(ears, w.Listen(w.NS(l.to), l.family, closed))
+		probes = append(probes, w.Send("probe", w.NS(l.from), l.target(w, closed), 8))
+	}
 	testenv.Until(w.T, labtest.Patience, func() error {
-		before := e.Heard()
-		s := w.Send("probe", w.NS(from), net.JoinHostPort(w.Addr(to, family), strconv.Itoa(closed)), 8)
-		_ = e.Arrives(before + 1)
-		s.End()
-		if e.Heard() > before {
-			return fmt.Errorf("%s still reaches the forbidden port of %s", from, to)
+		before := make([]int, len(ears))
+		for i, e := range ears {
+			before[i] = e.Heard()
+		}
+		drops := w.Drops()
+		testenv.Until(w.T, labtest.Patience, func() error {
+			if n := w.Drops() - drops; n < 50*len(w.lanes) {
+				return fmt.Errorf("%d packets dropped", n)
+			}
+			return nil
+		})
+		for i, e := range ears {
+			if e.Heard() > before[i] {
+				return fmt.Errorf("%s: the forbidden port is still reached", w.lanes[i].name)
+			}
 		}
 		return nil
 	})
+	for i := range ears {
+		probes[i].End()
+		ears[i].Close()
+	}
 }
 
 // during runs traffic while something happens, and holds it to the promise.
@@ -211,14 +231,14 @@ func (w *world) during(what string, happen func()) {
 		defer func() { w.T = outer }()
 		f := w.flow()
 		for _, p := range f.pairs {
-			if err := p.good.Arrives(100); err != nil {
-				t.Fatalf("the allowed stream does not start: %v", err)
+			if err := p.good.Arrives(50); err != nil {
+				t.Fatalf("%s does not start: %v", p.allowed.Name, err)
 			}
 		}
 		happen()
 		for _, p := range f.pairs { // and what comes right after it
-			if err := p.good.Arrives(p.good.Heard() + 200); err != nil {
-				t.Errorf("the allowed stream stopped: %v", err)
+			if err := p.good.Arrives(p.good.Heard() + 50); err != nil {
+				t.Errorf("%s stopped: %v", p.allowed.Name, err)
 			}
 		}
 		c := f.end()
@@ -235,9 +255,10 @@ func (w *world) during(what string, happen func()) {
 	})
 }
 
-// TestThreat15NoWindow runs both families at once: they are told apart by stream.
+// TestThreat15NoWindow runs all modes of pools and both families at once: they
+// are told apart by stream.
 func TestThreat15NoWindow(t *testing.T) {
-	w := up(t, "windows")
+	w := upModes(t, "windows")
 	w.prepare()
 	w.during("nothing", func() {})
 	w.during("restart", func() {
@@ -286,12 +307,27 @@ func TestThreat15NoWindow(t *testing.T) {
 		w.Run("lab", "workload", "add", "extra", "--host", "h2", "-l", "a=b")
 		w.Run("lab", "workload", "rm", "extra")
 	})
+	testenv.Until(t, labtest.Patience, w.travel)
+	testenv.Until(t, labtest.Patience, w.Agree)
+
+	// Without enforcement, all lanes deliver what is forbidden.
+	for _, h := range []string{"h1", "h2"} {
+		w.exposed(h)
+	}
+	f := w.flow()
+	for _, p := range f.pairs {
+		if err := p.bad.Arrives(10); err != nil {
+			t.Errorf("without enforcement: %s: %v", p.forbidden.Name, err)
+		}
+	}
+	f.end()
 }
 
-// TestThreat25AddressUsedAgain gives the address of a workload that everybody could
-// reach to another that nobody may, while its flows go on.
+// TestThreat25AddressUsedAgain gives the addresses of workloads that everybody
+// could reach to others that nobody may, while flows to them go on, in pools of
+// all modes.
 func TestThreat25AddressUsedAgain(t *testing.T) {
-	w := up(t, "reuse")
+	w := upModes(t, "reuse")
 	w.Apply(`
 apiVersion: projectcalico.org/v3
 kind: GlobalNetworkPolicy
@@ -306,28 +342,45 @@ kind: GlobalNetworkPolicy
 metadata: {name: others}
 spec: {order: 5000, selector: has(projectcalico.org/namespace), types: [Ingress]}
 `)
-	w.Run("lab", "workload", "add", "first", "--host", "h2", "-l", "welcome=yes")
+	again := map[string][2]string{} // by the workload that shall be gone
+	for i := range modes(4) {
+		one, two := addresses(10+i, i, i%len(modes(6)))
+		name := fmt.Sprintf("first%d", i)
+		w.guide(one, two)
+		w.add(name, "h2", two, "-l", "welcome=yes")
+		again[name] = two
+	}
 	w.Learn()
 	var flows []*labtest.Stream
-	for _, family := range []int{4, 6} {
-		e := w.Listen(w.NS("first"), family, open)
-		flows = append(flows, w.Send(fmt.Sprint("IPv", family), w.NS("w1"), net.JoinHostPort(w.Addr("first", family), strconv.Itoa(open)), 16))
-		if err := e.Arrives(100); err != nil {
-			t.Fatalf("IPv%d: the allowed stream does not start: %v", family, err)
+	for _, name := range slices.Sorted(maps.Keys(again)) {
+		for _, family := range []int{4, 6} {
+			l := lane{name, "from" + strings.TrimPrefix(name, "first"), name, family}
+			e := w.Listen(w.NS(name), family, open)
+			flows = append(flows, w.Send(fmt.Sprintf("%s, IPv%d", name, family), w.NS(l.from), l.target(w, open), 16))
+			if err := e.Arrives(100); err != nil {
+				t.Fatalf("%s, IPv%d: the allowed stream does not start: %v", name, family, err)
+			}
+			e.Close()
 		}
-		e.Close()
 	}
-	v4, v6 := w.Addr("first", 4), w.Addr("first", 6)
-	w.Run("lab", "workload", "rm", "first")
-	w.Run("lab", "workload", "add", "second", "--host", "h2", "--ip", v4, "--ip", v6)
+	for _, name := range slices.Sorted(maps.Keys(again)) {
+		w.Run("lab", "workload", "rm", name)
+		w.add(strings.Replace(name, "first", "second", 1), "h2", again[name])
+	}
 	w.Learn()
-	if w.Addr("second", 4) != v4 || w.Addr("second", 6) != v6 {
-		t.Fatalf("the second workload has %v", w.Work["second"].Addresses)
-	}
 	before := w.Drops()
-	ears := []*labtest.Ear{w.Listen(w.NS("second"), 4, open), w.Listen(w.NS("second"), 6, open)}
-	testenv.Until(t, labtest.Patience, func() error { // a thousand packets are dropped by us
-		if n := w.Drops() - before; n < 1000 {
+	var ears []*labtest.Ear
+	for _, name := range slices.Sorted(maps.Keys(again)) {
+		second := strings.Replace(name, "first", "second", 1)
+		for i, family := range []int{4, 6} {
+			if got := w.Addr(second, family); got != again[name][i] {
+				t.Fatalf("%s has %s, want %s", second, got, again[name][i])
+			}
+			ears = append(ears, w.Listen(w.NS(second), family, open))
+		}
+	}
+	testenv.Until(t, labtest.Patience, func() error { // a thousand packets of each are dropped by us
+		if n := w.Drops() - before; n < 1000*len(flows) {
 			return fmt.Errorf("%d packets dropped", n)
 		}
 		return nil
