@@ -193,7 +193,7 @@ func (d *Driver) tellMended(edits []*edit) {
 	}
 }
 
-func countElems(m map[string]map[elemID]elem) (n int) {
+func countElems(m map[string][]member) (n int) {
 	for _, elems := range m {
 		n += len(elems)
 	}

@@ -18,21 +18,21 @@ type edit struct {
 	flush                             map[string]bool // chains whose rules go
 	dropChains, dropSets, dropCounter map[string]bool
 	empties                           map[string]bool // sets that lose all elements
-	dropElems                         map[string]map[elemID]elem
+	dropElems                         map[string][]member
 
 	counters map[string]string // name to note
 	chains   map[string]*base  // to make
 	sets     map[string]*set   // to make; elements are in elems
-	elems    map[string]map[elemID]elem
+	elems    map[string][]member
 	rules    map[string][]rule // to add to chains that are new or flushed
 }
 
 func newEdit(id tableID) *edit {
 	return &edit{
 		id: id, flush: map[string]bool{}, dropChains: map[string]bool{}, dropSets: map[string]bool{},
-		dropCounter: map[string]bool{}, dropElems: map[string]map[elemID]elem{}, empties: map[string]bool{},
+		dropCounter: map[string]bool{}, dropElems: map[string][]member{}, empties: map[string]bool{},
 		counters: map[string]string{}, chains: map[string]*base{}, sets: map[string]*set{},
-		elems: map[string]map[elemID]elem{}, rules: map[string][]rule{},
+		elems: map[string][]member{}, rules: map[string][]rule{},
 	}
 }
 
@@ -94,8 +94,8 @@ func (e *edit) addChain(name string, c *chain) {
 // addSet makes a set with its elements.
 func (e *edit) addSet(name string, s *set) {
 	e.sets[name] = s
-	if len(s.elems) > 0 {
-		e.elems[name] = s.elems
+	if list := s.members(); len(list) > 0 {
+		e.elems[name] = list
 	}
 }
 
@@ -144,9 +144,9 @@ func (e *edit) diffSets(have, want *table) (remade bool) {
 			e.dropSets[name], remade = true, true
 			e.addSet(name, s)
 		case s.flags&unix.NFT_SET_INTERVAL != 0 && s.fields == "":
-			e.diffIntervals(name, old.elems, s.elems)
+			e.diffIntervals(name, old.elems, s.members())
 		default:
-			e.diffElems(name, old.elems, s.elems)
+			e.diffElems(name, old.elems, s.members())
 		}
 	}
 	return remade
@@ -155,8 +155,12 @@ func (e *edit) diffSets(have, want *table) (remade bool) {
 // diffIntervals makes all intervals of a set anew if one differs: the kernel
 // takes beginnings and ends only in pairs that do not overlap, and nobody knows
 // what pairs somebody else has left.
-func (e *edit) diffIntervals(set string, have, want map[elemID]elem) {
-	if maps.EqualFunc(have, want, elem.same) {
+func (e *edit) diffIntervals(set string, have map[elemID]elem, want []member) {
+	differs := func(m member) bool {
+		old, ok := have[m.id]
+		return !ok || !old.same(m.elem)
+	}
+	if len(have) == len(want) && !slices.ContainsFunc(want, differs) {
 		return
 	}
 	e.empties[set] = len(have) > 0
@@ -165,16 +169,31 @@ func (e *edit) diffIntervals(set string, have, want map[elemID]elem) {
 	}
 }
 
-func (e *edit) diffElems(set string, have, want map[elemID]elem) {
-	gone, made := map[elemID]elem{}, map[elemID]elem{}
-	for id, old := range have {
-		if now, ok := want[id]; !ok || !old.same(now) {
-			gone[id] = old
+func (e *edit) diffElems(set string, have map[elemID]elem, want []member) {
+	var gone, made []member
+	known := 0 // of those that the kernel has
+	for _, m := range want {
+		old, ok := have[m.id]
+		if ok {
+			known++
 		}
+		switch {
+		case ok && old.same(m.elem):
+			continue
+		case ok:
+			gone = append(gone, member{m.id, old})
+		}
+		made = append(made, m)
 	}
-	for id, now := range want {
-		if old, ok := have[id]; !ok || !old.same(now) {
-			made[id] = now
+	if known < len(have) {
+		wanted := make(map[elemID]bool, len(want))
+		for _, m := range want {
+			wanted[m.id] = true
+		}
+		for id, old := range have {
+			if !wanted[id] {
+				gone = append(gone, member{id, old})
+			}
 		}
 	}
 	if len(gone) > 0 {

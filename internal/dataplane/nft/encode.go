@@ -1,6 +1,7 @@
 package nft
 
 import (
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -158,37 +159,38 @@ func (b *batch) emptySet(id tableID, name string) {
 
 // addElems and deleteElems cut what they send into messages that are short
 // enough for one attribute to hold a message's elements.
-func (b *batch) addElems(id tableID, set string, elems map[elemID]elem) {
-	b.elems(unix.NFT_MSG_NEWSETELEM, id, set, elems)
+func (b *batch) addElems(id tableID, set string, list []member) {
+	b.elems(unix.NFT_MSG_NEWSETELEM, id, set, list)
 }
 
-func (b *batch) deleteElems(id tableID, set string, elems map[elemID]elem) {
-	b.elems(unix.NFT_MSG_DELSETELEM, id, set, elems)
+func (b *batch) deleteElems(id tableID, set string, list []member) {
+	b.elems(unix.NFT_MSG_DELSETELEM, id, set, list)
 }
 
-func (b *batch) elems(kind int, id tableID, set string, elems map[elemID]elem) {
+func (b *batch) elems(kind int, id tableID, set string, list []member) {
 	flags, what := uint16(unix.NLM_F_CREATE), step{"add", "elements of set", set}
 	if kind == unix.NFT_MSG_DELSETELEM {
 		flags, what = 0, step{"delete", "elements of set", set}
 	}
-	order := sortedElems(elems)
-	for len(order) > 0 {
+	slices.SortFunc(list, func(a, b member) int { return a.id.compare(b.id) })
+	for len(list) > 0 {
 		b.start(kind, flags, id.family, what)
 		b.text(unix.NFTA_SET_ELEM_LIST_TABLE, id.name)
 		b.text(unix.NFTA_SET_ELEM_LIST_SET, set)
 		at := b.open(unix.NFTA_SET_ELEM_LIST_ELEMENTS)
-		for len(order) > 0 && b.size() < cutBytes {
+		for len(list) > 0 && b.size() < cutBytes {
 			at := b.open(unix.NFTA_LIST_ELEM)
-			encodeElem(b, order[0], elems[order[0]], kind == unix.NFT_MSG_NEWSETELEM)
+			encodeElem(b, &list[0], kind == unix.NFT_MSG_NEWSETELEM)
 			b.shut(at)
-			order = order[1:]
+			list = list[1:]
 		}
 		b.shut(at)
 	}
 }
 
 // encodeElem writes an element, or with full false only what names it.
-func encodeElem(b *batch, id elemID, e elem, full bool) {
+func encodeElem(b *batch, m *member, full bool) {
+	id, e := m.id, &m.elem
 	datum := func(kind uint16, value string) {
 		at := b.open(kind)
 		b.bytes(unix.NFTA_DATA_VALUE, []byte(value))
@@ -228,25 +230,18 @@ func encodeElem(b *batch, id elemID, e elem, full bool) {
 	}
 }
 
-// sortedElems returns the names of elements in order: by key, an end before a
-// beginning.
+// sortedElems returns the names of elements in order.
 func sortedElems(elems map[elemID]elem) []elemID {
-	order := make([]elemID, 0, len(elems))
-	for id := range elems {
-		order = append(order, id)
-	}
-	sortElems(order)
-	return order
+	return slices.SortedFunc(maps.Keys(elems), elemID.compare)
 }
 
-func sortElems(order []elemID) {
-	slices.SortFunc(order, func(a, b elemID) int {
-		if c := strings.Compare(a.key, b.key); c != 0 || a.end == b.end {
-			return c
-		}
-		if a.end {
-			return -1
-		}
-		return 1
-	})
+// compare orders by key, an end before a beginning.
+func (id elemID) compare(o elemID) int {
+	if c := strings.Compare(id.key, o.key); c != 0 || id.end == o.end {
+		return c
+	}
+	if id.end {
+		return -1
+	}
+	return 1
 }

@@ -97,9 +97,9 @@ func lowerSet(s *rules.Set) (*set, error) {
 	if err != nil {
 		return nil, err
 	}
+	made.list = make([]member, 0, len(s.Elements))
 	for _, e := range s.Elements {
-		err := lowerElem(s, e, func(id elemID, e elem) { made.elems[id] = e })
-		if err != nil {
+		if made.list, err = lowerElem(made.list, s, e); err != nil {
 			return nil, err
 		}
 	}
@@ -220,11 +220,15 @@ func (h *held) changeSets(d rules.Delta, p *pending, edits map[tableID]*edit) er
 			if there {
 				edits[idOf(old.Table)].dropSets[name] = true
 			}
-			made, err := lowerSet(s.Define)
+			made, err := lowerShape(s.Define)
 			if err != nil {
 				return err
 			}
-			edits[idOf(s.Define.Table)].addSet(name, made)
+			e := edits[idOf(s.Define.Table)]
+			e.addSet(name, made)
+			if err := e.changeElems(s.Define, rules.SetDelta{Add: s.Add}); err != nil {
+				return err
+			}
 			now := withoutElements(s.Define)
 			p.sets[name] = &now
 		case !there:
@@ -242,14 +246,15 @@ func (h *held) changeSets(d rules.Delta, p *pending, edits map[tableID]*edit) er
 // or comes whole, since the kernel refuses an end between a beginning and an
 // end, even if the latter is about to go.
 func (e *edit) changeElems(s *rules.Set, d rules.SetDelta) error {
-	gone, made := map[elemID]elem{}, map[elemID]elem{}
+	gone, made := make([]member, 0, len(d.Remove)), make([]member, 0, len(d.Add))
+	var err error
 	for _, x := range d.Remove {
-		if err := lowerElem(s, x, func(id elemID, x elem) { gone[id] = x }); err != nil {
+		if gone, err = lowerElem(gone, s, x); err != nil {
 			return err
 		}
 	}
 	for _, x := range d.Add {
-		if err := lowerElem(s, x, func(id elemID, x elem) { made[id] = x }); err != nil {
+		if made, err = lowerElem(made, s, x); err != nil {
 			return err
 		}
 	}

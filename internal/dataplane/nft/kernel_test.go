@@ -407,7 +407,7 @@ func TestErrorsNameTheObject(t *testing.T) {
 		}},
 		{"missing element", "delete elements of set workloads", unix.ENOENT, func(b *batch) {
 			b.addCounter(inet, "fine", "")
-			b.deleteElems(inet, "workloads", map[elemID]elem{{key: string(interfaceName("gone"))}: {}})
+			b.deleteElems(inet, "workloads", []member{{id: elemID{key: string(interfaceName("gone"))}}})
 		}},
 		{"a chain that is in use", "delete chain careful", unix.EBUSY, func(b *batch) {
 			b.flushChain(inet, "careful")

@@ -137,9 +137,9 @@ func TestTooLongIsRefused(t *testing.T) {
 
 // Element messages are cut before they get too long for an attribute.
 func TestElementsAreCut(t *testing.T) {
-	elems := map[elemID]elem{}
+	var elems []member
 	for i := range 20000 {
-		elems[elemID{key: string(mark(uint32(i)))}] = elem{note: strings.Repeat("x", 100)}
+		elems = append(elems, member{elemID{key: string(mark(uint32(i)))}, elem{note: strings.Repeat("x", 100)}})
 	}
 	var b batch
 	b.addElems(inet, "s", elems)

@@ -84,6 +84,9 @@ func padded(n int) int { return (n + 3) &^ 3 }
 // key turns values of several types, one after the other, into a key: each
 // field fills whole words if there are several.
 func key(types []rules.Type, v string) (string, error) {
+	if len(types) == 1 && len(v) == types[0].Size() {
+		return inRegister(types[0], v), nil
+	}
 	var b strings.Builder
 	for _, t := range types {
 		n := t.Size()
@@ -107,7 +110,7 @@ func lowerShape(s *rules.Set) (*set, error) {
 	if len(s.Key) == 0 {
 		return nil, fmt.Errorf("set %s has no key: %w", s.Name, errNoForm)
 	}
-	made := &set{keyOrder: orderNetwork, elems: map[elemID]elem{}}
+	made := &set{keyOrder: orderNetwork}
 	for _, t := range s.Key {
 		made.keyType = made.keyType<<typeBits | nftType(t)
 		made.keyLen += uint32(padded(t.Size()))
@@ -144,12 +147,12 @@ func lowerShape(s *rules.Set) (*set, error) {
 	return made, nil
 }
 
-// lowerElem translates one element into those that the kernel holds, one or
-// two, and hands them to each.
-func lowerElem(s *rules.Set, e rules.Element, each func(elemID, elem)) error {
+// lowerElem appends what the kernel holds of one element, one or two, to a
+// list.
+func lowerElem(to []member, s *rules.Set, e rules.Element) ([]member, error) {
 	lo, err := key(s.Key, e.Lo)
 	if err != nil {
-		return fmt.Errorf("set %s: %w", s.Name, err)
+		return nil, fmt.Errorf("set %s: %w", s.Name, err)
 	}
 	var made elem
 	switch s.Value {
@@ -161,27 +164,25 @@ func lowerElem(s *rules.Set, e rules.Element, each func(elemID, elem)) error {
 		made.object = e.Name
 	}
 	if !s.Interval {
-		each(elemID{key: lo}, made)
-		return nil
+		return append(to, member{elemID{key: lo}, made}), nil
 	}
 	hi, err := key(s.Key, e.Hi)
 	if err != nil {
-		return fmt.Errorf("set %s: %w", s.Name, err)
+		return nil, fmt.Errorf("set %s: %w", s.Name, err)
 	}
 	if len(s.Key) > 1 {
 		if err := onlyMarks(s, e); err != nil {
-			return err
+			return nil, err
 		}
 		made.last = hi
-		each(elemID{key: lo}, made)
-		return nil
+		return append(to, member{elemID{key: lo}, made}), nil
 	}
 	// A mark's interval is compared in network order, as it is in the program.
-	each(elemID{key: e.Lo}, made)
+	to = append(to, member{elemID{key: e.Lo}, made})
 	if next, ok := after(e.Hi); ok {
-		each(elemID{key: next, end: true}, elem{})
+		to = append(to, member{id: elemID{key: next, end: true}})
 	}
-	return nil
+	return to, nil
 }
 
 // onlyMarks refuses a range of marks inside of a key of several fields, which

@@ -63,6 +63,25 @@ type set struct {
 	shape
 	keyOrder, dataOrder uint32 // for nft(8): byte order in which it shows them
 	elems               map[elemID]elem
+	list                []member // instead of elems, of one that is to be made
+}
+
+// A member is an element with what it is told apart by.
+type member struct {
+	id   elemID
+	elem elem
+}
+
+// members lists the elements, each once, in any order.
+func (s *set) members() []member {
+	if s.elems == nil {
+		return s.list
+	}
+	out := make([]member, 0, len(s.elems))
+	for id, e := range s.elems {
+		out = append(out, member{id, e})
+	}
+	return out
 }
 
 // An elemID is what a set tells elements apart by. The intervals of a set with

@@ -58,7 +58,7 @@ func New(cfg Config, want *desired.Policy) *Builder { return Renew(cfg, want, ni
 // be nil.
 func Renew(cfg Config, want *desired.Policy, old *Builder) *Builder {
 	b := &Builder{
-		cfg: cfg, chunking: cfg.chunking(), prog: &Program{map[string]*Chain{}, map[string]*Set{}, map[string]Counter{}}, was: newJournal(),
+		cfg: cfg, chunking: cfg.chunking(), prog: &Program{map[string]*Chain{}, map[string]*Set{}, map[string]Counter{}}, was: &journal{off: true},
 		sets: map[desired.SetID]*setState{}, lists: map[desired.RulesID]*listState{},
 		users: map[desired.SetID]map[desired.RulesID]struct{}{},
 		tiers: map[string]*tierState{}, groups: map[string]*groupState{},
@@ -82,7 +82,8 @@ func Renew(cfg Config, want *desired.Policy, old *Builder) *Builder {
 	}
 	all.Rules.Set, all.Endpoints.Set = want.Rules, want.Endpoints
 	all.Hosts.Set, all.Pools.Set, all.Tunnels.Set = want.Hosts, want.Pools, want.Tunnels
-	b.Update(want, &all)
+	b.take(want, &all)
+	b.was = newJournal()
 	return b
 }
 
@@ -96,6 +97,14 @@ func (b *Builder) Program() *Program { return b.prog }
 // what want differs in from the policy before. The work is in proportion to
 // the patch and to what refers to it.
 func (b *Builder) Update(want *desired.Policy, patch *desired.PolicyPatch) Delta {
+	b.take(want, patch)
+	d := b.delta()
+	b.was = newJournal()
+	return d
+}
+
+// take brings the program to want.
+func (b *Builder) take(want *desired.Policy, patch *desired.PolicyPatch) {
 	b.names = map[tierKey]string{}
 	for id, p := range patch.Sets {
 		if b.compiler != nil {
@@ -137,9 +146,6 @@ func (b *Builder) Update(want *desired.Policy, patch *desired.PolicyPatch) Delta
 	clear(b.dirty.chunks)
 	clear(b.dirty.groups)
 	b.names = nil
-	d := b.delta()
-	b.was = newJournal()
-	return d
 }
 
 // writeList writes the chain and counters of one list; nil: it is gone.

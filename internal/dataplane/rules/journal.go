@@ -9,6 +9,7 @@ import (
 // journal remembers how everything was that a change touched, to tell in the
 // end what really differs.
 type journal struct {
+	off      bool              // nobody will ask
 	chains   map[string]*Chain // nil: was not there
 	sets     map[string]*setJournal
 	counters map[string]*Counter
@@ -23,13 +24,13 @@ type setJournal struct {
 }
 
 func newJournal() *journal {
-	return &journal{map[string]*Chain{}, map[string]*setJournal{}, map[string]*Counter{}}
+	return &journal{chains: map[string]*Chain{}, sets: map[string]*setJournal{}, counters: map[string]*Counter{}}
 }
 
 // putChain puts a chain in place, or takes the one of this name away if c is
 // nil.
 func (b *Builder) putChain(name string, c *Chain) {
-	if _, ok := b.was.chains[name]; !ok {
+	if _, ok := b.was.chains[name]; !ok && !b.was.off {
 		b.was.chains[name] = b.prog.Chains[name]
 	}
 	if c == nil {
@@ -40,7 +41,7 @@ func (b *Builder) putChain(name string, c *Chain) {
 }
 
 func (b *Builder) touchCounter(name string) {
-	if _, ok := b.was.counters[name]; ok {
+	if _, ok := b.was.counters[name]; ok || b.was.off {
 		return
 	}
 	if c, ok := b.prog.Counters[name]; ok {
@@ -61,6 +62,9 @@ func (b *Builder) dropCounter(name string) {
 }
 
 func (b *Builder) setJournal(name string) *setJournal {
+	if b.was.off {
+		return &setJournal{}
+	}
 	j := b.was.sets[name]
 	if j == nil {
 		_, there := b.prog.Sets[name]
@@ -73,7 +77,9 @@ func (b *Builder) setJournal(name string) *setJournal {
 // addSet makes an empty set. There is none of this name.
 func (b *Builder) addSet(s Set) {
 	b.setJournal(s.Name)
-	s.Elements = map[string]Element{}
+	if s.Elements == nil {
+		s.Elements = map[string]Element{}
+	}
 	b.prog.Sets[s.Name] = &s
 }
 
@@ -94,6 +100,9 @@ func (b *Builder) dropSet(name string) {
 }
 
 func (b *Builder) touchElement(set, lo string) *Set {
+	if b.was.off {
+		return b.prog.Sets[set]
+	}
 	j, s := b.setJournal(set), b.prog.Sets[set]
 	if !j.there || j.whole != nil {
 		return s // all of it is new

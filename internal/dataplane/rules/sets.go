@@ -128,7 +128,7 @@ func (b *Builder) makePart(id desired.SetID, st *setState, i int, members []desi
 	if st.kind == desired.PortSet {
 		key = append(key, ProtocolType, PortType)
 	}
-	b.addSet(Set{Name: part.name, Key: key, Interval: part.interval})
+	b.addSet(Set{Name: part.name, Key: key, Interval: part.interval, Elements: make(map[string]Element, len(members))})
 	if !part.interval {
 		for _, m := range members {
 			b.putElement(part.name, memberElement(st.kind, m))
