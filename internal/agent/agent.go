@@ -152,6 +152,7 @@ func Run(ctx context.Context, cfg Config) error {
 	g.start("health", func() error { return a.health.Run(ctx, time.Second) })
 	g.start("tunnels", func() error { return a.watchOverlay(ctx) })
 	g.start("gate of tunnels", func() error { return a.keepGate(ctx) })
+	g.start("unknown senders to programs", func() error { return a.watchStrangers(ctx) })
 	g.start("tunnel addresses", func() error { return a.addresses.Run(ctx) })
 	g.start("ip in ip", func() error { return a.carrier.run(ctx) })
 	g.start("accepted forms", func() error { return a.sayAccepts(ctx) })

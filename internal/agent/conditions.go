@@ -136,7 +136,11 @@ func (a *agent) checkPolicy() health.Verdict {
 	if err := a.policy.doc.trouble(); err != nil {
 		return health.Verdict{Reason: "ConnectionsNotJudged", Message: err.Error()}
 	}
-	return a.verdict(health.Policy, "Enforced", fallenBack(a.policy.driver.Stats()))
+	reason, message := "Enforced", fallenBack(a.policy.driver.Stats())
+	if unknown := a.policy.strangers.message(time.Now()); unknown != "" {
+		reason, message = "UnknownSenders", strings.TrimPrefix(message+"; "+unknown, "; ")
+	}
+	return a.verdict(health.Policy, reason, message)
 }
 
 func (a *agent) checkRouting() health.Verdict {
@@ -207,6 +211,8 @@ func (a *agent) samples() []health.Sample {
 			health.Sample{Name: "brindle_table_passes_total", Help: "Passes over the table.", Labels: table, Value: float64(s.Passes), Counter: true},
 		)
 	}
+	a.askPrograms()
+	out = append(out, a.policy.strangers.samples()...)
 	p := a.policy.loop.Stats()
 	out = append(out,
 		health.Sample{Name: "brindle_policy_syncs_total", Help: "Changes of policy put in force, or tried.", Value: float64(p.Applies), Counter: true},

@@ -34,16 +34,26 @@ type enforcement struct {
 	hits   *hits
 	log    *slog.Logger
 	group  uint16 // of the Log action; 0: the kernel logs
+
+	strangers *strangers
+	sampled   bool // what unknown senders send goes to senderGroup
 }
 
 // openEnforcement opens the back end of policy and the table of connections.
 func openEnforcement(cfg Config, k *kernel.Kernel) (*enforcement, error) {
-	e := &enforcement{log: cfg.Log}
+	e := &enforcement{log: cfg.Log, strangers: newStrangers(cfg.Log)}
 	if !nflog.KernelLogs() {
 		e.group = logGroup
 	}
-	var err error
-	if e.driver, err = nft.Open(nft.Config{Rules: ruleConfig(cfg.Settings, e.group), Log: cfg.Log}); err != nil {
+	err := nflog.Try(nil, senderGroup)
+	if e.sampled = err == nil; !e.sampled {
+		cfg.Log.Warn("no sample of packets from unknown senders: they are counted, and logged by the kernel", "err", err)
+	}
+	c := ruleConfig(cfg.Settings, e.group)
+	if e.sampled {
+		c.SenderGroup = senderGroup
+	}
+	if e.driver, err = nft.Open(nft.Config{Rules: c, Log: cfg.Log}); err != nil {
 		return nil, err
 	}
 	if e.table, err = conntrack.Open(nil); err != nil {
@@ -61,8 +71,17 @@ func openEnforcement(cfg Config, k *kernel.Kernel) (*enforcement, error) {
 		Name: "policy", Settle: settle, Resync: refresh, MaxRetry: maxRetry, Log: cfg.Log,
 	})
 	e.hits = newHits(cfg.Settings.Paths.StateDir+"/policy-hits.json", cfg.Log)
-	e.hits.counters, e.hits.listed = e.driver.Counters, e.doc.listed
+	e.hits.counters, e.hits.listed = e.counters, e.doc.listed
 	return e, nil
+}
+
+// counters reads the kernel's counters.
+func (e *enforcement) counters(ctx context.Context) (map[string]nft.Count, error) {
+	all, err := e.driver.Counters(ctx)
+	if err == nil {
+		e.strangers.counted(all)
+	}
+	return all, err
 }
 
 // Close lets go of the sockets. What is enforced stays.
@@ -74,6 +93,9 @@ func (e *enforcement) start(ctx context.Context, g *group) {
 	g.start("policy watch", func() error { return e.driver.Watch(ctx, e.loop.Drift) })
 	g.start("connections", func() error { return e.doc.look(ctx) })
 	g.start("policy hits", func() error { return e.hits.run(ctx) })
+	if e.sampled {
+		g.start("unknown senders", func() error { return e.hearSenders(ctx) })
+	}
 	if e.group != 0 {
 		g.start("packet log", func() error { return e.hear(ctx) })
 	}

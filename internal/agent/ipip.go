@@ -244,6 +244,23 @@ func (c *carrier) samples() []health.Sample {
 	return out
 }
 
+// strangers says who sent to programs without being a host, and how many
+// packets were dropped; false if there are no programs.
+func (c *carrier) strangers() ([]ipip.Stranger, uint64, bool) {
+	c.mu.Lock() // so that it is not closed meanwhile
+	defer c.mu.Unlock()
+	if c.open == nil {
+		return nil, 0, false
+	}
+	all, err := c.open.Strangers()
+	n, countErr := c.open.Counters()
+	if err = errors.Join(err, countErr); err != nil {
+		c.log.Warn("unknown senders of ip in ip not read", "err", err)
+		return nil, 0, false
+	}
+	return all, n.UnknownSender.Packets, true
+}
+
 // underlay lists the interfaces by which packets from other hosts may come:
 // those of the host itself that have IPv4.
 func (c *carrier) underlay() ([]string, error) {

@@ -21,6 +21,11 @@ func (a *agent) status(ctx context.Context) agentapi.Status {
 		Workloads: a.tables.links.Stats().Wanted - a.tables.devices.Stats().Wanted,
 	}
 	st.Accepts, st.Tunnels = a.tunnels()
+	if _, err := a.policy.counters(ctx); err != nil {
+		a.log.WarnContext(ctx, "counters of policy not read", "err", err)
+	}
+	a.askPrograms()
+	st.UnknownSenders = a.policy.strangers.status()
 	st.Ready, st.Conditions = a.health.Ready()
 	if r := a.registered.Load(); r != nil {
 		for _, p := range r.addresses() {

@@ -164,6 +164,23 @@ type Status struct {
 	// host's Node says: direct, ipip, vxlan.
 	Accepts []string `json:"accepts"`
 	Tunnels []Tunnel `json:"tunnels"` // that this host has an end of
+	// UnknownSenders sent encapsulated packets to this host, which were dropped.
+	UnknownSenders UnknownSenders `json:"unknownSenders"`
+}
+
+// UnknownSenders are addresses of no host of the cluster. They may be forged.
+type UnknownSenders struct {
+	IPIP  uint64          `json:"ipip"`  // packets, since the counters were made
+	VXLAN uint64          `json:"vxlan"` // the same
+	Last  []UnknownSender `json:"last,omitempty"`
+}
+
+// UnknownSender is one of those seen last. A sample is looked at, so some are
+// missing when there are many.
+type UnknownSender struct {
+	Address string `json:"address"`
+	Form    string `json:"form"` // ipip or vxlan
+	Seen    string `json:"seen"` // RFC 3339
 }
 
 // Tunnel is this host's end of the tunnels of one form and family.

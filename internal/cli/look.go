@@ -106,6 +106,7 @@ func printStatus(e *Env, st agentapi.Status) {
 	t.print(e.Stdout)
 	fmt.Fprintln(e.Stdout)
 	printTunnels(e, st)
+	printUnknown(e, st.UnknownSenders)
 	printSessions(e, st)
 }
 
@@ -123,6 +124,22 @@ func printTunnels(e *Env, st agentapi.Status) {
 		t.add(u.Device, u.Form, fmt.Sprintf("IPv%d", u.Family), u.Address, u.Local, fmt.Sprint(u.MTU), u.Carrier, yesNo(u.Ready, "yes", "no"), u.KeptUntil)
 	}
 	t.print(e.Stdout)
+	fmt.Fprintln(e.Stdout)
+}
+
+// printUnknown shows who sent encapsulated packets without being a host.
+func printUnknown(e *Env, u agentapi.UnknownSenders) {
+	if u.IPIP+u.VXLAN == 0 && len(u.Last) == 0 {
+		return
+	}
+	fmt.Fprintf(e.Stdout, "Dropped from unknown senders: %d packets of IP in IP, %d of VXLAN\n", u.IPIP, u.VXLAN)
+	if len(u.Last) > 0 {
+		t := table{header: []string{"UNKNOWN SENDER", "FORM", "LAST SEEN"}}
+		for _, s := range u.Last {
+			t.add(s.Address, s.Form, s.Seen)
+		}
+		t.print(e.Stdout)
+	}
 	fmt.Fprintln(e.Stdout)
 }
 

@@ -71,11 +71,13 @@ func TestNodeStatus(t *testing.T) {
 		{Device: "vxlan.calico", Form: "vxlan", Family: 4, Address: "10.65.0.1", Local: "192.0.2.1", MTU: 1450, Carrier: "kernel", Ready: true},
 		{Device: "tunl0", Form: "ipip", Family: 4, Local: "192.0.2.1", MTU: 1480, Carrier: "programs", KeptUntil: "2026-01-01T00:10:00Z"},
 	}
+	st.UnknownSenders = agentapi.UnknownSenders{IPIP: 2, VXLAN: 3, Last: []agentapi.UnknownSender{{Address: "203.0.113.9", Form: "vxlan", Seen: "2026-01-01T00:00:00Z"}}}
 	w.env["BRINDLE_SOCKET"] = fakeAgent(t, st, agentapi.Routes{})
 	got2 = w.run("node", "status")
 	for _, want := range []string{
 		"Packets accepted: direct, vxlan\n", "vxlan.calico   vxlan   IPv4     10.65.0.1   192.0.2.1   1450   kernel     yes",
 		"192.0.2.1   1480   programs   no      2026-01-01T00:10:00Z\n", "BGP is off.\n",
+		"Dropped from unknown senders: 2 packets of IP in IP, 3 of VXLAN\n", "203.0.113.9      vxlan   2026-01-01T00:00:00Z\n",
 	} {
 		if !strings.Contains(got2.stdout, want) {
 			t.Errorf("%q is not in\n%s", want, got2.stdout)

@@ -56,14 +56,7 @@ const (
 // calling thread's) until ctx ends. One process hears a group: that another
 // does already is an error. lost says that packets came too fast.
 func Listen(ctx context.Context, ns *netns.NS, group uint16, tell func(Packet), lost func()) error {
-	header := binary.BigEndian.AppendUint16([]byte{unix.AF_UNSPEC, 0}, group)
-	var b rtnl.Batch
-	b.Start(msgConfig, 0, header)
-	b.Bytes(cfgCommand, []byte{commandBind})
-	b.Start(msgConfig, 0, header)
-	b.Bytes(cfgMode, append(binary.BigEndian.AppendUint32(nil, copyBytes), modePacket, 0))
-	b.Start(msgConfig, 0, header)
-	b.Bytes(cfgTimeout, binary.BigEndian.AppendUint32(nil, flushTime))
+	b := bind(group)
 	l, err := rtnl.ListenNetfilter(ns, &b)
 	if err != nil {
 		return fmt.Errorf("listen to log group %d: %w", group, err)
@@ -77,6 +70,31 @@ func Listen(ctx context.Context, ns *netns.NS, group uint16, tell func(Packet), 
 			tell(p)
 		}
 	}, func(error) { lost() })
+}
+
+// bind asks for the packets of a group.
+func bind(group uint16) rtnl.Batch {
+	header := binary.BigEndian.AppendUint16([]byte{unix.AF_UNSPEC, 0}, group)
+	var b rtnl.Batch
+	b.Start(msgConfig, 0, header)
+	b.Bytes(cfgCommand, []byte{commandBind})
+	b.Start(msgConfig, 0, header)
+	b.Bytes(cfgMode, append(binary.BigEndian.AppendUint32(nil, copyBytes), modePacket, 0))
+	b.Start(msgConfig, 0, header)
+	b.Bytes(cfgTimeout, binary.BigEndian.AppendUint32(nil, flushTime))
+	return b
+}
+
+// Try reports why a group cannot be listened to in ns (nil: the calling
+// thread's): the kernel may lack what it takes, and would then refuse rules
+// that log to a group, too.
+func Try(ns *netns.NS, group uint16) error {
+	b := bind(group)
+	l, err := rtnl.ListenNetfilter(ns, &b)
+	if err != nil {
+		return fmt.Errorf("listen to log group %d: %w", group, err)
+	}
+	return l.Close()
 }
 
 // interfaceName is the name of a link, or its number if it is gone.

@@ -1,7 +1,6 @@
 package rules
 
 import (
-	"cmp"
 	"net/netip"
 
 	"github.com/brindle-net/brindle/internal/desired"
@@ -32,9 +31,12 @@ const (
 	prioritySenders = -300
 )
 
-// unknownLimit limits the lines about packets from unknown senders, or the
-// sample that is taken of them.
-var unknownLimit = Limit{Rate: 10, Seconds: 60, Burst: 5}
+// unknownLimit limits the lines about packets from unknown senders, sampleLimit
+// the sample that is taken of them.
+var (
+	unknownLimit = Limit{Rate: 10, Seconds: 60, Burst: 5}
+	sampleLimit  = Limit{Rate: 1, Seconds: 1, Burst: 20}
+)
 
 // overlay is what the program has of hosts, pools and tunnels.
 type overlay struct {
@@ -260,7 +262,10 @@ func (b *Builder) sendersOf(chain, set, counter, what string) *Chain {
 	for _, m := range fromHosts(set) {
 		c.Rules = append(c.Rules, m.do(Accept{}))
 	}
-	line := Log{Prefix: "brindle: " + what + " from an unknown host: ", Group: cmp.Or(b.cfg.SenderGroup, b.cfg.LogGroup)}
-	c.Rules = append(c.Rules, when().do(unknownLimit, line), when().drop(counter))
+	line, limit := Log{Prefix: "brindle: " + what + " from an unknown host: ", Group: b.cfg.LogGroup}, unknownLimit
+	if b.cfg.SenderGroup != 0 {
+		line.Group, limit = b.cfg.SenderGroup, sampleLimit
+	}
+	c.Rules = append(c.Rules, when().do(limit, line), when().drop(counter))
 	return c
 }

@@ -381,3 +381,27 @@ func TestOverlayMeaning(t *testing.T) {
 	}
 	t.Log(seen)
 }
+
+// TestSampleOfUnknownSenders: it goes to a group of its own, or else where log
+// lines go.
+func TestSampleOfUnknownSenders(t *testing.T) {
+	for _, tt := range []struct{ sender, log, want uint16 }{{0, 0, 0}, {0, 17, 17}, {18, 0, 18}, {18, 17, 18}} {
+		c := testConfig()
+		c.SenderGroup, c.LogGroup = tt.sender, tt.log
+		program, seen := Render(c, network()), 0
+		for _, name := range []string{"ipip-senders", "vxlan-senders"} {
+			for _, r := range program.Chains[name].Rules {
+				for _, a := range r.Do {
+					if line, ok := a.(Log); ok {
+						if seen++; line.Group != tt.want {
+							t.Errorf("%s with groups %d, %d: goes to %d, want %d", name, tt.sender, tt.log, line.Group, tt.want)
+						}
+					}
+				}
+			}
+		}
+		if seen != 2 {
+			t.Errorf("%d samples are taken, want 2", seen)
+		}
+	}
+}
