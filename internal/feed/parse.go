@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"strings"
+	"sync"
 
 	v3 "github.com/brindle-net/brindle/api/v3"
 	"github.com/brindle-net/brindle/internal/model"
@@ -25,18 +27,48 @@ func newParser(node string) parser {
 	return p
 }
 
+// read is what event returns for one stored key.
+type read struct {
+	event model.Event
+	ok    bool
+	err   error
+}
+
+// manyEvents is from how many events on all processors read them.
+const manyEvents = 256
+
+// readAll reads stored events, each into its place.
+func (p parser) readAll(stored []store.Event) []read {
+	out := make([]read, len(stored))
+	part := func(first, step int) {
+		for i := first; i < len(stored); i += step {
+			out[i].event, out[i].ok, out[i].err = p.event(stored[i])
+		}
+	}
+	if len(stored) < manyEvents {
+		part(0, 1)
+		return out
+	}
+	var wg sync.WaitGroup
+	workers := runtime.GOMAXPROCS(0)
+	for w := range workers {
+		wg.Go(func() { part(w, workers) })
+	}
+	wg.Wait()
+	return out
+}
+
 func (p parser) events(ctx context.Context, log *slog.Logger, stored []store.Event) []model.Event {
 	out := make([]model.Event, 0, len(stored))
-	for _, s := range stored {
-		e, ok, err := p.event(s)
-		if err != nil {
-			log.WarnContext(ctx, "stored object is ignored", "key", s.Key, "err", err)
+	for i, r := range p.readAll(stored) {
+		if r.err != nil {
+			log.WarnContext(ctx, "stored object is ignored", "key", stored[i].Key, "err", r.err)
 		}
-		if why := broken(e.Value); why != "" {
-			log.WarnContext(ctx, "stored object is used in part", "object", e.ID.String(), "err", why)
+		if why := broken(r.event.Value); why != "" {
+			log.WarnContext(ctx, "stored object is used in part", "object", r.event.ID.String(), "err", why)
 		}
-		if ok {
-			out = append(out, e)
+		if r.ok {
+			out = append(out, r.event)
 		}
 	}
 	return out

@@ -17,11 +17,14 @@ func Read(ctx context.Context, d store.Driver) ([]model.Event, error) {
 		return nil, fmt.Errorf("read the datastore: %w", err)
 	}
 	p := newParser("")
+	stored := make([]store.Event, len(list.KVs))
+	for i, kv := range list.KVs {
+		stored[i] = store.Event{Key: kv.Key, Value: kv.Value}
+	}
 	var out []model.Event
-	for _, kv := range list.KVs {
-		// The error is in the event too, as what makes the object invalid.
-		if e, ok, _ := p.event(store.Event{Key: kv.Key, Value: kv.Value}); ok {
-			out = append(out, e)
+	for _, r := range p.readAll(stored) {
+		if r.ok { // the error is in the event too, as what makes the object invalid
+			out = append(out, r.event)
 		}
 	}
 	return out, nil
