@@ -162,6 +162,8 @@ func honouredSettings() map[string]string {
 		"FelixConfiguration.spec.routeSyncDisabled":    obeyed,
 		"FelixConfiguration.spec.externalNodesList":    obeyed,
 
+		"FelixConfiguration.spec.featureDetectOverride": "internal/agent.TestChecksumOffloadBroken",
+
 		"FelixConfiguration.spec.natOutgoingAddress":                 nat,
 		"FelixConfiguration.spec.natPortRange":                       nat,
 		"FelixConfiguration.spec.natOutgoingExclusions":              nat,

@@ -56,6 +56,7 @@ type agent struct {
 	speaker  *bgp.Server
 	tables   *tables
 	policy   *enforcement
+	probes   *probes
 	notices  *notices
 	feed     feed.Status
 	health   *health.Health
@@ -109,7 +110,7 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	a := &agent{
 		cfg: cfg, log: cfg.Log, client: client.New(cfg.Driver, client.Config{}), kernel: k,
-		notices: newNotices(), nodeGone: make(chan struct{}, 1),
+		probes: newProbes(cfg, k), notices: newNotices(), nodeGone: make(chan struct{}, 1),
 	}
 	a.engine.init(cfg, k)
 	a.speaker = bgp.New(bgp.Config{
@@ -157,6 +158,7 @@ func Run(ctx context.Context, cfg Config) error {
 	g.start("ip in ip", func() error { return a.carrier.run(ctx) })
 	g.start("accepted forms", func() error { return a.sayAccepts(ctx) })
 	g.start("mtu", func() error { return a.watchMTU(ctx) })
+	g.start("paths", func() error { return a.measurePaths(ctx) })
 	g.start("socket", func() error { return serveHTTP(ctx, l, a.routes()) })
 	g.start("queued removals", func() error { return a.workload.Run(ctx) })
 	g.start("address collector", func() error { return a.workload.Collect(ctx) })
@@ -253,6 +255,7 @@ func (a *agent) apply(_ context.Context, events []model.Event) {
 	}
 	a.tracker.note(u.Routes)
 	a.carrier.note(u)
+	a.probes.note(events, u)
 	a.noteDevices(u, patch)
 	a.accepts.noteTold(events)
 }
@@ -327,6 +330,9 @@ func (a *agent) watchDrift(ctx context.Context) error {
 		if d.Underlay || d.Devices || d.Appeared {
 			a.carrier.stir()
 		}
+		if d.Devices || d.Addresses {
+			a.probes.drift()
+		}
 		ours := func(protocol int) bool { return d.Routes && (d.Protocol == 0 || d.Protocol == protocol) }
 		for _, x := range []struct {
 			changed bool
@@ -372,6 +378,7 @@ func (a *agent) routes() http.Handler {
 		rules, err := a.policy.rulesOf(r.Context(), r.URL.Query().Get("interface"))
 		answer(w, rules, err, http.StatusNotFound)
 	})
+	mux.HandleFunc("GET "+agentapi.PathPaths, a.servePaths)
 	mux.Handle("/", a.health.Handler())
 	return mux
 }

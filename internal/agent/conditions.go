@@ -61,11 +61,12 @@ func (n *notices) blocked(condition string) error {
 	return errors.New(strings.Join(blocking, "; "))
 }
 
-// checks are the four conditions of an agent.
+// checks are the conditions of an agent.
 func (a *agent) checks() []health.Check {
 	return []health.Check{
 		{Type: health.Datastore, Eval: a.checkDatastore}, {Type: health.Kernel, Eval: a.checkKernel},
 		{Type: health.Policy, Eval: a.checkPolicy}, {Type: health.Routing, Eval: a.checkRouting},
+		{Type: health.Paths, Eval: a.checkPaths, Advisory: true},
 	}
 }
 
@@ -220,6 +221,7 @@ func (a *agent) samples() []health.Sample {
 		health.Sample{Name: "brindle_policy_pending", Help: "Changes of policy not in force yet.", Value: float64(p.Pending)})
 	out = append(out, lookUpSamples(a.policy.driver.Stats())...)
 	out = append(out, a.carrier.samples()...)
+	out = append(out, a.pathSamples()...)
 	st := a.feed.State()
 	return append(out,
 		health.Sample{Name: "brindle_datastore_age_seconds", Help: "How old what we know of the datastore may be.", Value: st.Age(time.Now()).Seconds()},

@@ -144,7 +144,8 @@ type Condition struct {
 	Reason             string `json:"reason"`
 	Message            string `json:"message,omitempty"`
 	ObservedGeneration int64  `json:"observedGeneration,omitempty"`
-	Since              string `json:"since"` // RFC 3339
+	Since              string `json:"since"`              // RFC 3339
+	Advisory           bool   `json:"advisory,omitempty"` // the agent is ready whether or not it holds
 }
 
 // Status is what the agent says of itself.

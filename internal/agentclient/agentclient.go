@@ -113,3 +113,14 @@ func (c *Client) call(ctx context.Context, method, path string, in, out any) err
 	}
 	return nil
 }
+
+// Paths asks what was measured of the ways to other hosts, after measuring all
+// of them anew if now is set.
+func (c *Client) Paths(ctx context.Context, now bool) (agentapi.Paths, error) {
+	path := agentapi.PathPaths
+	if now {
+		path += "?now=1"
+	}
+	var p agentapi.Paths
+	return p, c.call(ctx, http.MethodGet, path, nil, &p)
+}

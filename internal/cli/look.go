@@ -75,7 +75,8 @@ func newNode(e *Env) *cobra.Command {
 	status := &cobra.Command{
 		Use: "status", Short: "Show how the agent of this host is", Args: cobra.NoArgs,
 		Long: `Show how the agent of this host is: its conditions, addresses, BGP sessions and
-MTU. Exit status 1 when it is not ready.`,
+MTU. Exit status 1 when it is not ready.
+What is measured of the paths to other hosts is advice: see node paths.`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			st, printed, err := a.status(c.Context(), e)
 			if err != nil {
@@ -91,7 +92,7 @@ MTU. Exit status 1 when it is not ready.`,
 		},
 	}
 	a.add(status, e)
-	c.AddCommand(status)
+	c.AddCommand(status, newNodePaths(e))
 	return c
 }
 

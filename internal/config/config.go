@@ -25,6 +25,7 @@ type Agent struct {
 	Startup    Startup
 	Policy     Policy
 	Overlay    Overlay
+	Probes     Probes
 	Paths      Paths
 }
 

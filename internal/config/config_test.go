@@ -97,6 +97,7 @@ func TestDefaults(t *testing.T) {
 		Policy: Policy{EndpointToHost: "Drop", Deny: "Drop", MarkMask: 0xffff0000, FlowMark: 0x10000,
 			Refresh: 90 * time.Second, VXLANPort: 4789, LogPrefix: "calico-packet", LogBurst: 5},
 		Overlay: Overlay{Backend: BackendBGP, VNI: 4096, Routes: "EnabledIPIPOnly"},
+		Probes:  Probes{Port: 4797},
 		Paths:   Paths{"/run/brindle/agent.sock", "/var/lib/brindle"},
 	}
 	want.Startup.Pool6.IPIP = ""

@@ -20,6 +20,7 @@ const (
 	Kernel    = "Kernel"    // every table of the kernel is as it should be
 	Policy    = "Policy"    // every policy that selects a local endpoint is enforced
 	Routing   = "Routing"   // every session is up and End-of-RIB has passed both ways
+	Paths     = "Paths"     // what was measured of the ways through tunnels is fine; advisory
 )
 
 // Verdict is what a check finds.
@@ -34,6 +35,8 @@ type Verdict struct {
 type Check struct {
 	Type string
 	Eval func() Verdict
+	// Advisory: the program is ready whatever comes of it.
+	Advisory bool
 }
 
 // Config is what a Health needs.
@@ -69,17 +72,18 @@ func (h *Health) Conditions() []agentapi.Condition {
 	out := make([]agentapi.Condition, 0, len(h.cfg.Checks))
 	for _, c := range h.cfg.Checks {
 		v := c.Eval()
-		out = append(out, h.note(c.Type, v))
+		out = append(out, h.note(c, v))
 	}
 	return out
 }
 
 // note gives a verdict its "since" and logs it when it is a change.
-func (h *Health) note(kind string, v Verdict) agentapi.Condition {
+func (h *Health) note(check Check, v Verdict) agentapi.Condition {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	kind := check.Type
 	old, known := h.last[kind]
-	c := agentapi.Condition{Type: kind, Status: v.OK, Reason: v.Reason, Message: v.Message, Since: old.Since}
+	c := agentapi.Condition{Type: kind, Status: v.OK, Reason: v.Reason, Message: v.Message, Since: old.Since, Advisory: check.Advisory}
 	if !known || old.Status != c.Status {
 		c.Since = h.cfg.Now().UTC().Format(time.RFC3339)
 	}
@@ -95,11 +99,12 @@ func (h *Health) note(kind string, v Verdict) agentapi.Condition {
 	return c
 }
 
-// Ready reports whether every condition holds, and all of them.
+// Ready reports whether every condition holds that is more than advice, and all
+// of them.
 func (h *Health) Ready() (bool, []agentapi.Condition) {
 	conditions, ready := h.Conditions(), true
 	for _, c := range conditions {
-		ready = ready && c.Status
+		ready = ready && (c.Status || c.Advisory)
 	}
 	return ready, conditions
 }

@@ -15,13 +15,14 @@ func TestReadinessFollowsTheChecks(t *testing.T) {
 	h := New(Config{
 		Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return now },
 		Checks: []Check{
-			{Kernel, func() Verdict { return Verdict{true, "Programmed", ""} }},
-			{Policy, func() Verdict {
+			{Type: Kernel, Eval: func() Verdict { return Verdict{true, "Programmed", ""} }},
+			{Type: Policy, Eval: func() Verdict {
 				if ok {
 					return Verdict{true, "NoPolicy", ""}
 				}
 				return Verdict{false, "PolicyNotEnforced", "1 policy"}
 			}},
+			{Type: Paths, Eval: func() Verdict { return Verdict{false, "PathMTU", "advice"} }, Advisory: true},
 		},
 		Samples: func() []Sample {
 			return []Sample{{Name: "brindle_routes", Help: "Routes.", Labels: map[string]string{"table": "bgp"}, Value: 7}}

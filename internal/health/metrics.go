@@ -45,12 +45,15 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	for _, cond := range c.h.Conditions() {
 		v := 1.0
 		if !cond.Status {
-			v, ready = 0, 0
+			v = 0
+			if !cond.Advisory {
+				ready = 0
+			}
 		}
 		send(out, Sample{Name: "brindle_condition", Help: "1 when the condition holds.",
 			Labels: map[string]string{"condition": cond.Type, "reason": cond.Reason}, Value: v})
 	}
-	send(out, Sample{Name: "brindle_ready", Help: "1 when every condition holds.", Value: ready})
+	send(out, Sample{Name: "brindle_ready", Help: "1 when every condition holds that is more than advice.", Value: ready})
 	if c.h.cfg.Samples == nil {
 		return
 	}

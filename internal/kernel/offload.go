@@ -56,3 +56,24 @@ func (k *Kernel) ethtool(name string, v *ethtoolValue) error {
 	}
 	return nil
 }
+
+// ChecksumsBroken reports whether the kernel is one of those before 5.8, which
+// fill in checksums wrongly that a VXLAN device leaves to what is below it
+// (documented Calico behaviour: ChecksumOffloadBroken).
+func ChecksumsBroken() (bool, error) {
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return false, fmt.Errorf("read the kernel's version: %w", err)
+	}
+	return brokenBefore(unix.ByteSliceToString(u.Release[:])), nil
+}
+
+// brokenBefore judges a release such as "5.4.0-91-generic". One that does not
+// begin so is taken for new.
+func brokenBefore(release string) bool {
+	var major, minor int
+	if n, err := fmt.Sscanf(release, "%d.%d", &major, &minor); n != 2 || err != nil {
+		return false
+	}
+	return major < 5 || major == 5 && minor < 8
+}

@@ -36,3 +36,14 @@ func TestTxChecksum(t *testing.T) {
 		}
 	}
 }
+
+func TestBrokenBefore(t *testing.T) {
+	for release, want := range map[string]bool{
+		"4.18.0-553.el8.x86_64": true, "5.4.0-91-generic": true, "5.7.19": true, "5.8.0": false, "5.10.0-30-amd64": false,
+		"6.1.0-28-amd64": false, "6.18.44": false, "": false, "next": false,
+	} {
+		if got := brokenBefore(release); got != want {
+			t.Errorf("%q: got %v, want %v", release, got, want)
+		}
+	}
+}

@@ -277,7 +277,7 @@ func (s *Supervisor) waitAgent(ctx context.Context, h *host, conditions ...strin
 		if err == nil {
 			last = ""
 			for _, c := range st.Conditions {
-				if !c.Status && (len(conditions) == 0 || slices.Contains(conditions, c.Type)) {
+				if !c.Status && (len(conditions) == 0 && !c.Advisory || slices.Contains(conditions, c.Type)) {
 					last += fmt.Sprintf("%s: %s: %s; ", c.Type, c.Reason, c.Message)
 				}
 			}

@@ -31,10 +31,10 @@ func begin(t *testing.T, m *Monitor) (stop func()) {
 
 // TestKernelFine: both ends, every check, and nothing left behind.
 func TestKernelFine(t *testing.T) {
+	t.Parallel()
 	eachKind(t, func(t *testing.T, k tunnelKind) {
 		w := newWorld(t, k)
-		w.a.run(nil)
-		w.b.run(nil)
+		w.run()
 		for _, h := range []*host{w.a, w.b} {
 			r := h.result()
 			whole := Skipped
@@ -55,10 +55,10 @@ func TestKernelFine(t *testing.T) {
 // TestKernelBlackHole: a router with a link too narrow for the tunnel's MTU,
 // which says nothing of it.
 func TestKernelBlackHole(t *testing.T) {
+	t.Parallel()
 	eachKind(t, func(t *testing.T, k tunnelKind) {
 		w := newWorld(t, k)
-		w.a.run(nil)
-		w.b.run(nil)
+		w.run()
 		w.rules("meta length > 1401 drop")
 		r := w.a.result()
 		if want := 1401 - desired.Overhead(k.form, k.family); r.Outcome != Narrow || r.Full != Lost || r.Fits != want {
@@ -70,10 +70,10 @@ func TestKernelBlackHole(t *testing.T) {
 // TestKernelNarrow: a router with a link too narrow, which does what routers
 // do: it says so, or cuts what may be cut.
 func TestKernelNarrow(t *testing.T) {
+	t.Parallel()
 	eachKind(t, func(t *testing.T, k tunnelKind) {
 		w := newWorld(t, k)
-		w.a.run(nil)
-		w.b.run(nil)
+		w.run()
 		w.ip(w.router, "link", "set", "r2", "mtu", "1400")
 		w.ip(w.b.ns, "link", "set", "eth0", "mtu", "1400")
 		r := w.a.result()
@@ -87,10 +87,10 @@ func TestKernelNarrow(t *testing.T) {
 
 // TestKernelBlocked: a router that lets no tunnel through.
 func TestKernelBlocked(t *testing.T) {
+	t.Parallel()
 	eachKind(t, func(t *testing.T, k tunnelKind) {
 		w := newWorld(t, k)
-		w.a.run(nil)
-		w.b.run(nil)
+		w.run()
 		w.rules("udp dport 4789 drop", "meta l4proto 4 drop")
 		if r := w.a.result(); r.Outcome != Blocked || !strings.Contains(r.Message, "the host is up") {
 			t.Errorf("%+v", r)
@@ -105,10 +105,10 @@ func TestKernelBlocked(t *testing.T) {
 // TestKernelNoTCP: a router is not the only one to be in the way: here a
 // firewall of the other host keeps TCP out.
 func TestKernelNoTCP(t *testing.T) {
+	t.Parallel()
 	eachKind(t, func(t *testing.T, k tunnelKind) {
 		w := newWorld(t, k)
-		w.a.run(nil)
-		w.b.run(nil)
+		w.run()
 		testenv.Run(t, w.b.ns, "nft", "table inet t { chain c { type filter hook input priority 0; iifname "+k.device+" tcp dport 4797 drop; }; }")
 		if r := w.a.result(); r.Outcome != NoTCP || r.TCP != Lost {
 			t.Errorf("%+v", r)
@@ -122,6 +122,7 @@ func TestKernelNoTCP(t *testing.T) {
 // TestKernelNoAgent: the other end's agent is not there, or its firewall drops
 // everything for the host itself but echoes.
 func TestKernelNoAgent(t *testing.T) {
+	t.Parallel()
 	eachKind(t, func(t *testing.T, k tunnelKind) {
 		w := newWorld(t, k)
 		w.a.run(nil)
@@ -142,6 +143,7 @@ func TestKernelNoAgent(t *testing.T) {
 // TestKernelRestart: an agent that starts later is found, one whose device was
 // made anew listens again.
 func TestKernelRestart(t *testing.T) {
+	t.Parallel()
 	eachKind(t, func(t *testing.T, k tunnelKind) {
 		w := newWorld(t, k)
 		w.a.run(nil)
@@ -183,10 +185,10 @@ func outcomeIs(h *host, want Outcome) error {
 // known get no answer from the answerer, by whatever protocol, not even a
 // connection.
 func TestKernelStrangers(t *testing.T) {
+	t.Parallel()
 	eachKind(t, func(t *testing.T, k tunnelKind) {
 		w := newWorld(t, k)
-		w.a.run(nil)
-		w.b.run(nil)
+		w.run()
 		if r := w.a.result(); r.Outcome != Fine {
 			t.Fatalf("%+v", r)
 		}
@@ -196,7 +198,7 @@ func TestKernelStrangers(t *testing.T) {
 				ns = h.pod
 			}
 			p := Path{Device: k.device, Form: k.form, Local: from, Remote: to, MTU: k.mtu(), Peer: "x"}
-			l, err := dialWire(ns, p, DefaultPort)
+			l, err := dialWire(Config{NS: ns, Port: DefaultPort, Pace: quick()}, p)
 			if err != nil {
 				return err
 			}

@@ -24,25 +24,26 @@ type wire struct {
 	path Path
 	port uint16
 	udp  *net.UDPConn
+	wait time.Duration // for the first answer
 	rtt  time.Duration // of the last answer; 0: none yet
 }
 
 // How long an answer is waited for.
 const (
-	firstWait = 300 * time.Millisecond
-	leastWait = 60 * time.Millisecond
-	bulkWait  = 2500 * time.Millisecond
-	aliveWait = time.Second
-	tries     = 3
-	bulkSize  = 24 << 10 // bytes: more segments than one
+	firstWait  = 300 * time.Millisecond
+	leastWait  = 60 * time.Millisecond
+	bulkWaits  = 8 // times the first: a first segment may be lost, and sent again after a second
+	aliveWaits = 3
+	tries      = 3
+	bulkSize   = 24 << 10 // bytes: more segments than one
 )
 
 // dialWire opens the line of a path.
-func dialWire(ns *netns.NS, p Path, port uint16) (*wire, error) {
-	w := &wire{ns: ns, path: p, port: port}
-	err := within(ns, func() error {
+func dialWire(cfg Config, p Path) (*wire, error) {
+	w := &wire{ns: cfg.NS, path: p, port: cfg.Port, wait: cfg.Pace.Wait}
+	err := within(w.ns, func() error {
 		d := net.Dialer{LocalAddr: &net.UDPAddr{IP: p.Local.AsSlice()}}
-		c, err := d.Dial("udp", netip.AddrPortFrom(p.Remote, port).String())
+		c, err := d.Dial("udp", netip.AddrPortFrom(p.Remote, w.port).String())
 		if err == nil {
 			w.udp = c.(*net.UDPConn)
 		}
@@ -56,10 +57,10 @@ func dialWire(ns *netns.NS, p Path, port uint16) (*wire, error) {
 
 func (w *wire) close() error { return w.udp.Close() }
 
-// wait is how long the n-th try is given, from 0.
-func (w *wire) wait(n int) time.Duration {
+// given is how long the n-th try is given, from 0.
+func (w *wire) given(n int) time.Duration {
 	if w.rtt == 0 {
-		return firstWait << n
+		return w.wait << n
 	}
 	return max(leastWait, 4*w.rtt) << n
 }
@@ -73,9 +74,9 @@ func (w *wire) ask(ctx context.Context, how way, size int) (time.Duration, error
 		var rtt time.Duration
 		switch how {
 		case echo:
-			rtt, err = w.ping(size, w.wait(n))
+			rtt, err = w.ping(size, w.given(n))
 		default:
-			rtt, err = w.askOnce(how, question, size, w.wait(n))
+			rtt, err = w.askOnce(how, question, size, w.given(n))
 		}
 		if !errors.Is(err, errSilent) {
 			if err == nil {
@@ -209,7 +210,7 @@ func (w *wire) alive(ctx context.Context) bool {
 		return false
 	}
 	err := within(w.ns, func() error {
-		d := net.Dialer{Timeout: aliveWait}
+		d := net.Dialer{Timeout: aliveWaits * w.wait}
 		c, err := d.DialContext(ctx, "tcp", netip.AddrPortFrom(w.path.Node, w.port).String())
 		if err == nil {
 			_ = c.Close() // it answered
@@ -231,7 +232,7 @@ func (w *wire) bulk(ctx context.Context) error {
 		return bulkMeaning(err)
 	}
 	defer c.Close()
-	if err := c.SetDeadline(time.Now().Add(bulkWait)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(bulkWaits * w.wait)); err != nil {
 		return err
 	}
 	b := make([]byte, 12+bulkSize)
@@ -264,7 +265,7 @@ func (w *wire) knock(m message) (time.Duration, error) {
 		if _, err := w.udp.Write(b); err != nil {
 			continue
 		}
-		if err := w.udp.SetReadDeadline(start.Add(w.wait(n))); err != nil {
+		if err := w.udp.SetReadDeadline(start.Add(w.given(n))); err != nil {
 			return 0, err
 		}
 		for {
@@ -284,7 +285,7 @@ func (w *wire) knock(m message) (time.Duration, error) {
 func (w *wire) connect(ctx context.Context) (*net.TCPConn, error) {
 	var c *net.TCPConn
 	err := within(w.ns, func() error {
-		d := net.Dialer{Timeout: bulkWait, LocalAddr: &net.TCPAddr{IP: w.path.Local.AsSlice()}}
+		d := net.Dialer{Timeout: bulkWaits * w.wait, LocalAddr: &net.TCPAddr{IP: w.path.Local.AsSlice()}}
 		d.SetMultipathTCP(false)
 		d.Control = func(_, _ string, raw syscall.RawConn) error {
 			return control(raw, func(fd int) error {

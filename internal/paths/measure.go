@@ -111,8 +111,22 @@ func measureSizes(ctx context.Context, l line, w way, r *Result) {
 			r.Full, r.Fits = Told, told
 		}
 	case Lost, Told:
-		r.Fits = fits(ctx, l, w, r.MTU)
+		told := l.learned()
+		if told <= smallSize || told >= r.MTU {
+			r.Fits = fits(ctx, l, w, r.MTU)
+			return
+		}
+		// Whoever goes by what the kernel knows, which the probes do not, is told.
+		if r.Full, r.Fits = Told, told; lost(ctx, l, w, told) {
+			r.Full, r.Fits = Lost, fits(ctx, l, w, told)
+		}
 	}
+}
+
+// lost reports whether packets of a size do not pass.
+func lost(ctx context.Context, l line, w way, size int) bool {
+	_, err := l.ask(ctx, w, size)
+	return err != nil
 }
 
 // measureWhole tries a full-size packet whose outer packet must not be cut.
@@ -134,10 +148,10 @@ func fits(ctx context.Context, l line, w way, high int) int {
 	low := smallSize
 	for high-low > 1 && ctx.Err() == nil {
 		mid := (low + high) / 2
-		if _, err := l.ask(ctx, w, mid); err == nil {
-			low = mid
-		} else {
+		if lost(ctx, l, w, mid) {
 			high = mid
+		} else {
+			low = mid
 		}
 	}
 	return low

@@ -33,6 +33,7 @@ type Pace struct {
 	Confirm time.Duration // after which what was found is looked at again before it is told of
 	Retry   time.Duration // of a path that is not fine; doubles, up to half the period
 	Apart   time.Duration // between the first measurements of two paths
+	Wait    time.Duration // for a first answer; then by how long answers take
 	At      int           // how many paths at a time
 }
 
@@ -77,7 +78,9 @@ type entry struct {
 	fails   int           // how often it was not fine, one after the other
 	pause   time.Duration // before the next look, while it is not fine
 	running bool
-	stale   bool // changed or asked for while it was being measured
+	started time.Time // the last measurement
+	ended   time.Time // when that had started whose end was the last
+	stale   bool      // changed or asked for while it was being measured
 }
 
 // New returns a Monitor. Nothing happens before Run.
@@ -92,9 +95,11 @@ func New(cfg Config) *Monitor {
 	set(&p.Confirm, confirm)
 	set(&p.Retry, retry)
 	set(&p.Apart, apart)
+	set(&p.Wait, firstWait)
 	if p.At == 0 {
 		p.At = atOnce
 	}
+	cfg.Pace = p
 	m := &Monitor{cfg: cfg, pace: p, chooser: newChooser(cfg), wake: make(chan struct{}, 1),
 		paths: map[key]*entry{}, done: map[Outcome]uint64{}, settled: make(chan struct{})}
 	m.measure = m.measureByWire
@@ -158,7 +163,7 @@ func (m *Monitor) Now(ctx context.Context) error {
 		open := false
 		for k, p := range asked {
 			e := m.paths[k]
-			open = open || e != nil && e.path == p && (!e.result.At.After(at) || e.stale || e.result.Outcome == Measuring)
+			open = open || e != nil && e.path == p && (e.ended.Before(at) || e.result.Outcome == Measuring)
 		}
 		settled := m.settled
 		m.mu.Unlock()
@@ -277,7 +282,7 @@ func (m *Monitor) start(ctx context.Context, busy *sync.WaitGroup, room chan str
 		default:
 			return next // whoever ends wakes us
 		}
-		e.running, e.stale = true, false
+		e.running, e.stale, e.started = true, false, now
 		p := e.path
 		busy.Go(func() {
 			r := m.measure(ctx, p)
@@ -293,7 +298,7 @@ func (m *Monitor) note(ctx context.Context, e *entry, r Result) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	defer m.stir()
-	e.running = false
+	e.running, e.ended = false, e.started
 	if ctx.Err() != nil {
 		return
 	}
@@ -345,7 +350,7 @@ func jitter(d time.Duration) time.Duration {
 // measureByWire measures one path, and chooses the offload by it.
 func (m *Monitor) measureByWire(ctx context.Context, p Path) Result {
 	once := func(ctx context.Context) Result {
-		w, err := dialWire(m.cfg.NS, p, m.cfg.Port)
+		w, err := dialWire(m.cfg, p)
 		if err != nil {
 			return Result{Path: p, Outcome: NotSent, Small: Failed, Message: p.Device + " to " + p.who() + ": " + err.Error()}
 		}

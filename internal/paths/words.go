@@ -42,7 +42,7 @@ func (r Result) narrow() string {
 	what := "are lost, and no sender is told"
 	switch {
 	case r.Full == Told || r.Full == Passed && r.Whole == Told && r.family() == 6:
-		what = "are too large for the way, which senders have to find out"
+		what = "are too large for the way: senders are told, and lose the first ones"
 	case r.Full == Passed:
 		what = "pass only in pieces, which is slow and lost where pieces are dropped"
 	}
@@ -100,7 +100,7 @@ type Verdict struct {
 }
 
 // How many paths are told of one by one.
-const toldOf = 5
+const toldOf = 3
 
 // Judge says what results come to: the worst of them gives the reason.
 func Judge(results []Result, choices []Choice) Verdict {

@@ -52,7 +52,10 @@ func (k tunnelKind) mtu() int { return 1500 - desired.Overhead(k.form, k.family)
 func eachKind(t *testing.T, f func(t *testing.T, k tunnelKind)) {
 	testenv.NeedRoot(t)
 	for _, k := range tunnelKinds() {
-		t.Run(k.name, func(t *testing.T) { f(t, k) })
+		t.Run(k.name, func(t *testing.T) {
+			t.Parallel()
+			f(t, k)
+		})
 	}
 }
 
@@ -219,7 +222,7 @@ func (h *host) path(to *host) Path {
 
 // quick is a pace for tests.
 func quick() Pace {
-	return Pace{Period: time.Hour, Confirm: 20 * time.Millisecond, Retry: 50 * time.Millisecond, Apart: time.Millisecond}
+	return Pace{Period: time.Hour, Confirm: 20 * time.Millisecond, Retry: 50 * time.Millisecond, Apart: time.Millisecond, Wait: 120 * time.Millisecond}
 }
 
 // run starts the host's monitor. It knows the other host, and measures the way
@@ -238,6 +241,16 @@ func (h *host) run(change func(*Config)) {
 	h.monitor.Want([]End{{Device: h.w.kind.device, Form: h.w.kind.form, Addr: h.end, Offload: !h.programs}},
 		map[netip.Addr]bool{other.end: true}, []Path{h.path(other)})
 	h.stop = begin(h.w.t, h.monitor)
+}
+
+// run starts the monitors of both hosts, and waits until all is fine.
+func (w *world) run() {
+	w.t.Helper()
+	w.a.run(nil)
+	w.b.run(nil)
+	for _, h := range []*host{w.a, w.b} {
+		testenv.Until(w.t, 10*time.Second, func() error { return outcomeIs(h, Fine) })
+	}
 }
 
 // result measures now.

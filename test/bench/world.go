@@ -172,7 +172,7 @@ func (w *world) startAgent(ctx context.Context, h *host) (err error) {
 			return errors.New("no condition holds yet")
 		}
 		for _, c := range st.Conditions {
-			if !c.Status && c.Type != "Routing" { // sessions need the other hosts
+			if !c.Status && !c.Advisory && c.Type != "Routing" { // sessions need the other hosts
 				return fmt.Errorf("%s: %s: %s", c.Type, c.Reason, c.Message)
 			}
 		}
