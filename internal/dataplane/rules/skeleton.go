@@ -260,6 +260,10 @@ func (b *Builder) loopback() []Rule {
 func (b *Builder) workloadChains() []*Chain {
 	cut := b.cut()
 	known := when(state(StateEstablished | StateRelated)).do(Accept{})
+	// A connection of an address may be older than the workload that has it now.
+	// It is forgotten before that one's policy is in force; until then nothing
+	// gets to it.
+	knownTo := when(state(StateEstablished|StateRelated), inSet(setWorkloads, OutInterface)).do(Accept{})
 	// Neighbour discovery and multicast listeners of a workload's own link,
 	// ahead of policy as documented.
 	link := icmp6(mldQuery, mldReport, mldDone, routerSolicit, neighbourSolicit, neighbourAdvert).do(Accept{})
@@ -285,7 +289,7 @@ func (b *Builder) workloadChains() []*Chain {
 	output = append(output, b.eachWorkload(OutInterface, Count{"d-unknown-to"}, Drop{})...)
 	return []*Chain{
 		base("forward-from", Forward, priorityFrom, slices.Concat(cut, []Rule{known}, from)...),
-		base("forward-to", Forward, priorityTo, slices.Concat(cut, []Rule{known}, to)...),
+		base("forward-to", Forward, priorityTo, slices.Concat(cut, []Rule{b.elsewhere(OutInterface), knownTo}, to)...),
 		base("input-from", Input, priorityFrom, slices.Concat(cut, []Rule{known, link}, b.loopback(), from)...),
 		base("input-host", Input, priorityTo, host...),
 		base("output", Output, priorityFrom, output...),
