@@ -60,6 +60,9 @@ func (t *tree) get(key string) *tree {
 func (t *tree) json() []byte {
 	switch t.shape {
 	case text:
+		if strings.IndexFunc(t.scalar, func(r rune) bool { return r < ' ' || r > '~' || r == '"' || r == '\\' }) < 0 {
+			return []byte(`"` + t.scalar + `"`)
+		}
 		b, err := json.Marshal(t.scalar)
 		if err != nil {
 			return []byte(`""`)
