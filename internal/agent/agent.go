@@ -123,8 +123,7 @@ func Run(ctx context.Context, cfg Config) error {
 		return errors.Join(err, l.Close())
 	}
 	defer a.policy.Close()
-	a.health = health.New(health.Config{Checks: a.checks(), Samples: a.samples, Alive: a.alive, Log: cfg.Log,
-		OmitGo: !cfg.Settings.Metrics.Go, OmitProcess: !cfg.Settings.Metrics.Process})
+	a.health = a.newHealth()
 	cache := ipam.NewCache(cfg.Driver, cfg.Log)
 	addresses := ipam.New(ipam.Config{Driver: cfg.Driver, Settings: cache.Settings})
 	a.addresses = tunnel.New(tunnel.Config{
@@ -167,6 +166,13 @@ func Run(ctx context.Context, cfg Config) error {
 		g.start("health listener", func() error { return a.listen(ctx, addr) })
 	}
 	return g.wait()
+}
+
+// newHealth is how the agent says how it is.
+func (a *agent) newHealth() *health.Health {
+	metrics := a.cfg.Settings.Metrics
+	return health.New(health.Config{Checks: a.checks(), Samples: a.samples, Alive: a.alive, Log: a.log,
+		OmitGo: !metrics.Go, OmitProcess: !metrics.Process})
 }
 
 // speaks reports whether this host speaks BGP.
