@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 )
 
 // Client gives orders to the supervisor of one lab.
@@ -19,7 +20,9 @@ func Open(lab string) (*Client, error) {
 	if err := CheckName(lab); err != nil {
 		return nil, err
 	}
-	if !Exists(lab) {
+	if _, err := os.Stat(dir(lab)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("look for lab %s: %w", lab, asRoot(err))
+	} else if err != nil {
 		return nil, fmt.Errorf("%w: %s: start it with `brindle lab up --name %s`", ErrNoLab, lab, lab)
 	}
 	pid, err := supervisorOf(lab)

@@ -22,7 +22,7 @@ func Exists(lab string) bool {
 func List() ([]string, error) {
 	entries, err := os.ReadDir(Root) // sorted
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("list labs: %w", err)
+		return nil, fmt.Errorf("list labs: %w", asRoot(err))
 	}
 	var out []string
 	for _, e := range entries {
@@ -45,7 +45,7 @@ func Down(ctx context.Context, lab string) error {
 		return fmt.Errorf("%w: %s", ErrNoLab, lab)
 	}
 	if err != nil {
-		return fmt.Errorf("look for lab %s: %w", lab, err)
+		return fmt.Errorf("look for lab %s: %w", lab, asRoot(err))
 	}
 	return remove(ctx, lab, was)
 }

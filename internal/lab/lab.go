@@ -7,6 +7,7 @@ package lab
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"regexp"
 )
@@ -40,6 +41,14 @@ func CheckName(name string) error {
 		return fmt.Errorf("lab name %q: lower-case letters, digits and '-', at most 15, starting and ending with a letter or digit", name)
 	}
 	return nil
+}
+
+// asRoot says what to do about a file of a lab that only root may see.
+func asRoot(err error) error {
+	if errors.Is(err, os.ErrPermission) {
+		return fmt.Errorf("%w: labs are for root: run the same command with sudo", err)
+	}
+	return err
 }
 
 // netnsName is the namespace of a member of a lab.

@@ -2,10 +2,12 @@ package lab
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -148,5 +150,15 @@ func TestDownOfALabLeavesItsSuccessorAlone(t *testing.T) {
 	}
 	if !Exists(name) {
 		t.Error("took down a lab that was brought up meanwhile")
+	}
+}
+
+func TestOnlyRootSeesLabs(t *testing.T) {
+	denied := fmt.Errorf("stat: %w", os.ErrPermission)
+	if err := asRoot(denied); !errors.Is(err, os.ErrPermission) || !strings.Contains(err.Error(), "sudo") {
+		t.Errorf("got %v", err)
+	}
+	if other := errors.New("broken"); asRoot(other) != other {
+		t.Errorf("got %v", asRoot(other))
 	}
 }
