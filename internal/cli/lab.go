@@ -161,27 +161,35 @@ func labMember(ctx context.Context, name, member string) (st lab.State, m lab.Me
 func labProbe(e *Env, name *string) *cobra.Command {
 	p, family := lab.Probe{Count: 1, Timeout: 2 * time.Second}, ""
 	c := &cobra.Command{
-		Use: "probe FROM TO [PORT/PROTO]", Short: "Send real packets from one member to another", Args: cobra.RangeArgs(2, 3),
+		Use: "probe FROM TO [PORT/PROTO]", Short: "Send real packets from one member to another",
+		Args: func(c *cobra.Command, args []string) error { return unmeasured(cobra.RangeArgs(2, 3)(c, args)) },
 		Long: `Send real packets and say whether they were answered. FROM is the name of a
-workload, host or router, TO a name or an address; PORT/PROTO is as 80/tcp,
-53/udp or icmp, which is the default.
+workload, host or router, or an address of one, which then is the family of the
+packets, too; TO is a name or an address; PORT/PROTO is as 80/tcp, 53/udp or
+icmp, which is the default.
 
 Exit status: 0 every probe was answered, 1 none was, 2 some were, 3 it could not
 be measured (unknown name, the lab is down, no route at the sender, nobody
-listens).`,
+listens, a mistake in the command).`,
 		RunE: func(c *cobra.Command, args []string) error {
-			err := probe(c.Context(), e, probing{*name, family, &p}, args)
-			var exit *ExitError
-			if err != nil && !errors.As(err, &exit) {
-				return &ExitError{Status: 3, Err: err}
-			}
-			return err
+			return unmeasured(probe(c.Context(), e, probing{*name, family, &p}, args))
 		},
 	}
+	c.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return unmeasured(c.Parent().FlagErrorFunc()(c, err)) })
 	c.Flags().IntVar(&p.Count, "count", p.Count, "number of probes, one after the other")
 	c.Flags().DurationVar(&p.Timeout, "timeout", p.Timeout, "how long to wait for each answer")
 	c.Flags().StringVar(&family, "family", family, "v4 or v6, when TO is a name with both (default v4)")
 	return c
+}
+
+// unmeasured gives an error the exit status that says that nothing was
+// measured, unless it has one.
+func unmeasured(err error) error {
+	var exit *ExitError
+	if err == nil || errors.As(err, &exit) {
+		return err
+	}
+	return &ExitError{Status: 3, Err: err}
 }
 
 // probing is what the flags of `lab probe` say.
@@ -200,10 +208,7 @@ func probe(ctx context.Context, e *Env, p probing, args []string) error {
 	if err != nil {
 		return err
 	}
-	if p.From, err = st.Find(args[0]); err != nil {
-		return err
-	}
-	if p.To, err = resolve(st, args[1], p.family); err != nil {
+	if err := p.ends(st, args[0], args[1]); err != nil {
 		return err
 	}
 	target := ""
@@ -232,6 +237,32 @@ func probe(ctx context.Context, e *Env, p probing, args []string) error {
 		return &ExitError{Status: 1}
 	}
 	return &ExitError{Status: 2}
+}
+
+// ends finds who sends, by name or address, and the address to send to.
+func (p *probing) ends(st lab.State, from, to string) (err error) {
+	if p.family != "" && p.family != lab.V4 && p.family != lab.V6 {
+		return fmt.Errorf("--family %q: must be v4 or v6", p.family)
+	}
+	a, notAddr := netip.ParseAddr(from)
+	if notAddr != nil {
+		if p.From, err = st.Find(from); err != nil {
+			return err
+		}
+	} else {
+		if p.From, err = st.FindAddr(a.Unmap()); err != nil {
+			return err
+		}
+		version := map[bool]string{true: lab.V4, false: lab.V6}[a.Unmap().Is4()]
+		if p.family != "" && p.family != version {
+			return fmt.Errorf("--family %s: %s is of the other family", p.family, from)
+		}
+		p.family = version
+	}
+	if p.To, err = resolve(st, to, p.family); err == nil && notAddr == nil && p.To.Is4() != (p.family == lab.V4) {
+		err = fmt.Errorf("%s and %s are of two families", from, to)
+	}
+	return err
 }
 
 func describe(p *lab.Probe) string {

@@ -33,7 +33,7 @@ func labDemo(e *Env, name *string) *cobra.Command {
 						err = derr
 					}
 					if err == nil {
-						fmt.Fprint(e.Stdout, goOn(false))
+						fmt.Fprint(e.Stdout, goOn(false, *name))
 					}
 				}()
 			}
@@ -41,7 +41,7 @@ func labDemo(e *Env, name *string) *cobra.Command {
 				return err
 			}
 			if keep {
-				fmt.Fprint(e.Stdout, goOn(true))
+				fmt.Fprint(e.Stdout, goOn(true, *name))
 			}
 			return nil
 		},
@@ -134,14 +134,23 @@ func heading(e *Env, s string) string {
 	return s
 }
 
-// goOn says what to type next.
-func goOn(up bool) string {
+// ofLab is what names a lab in a command about it.
+func ofLab(name string) string {
+	if name == "lab" {
+		return ""
+	}
+	return " --name " + name
+}
+
+// goOn says what to type next, about a lab that is up or about a new one.
+func goOn(up bool, name string) string {
 	lines := []string{"", "To play with one yourself:", ""}
 	sudo := "sudo "
 	if os.Geteuid() == 0 {
 		sudo = ""
 	}
 	if !up {
+		name = "lab"
 		lines = append(lines, "  "+sudo+"bin/brindle lab up")
 	}
 	probe := "lab probe w1 w3 80/tcp"
@@ -151,7 +160,7 @@ func goOn(up bool) string {
 	for _, l := range []string{
 		"lab exec w1 -- ip route", probe, "lab workload add db --host h2 -l app=db", "lab verify", "lab down",
 	} {
-		lines = append(lines, "  "+sudo+"bin/brindle "+l)
+		lines = append(lines, "  "+sudo+"bin/brindle lab"+ofLab(name)+strings.TrimPrefix(l, "lab"))
 	}
 	return strings.Join(lines, "\n") + "\n"
 }

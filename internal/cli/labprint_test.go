@@ -102,6 +102,23 @@ func TestResolve(t *testing.T) {
 	}
 }
 
+func TestProbeEnds(t *testing.T) {
+	st := exampleLab()
+	for _, c := range []struct{ from, to, family, want string }{
+		{"w1", "h2", "", "w1 192.0.2.2"}, {"10.48.0.1", "h2", "", "w1 192.0.2.2"}, {"::ffff:10.48.0.1", "h2", "v4", "w1 192.0.2.2"},
+		{"192.0.2.2", "w1", "", "h2 10.48.0.1"}, {"fd00::1", "w1", "", "w1 fd00::1"},
+		{"fd00::1", "w1", "v4", "is of the other family"}, {"fd00::1", "10.48.0.1", "", "are of two families"},
+		{"fd00::1", "h2", "", "h2 has no IPv6 address"}, {"10.48.0.9", "w1", "", "nobody in lab"}, {"w9", "w1", "", "no host, workload or router"},
+		{"w1", "w1", "v5", "must be v4 or v6"},
+	} {
+		p := probing{family: c.family, Probe: &lab.Probe{}}
+		err := p.ends(st, c.from, c.to)
+		if err != nil && !strings.Contains(err.Error(), c.want) || err == nil && p.From.Name+" "+p.To.String() != c.want {
+			t.Errorf("%s to %s over %q: %v to %v, %v, want %s", c.from, c.to, c.family, p.From, p.To, err, c.want)
+		}
+	}
+}
+
 func TestLabWords(t *testing.T) {
 	for want, p := range map[string]lab.Probe{"icmp": {Protocol: "icmp"}, "80/tcp": {Protocol: "tcp", Port: 80}} {
 		if got := describe(&p); got != want {
@@ -123,8 +140,20 @@ func TestLabWords(t *testing.T) {
 			t.Errorf("%q, want %q", got, want)
 		}
 	}
-	if up, down := goOn(true), goOn(false); strings.Contains(up, "lab up") || !strings.Contains(down, "lab up") || !strings.Contains(up, "lab down") {
+	if up, down := goOn(true, "lab"), goOn(false, "mine"); strings.Contains(up, "lab up") || !strings.Contains(down, "lab up") || !strings.Contains(up, "lab down") {
 		t.Errorf("%s%s", up, down)
+	} else if strings.Contains(up+down, "--name") || !strings.Contains(goOn(true, "mine"), "bin/brindle lab --name mine down") {
+		t.Errorf("%s%s%s", up, down, goOn(true, "mine"))
+	}
+	st := exampleLab()
+	for want, of := range map[string]lab.State{
+		"\nTry:  brindle lab --name mine down\n":                                                                  {Name: "mine"},
+		"\nTry:  brindle lab exec w1 -- ip route\n      brindle lab down\n":                                       {Name: "lab", Workloads: st.Workloads[:1]},
+		"\nTry:  brindle lab exec w1 -- ip route\n      brindle lab probe w1 w1 80/tcp\n      brindle lab down\n": {Name: "lab", Workloads: []lab.Workload{st.Workloads[0], st.Workloads[0]}},
+	} {
+		if got := tryThese(of); got != want {
+			t.Errorf("got\n%s\nwant\n%s", got, want)
+		}
 	}
 }
 
@@ -136,6 +165,11 @@ func TestNoLab(t *testing.T) {
 	for _, in := range []string{"status", "env", "exec w1 -- true", "workload add w9 --host h1", "workload rm w9", "host stop h1", "datastore stop"} {
 		got := w.run(append([]string{"lab", "--name", name}, line(in)...)...)
 		if got.status != 1 || got.stdout != "" || !strings.Contains(got.stderr, name) {
+			t.Errorf("%s: %+v", in, got)
+		}
+	}
+	for _, in := range []string{"probe w1", "probe w1 w2 80/tcp more", "probe w1 w2 --tmeout 1s", "probe w1 w2 --count many"} {
+		if got := w.run(line("lab " + in)...); got.status != 3 || got.stdout != "" || got.stderr == "" {
 			t.Errorf("%s: %+v", in, got)
 		}
 	}

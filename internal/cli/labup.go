@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -91,7 +92,7 @@ func bringUp(c *cobra.Command, e *Env, t lab.Topology) error {
 	}
 	fmt.Fprintf(e.Stdout, "lab %s is up (%s)\n\n", t.Name, time.Since(began).Round(100*time.Millisecond))
 	printLab(e.Stdout, st)
-	fmt.Fprintf(e.Stdout, "\nTry:  brindle lab exec w1 -- ip route\n      brindle lab probe w1 w3 80/tcp\n      brindle lab down\n")
+	fmt.Fprint(e.Stdout, tryThese(st))
 	return nil
 }
 
@@ -105,4 +106,17 @@ func fromFile(file, preset string) (lab.Topology, error) {
 		return lab.Topology{}, fmt.Errorf("topology %s: %w", file, err)
 	}
 	return lab.ReadTopology(file, preset, data)
+}
+
+// tryThese are commands that work in a lab as it is.
+func tryThese(st lab.State) string {
+	lines := []string{}
+	if n := len(st.Workloads); n > 0 {
+		lines = append(lines, fmt.Sprintf("exec %s -- ip route", st.Workloads[0].Name))
+		if n > 1 {
+			lines = append(lines, fmt.Sprintf("probe %s %s 80/tcp", st.Workloads[0].Name, st.Workloads[n-1].Name))
+		}
+	}
+	sep := fmt.Sprintf("\n      brindle lab%s ", ofLab(st.Name))
+	return "\nTry:  " + strings.TrimLeft(sep+strings.Join(append(lines, "down"), sep), "\n ") + "\n"
 }

@@ -3,6 +3,7 @@ package lab
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 )
 
 // State is a lab as it is: what `lab status -o json` prints. Its field names
@@ -84,7 +85,27 @@ func (s State) Find(name string) (Member, error) {
 			return Member{name, "router", r.Netns, addrs(r.Addresses)}, nil
 		}
 	}
-	return Member{}, fmt.Errorf("lab %s has no host, workload or router %q: see `brindle lab status`", s.Name, name)
+	return Member{}, fmt.Errorf("lab %s has no host, workload or router %q: see `brindle lab status --name %s`", s.Name, name, s.Name)
+}
+
+// FindAddr looks up the member that has an address.
+func (s State) FindAddr(a netip.Addr) (Member, error) {
+	names := []string{}
+	for _, h := range s.Hosts {
+		names = append(names, h.Name)
+	}
+	for _, w := range s.Workloads {
+		names = append(names, w.Name)
+	}
+	for _, r := range s.Routers {
+		names = append(names, r.Name)
+	}
+	for _, name := range names {
+		if m, err := s.Find(name); err == nil && slices.Contains(m.Addresses, a) {
+			return m, nil
+		}
+	}
+	return Member{}, fmt.Errorf("nobody in lab %s has the address %s: see `brindle lab status --name %s`", s.Name, a, s.Name)
 }
 
 // addrs reads addresses with or without a length; the lab wrote them itself.
