@@ -132,6 +132,14 @@ func merge(o v3.Object, change map[string]any) error {
 	if len(docs) != 1 || docs[0].Object.Type().Kind != o.Type().Kind {
 		return errors.New("a patch cannot change the kind")
 	}
+	was, is := o.Meta(), docs[0].Object.Meta()
+	for _, f := range []struct{ path, was, is string }{
+		{"name", was.Name, is.Name}, {"namespace", was.Namespace, is.Namespace}, {"uid", was.UID, is.UID},
+	} {
+		if f.was != f.is {
+			return fmt.Errorf("metadata.%s: %q: a patch cannot change it: it is %q (create another and delete this one)", f.path, f.is, f.was)
+		}
+	}
 	reflect.ValueOf(o).Elem().Set(reflect.ValueOf(docs[0].Object).Elem())
 	return nil
 }

@@ -59,6 +59,8 @@ func TestPatchRefuses(t *testing.T) {
 		{"unknown field", []string{"ippool", "pool-v6", "-p", `{"spec":{"nat":true}}`}, "spec.nat"},
 		{"bad value", []string{"ippool", "pool-v6", "-p", `{"spec":{"blockSize":99}}`}, "spec.blockSize"},
 		{"another kind", []string{"ippool", "pool-v6", "-p", `{"kind":"Tier"}`}, "failed to patch 'IPPool' resource"},
+		{"another name", []string{"ippool", "pool-v6", "-p", `{"metadata":{"name":"other"}}`}, `metadata.name: "other": a patch cannot change it: it is "pool-v6"`},
+		{"another namespace", []string{"networkset", "office", "-p", `{"metadata":{"namespace":"other"}}`}, `metadata.namespace: "other"`},
 		{"missing", []string{"ippool", "nosuch", "-p", "{}"}, "failed to patch 'IPPool' resource: resource does not exist: IPPool(nosuch)\n"},
 		{"written by Brindle", []string{"clusterinfo", "default", "-p", "{}"}, "not by users"},
 	} {
