@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -59,9 +60,13 @@ func kernelSettings(compiled bool) rules.Config {
 // place whole, by plain and compiled rules in turn, and then changed. Each has
 // both families.
 func TestKernel(t *testing.T) {
+	testenv.NeedProgram(t, "ip")
 	testenv.NeedRoot(t)
 	clusters := uint64(40)
-	if inCI() {
+	switch {
+	case os.Getenv("BRINDLE_VM") != "":
+		clusters = 20 // an emulated processor is slow
+	case inCI():
 		clusters = 200
 	}
 	r := newRig(t)

@@ -190,13 +190,33 @@ func (r *runner) vm(ctx context.Context) (bool, error) {
 	return ok, nil
 }
 
-// vmTest runs packages on one kernel, one virtual machine for each.
+// vmTest runs packages on one kernel, one virtual machine for each. Behind a
+// package may stand `-programs LIST`, those of this machine that its tests run
+// there, and further flags of `go test`.
 func (r *runner) vmTest(ctx context.Context, kernel string, pkgs []string) bool {
-	exe := filepath.Join(r.opts.root, ".cache", "bin", "vmlab") + " exec -kernel " + kernel
 	os.Setenv("CGO_ENABLED", "0")
 	defer os.Unsetenv("CGO_ENABLED")
-	args := append([]string{"-p", "1", "-timeout", timeouts["vm"], "-exec", exe}, pkgs...)
-	return r.goTest(ctx, "vm-"+kernel, args, len(pkgs))
+	var flags []string // in the order of the file, without the same twice
+	with := map[string][]string{}
+	for _, line := range pkgs {
+		pkg, rest, _ := strings.Cut(line, " ")
+		if _, seen := with[rest]; !seen {
+			flags = append(flags, rest)
+		}
+		with[rest] = append(with[rest], pkg)
+	}
+	ok := true
+	for _, rest := range flags {
+		exe := filepath.Join(r.opts.root, ".cache", "bin", "vmlab") + " exec -kernel " + kernel
+		more := strings.Fields(rest)
+		if i := slices.Index(more, "-programs"); i >= 0 && i+1 < len(more) {
+			exe += " -programs " + more[i+1]
+			more = slices.Delete(more, i, i+2)
+		}
+		args := slices.Concat([]string{"-p", "1", "-timeout", timeouts["vm"], "-exec", exe}, more, with[rest])
+		ok = r.goTest(ctx, "vm-"+kernel, args, len(with[rest])) && ok
+	}
+	return ok
 }
 
 var fuzzFunc = regexp.MustCompile(`(?m)^func (Fuzz\w+)\(`)

@@ -7,7 +7,6 @@ import (
 	"maps"
 	"net"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -48,9 +47,7 @@ func places() map[string][2]string {
 }
 
 func newStreet(t *testing.T) *street {
-	if os.Getenv("BRINDLE_VM") != "" {
-		t.Skip("the virtual machines have no ip(8)")
-	}
+	testenv.NeedProgram(t, "ip")
 	pod, podName := testenv.NamedNS(t, "brindle-nat-pod")
 	out, outName := testenv.NamedNS(t, "brindle-nat-out")
 	s := &street{t: t, host: testenv.NetNS(t), pod: pod, out: out, policy: desired.NewPolicy()}

@@ -24,14 +24,17 @@ type Job struct {
 // driver-api/early-userspace/buffer-format). The kernel takes several
 // archives one after the other, so a cached one can be put before a fresh one.
 type Writer struct {
-	out   io.Writer
-	inode uint32
-	dirs  map[string]bool
-	err   error // the first one; nothing is written after it
+	out       io.Writer
+	inode     uint32
+	dirs      map[string]bool
+	libraries map[string]bool
+	err       error // the first one; nothing is written after it
 }
 
 // NewWriter starts an archive on out.
-func NewWriter(out io.Writer) *Writer { return &Writer{out: out, dirs: map[string]bool{}} }
+func NewWriter(out io.Writer) *Writer {
+	return &Writer{out: out, dirs: map[string]bool{}, libraries: map[string]bool{}}
+}
 
 // Dir adds a folder with those above it. Adding it twice adds it once.
 func (w *Writer) Dir(name string) {

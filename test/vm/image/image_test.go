@@ -2,10 +2,13 @@ package image
 
 import (
 	"bytes"
+	"errors"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -56,6 +59,35 @@ func members(t *testing.T, b []byte) []string {
 		b = b[(start+size+3)&^3:]
 	}
 	return list
+}
+
+// TestProgram: a program comes with its loader and its libraries, what two
+// need once, and a static one alone.
+func TestProgram(t *testing.T) {
+	sh, err := exec.LookPath("sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var buf bytes.Buffer
+	w := NewWriter(&buf)
+	for _, name := range []string{"one", "two"} {
+		if err := w.Program(name, sh); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	count := map[string]int{}
+	for _, m := range members(t, buf.Bytes()) {
+		count[strings.TrimRight(filepath.Base(strings.Fields(m)[0]), "-.0123456789")]++
+	}
+	if count["one"] != 1 || count["two"] != 1 || count["libc.so"] != 1 {
+		t.Errorf("got %v", count)
+	}
+	if err := NewWriter(&buf).Program("none", filepath.Join(t.TempDir(), "none")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a program that is not there: %v", err)
+	}
 }
 
 func octal(n int) string {

@@ -86,6 +86,19 @@ func verdict(console string) (int, error) {
 	return code, nil
 }
 
+// find returns the path of a program of this machine. Administrators' folders
+// are searched too.
+func find(name string) (string, error) {
+	path, err := exec.LookPath(name)
+	for _, dir := range []string{"/usr/local/sbin", "/usr/sbin", "/sbin"} {
+		if err == nil {
+			break
+		}
+		path, err = exec.LookPath(filepath.Join(dir, name))
+	}
+	return path, err
+}
+
 // writeInitrd puts the test behind the archive of the kernel.
 func (c config) writeInitrd(to string) error {
 	base, err := os.Open(filepath.Join(c.kernelDir(), "base.cpio"))
@@ -112,6 +125,15 @@ func (c config) writeInitrd(to string) error {
 	w := image.NewWriter(out)
 	w.Dir("src")
 	w.File("job.json", 0o644, spec)
+	for _, name := range c.programs {
+		from, err := find(name)
+		if err == nil {
+			err = w.Program(name, from)
+		}
+		if err != nil {
+			return err
+		}
+	}
 	return errors.Join(
 		w.Copy("init", c.guest),
 		w.Copy("test", c.args[0]),

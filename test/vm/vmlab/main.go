@@ -14,6 +14,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -25,7 +26,9 @@ type config struct {
 	guest   string // the first process of the machine
 	timeout time.Duration
 	memory  int // MiB
-	args    []string
+	// programs of this machine that the test runs in that one.
+	programs []string
+	args     []string
 }
 
 func main() {
@@ -56,10 +59,12 @@ func run(ctx context.Context, args []string) (int, error) {
 	fs.StringVar(&c.guest, "guest", filepath.Join(bin, "guest"), "program that is the first process of the machine")
 	fs.DurationVar(&c.timeout, "timeout", 5*time.Minute, "most time that a machine may run")
 	fs.IntVar(&c.memory, "memory", 384, "memory of the machine in MiB")
+	programs := fs.String("programs", "", "programs of this machine, with commas between them, to be had in that one")
 	if err := fs.Parse(args[1:]); err != nil {
 		return 2, err
 	}
 	c.args = fs.Args()
+	c.programs = strings.FieldsFunc(*programs, func(r rune) bool { return r == ',' })
 	if runtime.GOARCH != "amd64" {
 		return 1, errors.New("the kernels and qemu are fetched for amd64 only")
 	}
