@@ -266,21 +266,23 @@ func (m *Monitor) attend(answers *answers, want wanted) <-chan time.Time {
 func (m *Monitor) start(ctx context.Context, busy *sync.WaitGroup, room chan struct{}) time.Time {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	var next time.Time
-	now := time.Now()
-	waiting := slices.SortedFunc(maps.Keys(m.paths), func(a, b key) int { return m.paths[a].due.Compare(m.paths[b].due) })
-	for _, k := range waiting {
-		e := m.paths[k]
-		if e.running {
-			continue
+	now, next := time.Now(), time.Time{}
+	var waiting []*entry
+	for _, e := range m.paths {
+		switch {
+		case e.running:
+		case !e.due.After(now):
+			waiting = append(waiting, e)
+		case next.IsZero() || e.due.Before(next):
+			next = e.due
 		}
-		if e.due.After(now) {
-			return e.due
-		}
+	}
+	slices.SortFunc(waiting, func(a, b *entry) int { return a.due.Compare(b.due) })
+	for _, e := range waiting {
 		select {
 		case room <- struct{}{}:
 		default:
-			return next // whoever ends wakes us
+			return time.Time{} // whoever ends wakes us
 		}
 		e.running, e.stale, e.started = true, false, now
 		p := e.path

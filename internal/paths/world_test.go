@@ -26,6 +26,7 @@ type world struct {
 	kind   tunnelKind
 	a, b   *host
 	router *netns.NS
+	nic    *netns.NS // between host a and the router; nil: nothing is
 }
 
 // tunnelKind is what joins the hosts.
@@ -92,7 +93,19 @@ func (k tunnelKind) lengths() (network, block int) {
 
 func newWorld(t *testing.T, k tunnelKind) *world {
 	t.Helper()
-	w := &world{t: t, kind: k, router: testenv.NetNS(t)}
+	return (&world{t: t, kind: k, router: testenv.NetNS(t)}).build()
+}
+
+// newBrokenWorld is a world in which host a has a network card that says that
+// it fills in checksums, and does not do so inside of tunnels.
+func newBrokenWorld(t *testing.T, k tunnelKind) *world {
+	t.Helper()
+	w := &world{t: t, kind: k, router: testenv.NetNS(t), nic: testenv.NetNS(t)}
+	return w.build()
+}
+
+func (w *world) build() *world {
+	w.t.Helper()
 	w.sysctls(w.router)
 	w.a, w.b = w.host(1), w.host(2)
 	w.join(w.a, w.b)
@@ -128,7 +141,16 @@ func (w *world) host(n int) *host {
 	network, _ := k.lengths()
 	w.sysctls(h.ns)
 	w.sysctls(h.pod)
-	w.cable(h.ns, "eth0", w.router, fmt.Sprintf("r%d", n))
+	if n == 1 && w.nic != nil {
+		w.cable(h.ns, "eth0", w.nic, "n0")
+		w.cable(w.nic, "n1", w.router, "r1")
+		relay(t, w.nic, "n0", "n1")
+		for ns, name := range map[*netns.NS]string{h.ns: "eth0", w.router: "r1"} { // no packets that are still to be cut
+			testenv.Run(t, ns, "ip", "link", "set", name, "gso_max_segs", "1")
+		}
+	} else {
+		w.cable(h.ns, "eth0", w.router, fmt.Sprintf("r%d", n))
+	}
 	w.cable(h.ns, "cali0", h.pod, "eth0")
 	router, gate := k.addr("router", n), k.addr("gate", 1)
 	w.ip(h.ns, "addr", "add", netip.PrefixFrom(h.node, network).String(), "dev", "eth0")
