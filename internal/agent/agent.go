@@ -150,14 +150,7 @@ func Run(ctx context.Context, cfg Config) error {
 	g.start("ipam", func() error { return cache.Run(ctx) })
 	g.start("register", func() error { return a.register(ctx) })
 	g.start("health", func() error { return a.health.Run(ctx, time.Second) })
-	g.start("tunnels", func() error { return a.watchOverlay(ctx) })
-	g.start("gate of tunnels", func() error { return a.keepGate(ctx) })
-	g.start("unknown senders to programs", func() error { return a.watchStrangers(ctx) })
-	g.start("tunnel addresses", func() error { return a.addresses.Run(ctx) })
-	g.start("ip in ip", func() error { return a.carrier.run(ctx) })
-	g.start("accepted forms", func() error { return a.sayAccepts(ctx) })
-	g.start("mtu", func() error { return a.watchMTU(ctx) })
-	g.start("paths", func() error { return a.measurePaths(ctx) })
+	a.startTunnels(ctx, g)
 	g.start("socket", func() error { return serveHTTP(ctx, l, a.routes()) })
 	g.start("queued removals", func() error { return a.workload.Run(ctx) })
 	g.start("address collector", func() error { return a.workload.Collect(ctx) })
@@ -166,6 +159,18 @@ func Run(ctx context.Context, cfg Config) error {
 		g.start("health listener", func() error { return a.listen(ctx, addr) })
 	}
 	return g.wait()
+}
+
+// startTunnels starts what is about tunnels, and the MTU that they leave.
+func (a *agent) startTunnels(ctx context.Context, g *group) {
+	g.start("tunnels", func() error { return a.watchOverlay(ctx) })
+	g.start("gate of tunnels", func() error { return a.keepGate(ctx) })
+	g.start("unknown senders to programs", func() error { return a.watchStrangers(ctx) })
+	g.start("tunnel addresses", func() error { return a.addresses.Run(ctx) })
+	g.start("ip in ip", func() error { return a.carrier.run(ctx) })
+	g.start("accepted forms", func() error { return a.sayAccepts(ctx) })
+	g.start("mtu", func() error { return a.watchMTU(ctx) })
+	g.start("paths", func() error { return a.measurePaths(ctx) })
 }
 
 // newHealth is how the agent says how it is.
