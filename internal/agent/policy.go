@@ -32,9 +32,10 @@ type policyDoc struct {
 	inForce bool                  // the back end enforces what it was last told
 	left    map[netip.Addr]uint64 // addresses that are no longer here, by which of leaves it was
 	leaves  uint64
-	scope   *flows.Scope // connections to judge, once what is wanted is in force
-	cut     bool         // some connections may be cut
-	failed  error        // of the last look
+	scope   *flows.Scope      // connections to judge, once what is wanted is in force
+	marked  []conntrack.Entry // all connections that are cut; some may be gone
+	known   bool              // marked is complete
+	failed  error             // of the last look
 }
 
 // flowConfig is how connections are treated.
@@ -51,7 +52,7 @@ type flowConfig struct {
 func newPolicyDoc(driver dataplane.Driver, cfg flowConfig, log *slog.Logger) *policyDoc {
 	return &policyDoc{
 		driver: driver, log: log, flows: cfg, again: make(chan struct{}, 1),
-		want: desired.NewPolicy(), unknown: true, left: map[netip.Addr]uint64{}, scope: flows.Everything(), cut: true,
+		want: desired.NewPolicy(), unknown: true, left: map[netip.Addr]uint64{}, scope: flows.Everything(),
 	}
 }
 
@@ -65,7 +66,7 @@ func (d *policyDoc) Take(p desired.PolicyPatch) {
 	for iface, e := range p.Endpoints.Set {
 		d.leave(iface, e)
 	}
-	d.scope = flows.Join(d.scope, flows.Changed(&d.want, &p, d.cut))
+	d.scope = flows.Join(d.scope, flows.Changed(&d.want, &p, !d.known || len(d.marked) > 0))
 	if !d.changed.Merge(p) {
 		d.unknown = true
 	}
@@ -134,51 +135,86 @@ func (d *policyDoc) usedAgain() bool {
 	return d.unknown
 }
 
+// maxMarked is how many connections that are cut are remembered.
+const maxMarked = 1 << 14
+
 // bring brings the connections of a scope in line with the policy in force,
 // and forgets those of addresses that left. d.mu is held, but for reading: what
-// changes meanwhile counts.
+// changes meanwhile counts. Where only connections that are cut can be judged
+// otherwise, and they are known, the table is not read.
 func (d *policyDoc) bring(ctx context.Context, scope *flows.Scope) error {
 	left := maps.Clone(d.left)
+	few := scope.OnlyCut() && d.known && len(left) == 0
 	d.mu.Unlock()
-	entries, err := d.flows.table.List()
+	var entries []conntrack.Entry
 	var host []netip.Addr
+	var err error
+	if !few {
+		entries, err = d.flows.table.List()
+	}
 	if err == nil && scope != nil {
 		host, err = d.flows.host()
 	}
 	d.mu.Lock()
+	if few && !d.known {
+		d.scope = flows.Join(d.scope, scope)
+		d.ask()
+		return nil
+	}
+	if few {
+		entries = d.marked
+	}
 	if scope != nil && !d.inForce {
 		d.scope, scope = flows.Join(d.scope, scope), nil
 	}
 	if err == nil {
-		by := flows.Judge{Mark: d.flows.mark, Allows: d.flows.allows, Host: map[netip.Addr]bool{}}
-		for _, a := range host {
-			by.Host[a] = true
-		}
-		gone := map[netip.Addr]bool{}
-		for a, n := range left {
-			gone[a] = d.left[a] == n // else it was forgotten meanwhile, and may be used again
-		}
-		v := scope.Judge(entries, &d.want, gone, by)
-		err = v.Apply(d.flows.table)
-		if v.Cut > 0 && !d.changed.Empty() { // what waits was taken as if nothing were cut
-			d.scope = flows.Everything()
-		}
-		d.cut = err != nil || v.Cut > 0 || slices.ContainsFunc(entries, func(e conntrack.Entry) bool { return e.Mark&d.flows.mark != 0 })
-		if v.Cut+v.Healed+v.Gone > 0 {
-			d.log.InfoContext(ctx, "connections brought in line with policy", "judged", v.Seen, "cut", v.Cut, "let_go_on", v.Healed, "forgotten", v.Gone)
-		}
+		err = d.judge(ctx, scope, looked{entries, host, left})
 	}
-	d.failed = err
-	if err != nil {
+	if d.known = d.known && err == nil; err != nil {
 		d.failed = fmt.Errorf("bring connections in line with policy: %w", err)
 		return d.failed
 	}
+	d.failed = nil
 	for a, n := range left {
 		if d.left[a] == n {
 			delete(d.left, a)
 		}
 	}
 	return nil
+}
+
+// looked is what was found by a look.
+type looked struct {
+	entries []conntrack.Entry
+	host    []netip.Addr          // this host's own
+	left    map[netip.Addr]uint64 // as of policyDoc, when it began
+}
+
+// judge judges connections and carries out the verdicts.
+func (d *policyDoc) judge(ctx context.Context, scope *flows.Scope, l looked) error {
+	by := flows.Judge{Mark: d.flows.mark, Allows: d.flows.allows, Host: map[netip.Addr]bool{}}
+	for _, a := range l.host {
+		by.Host[a] = true
+	}
+	gone := map[netip.Addr]bool{}
+	for a, n := range l.left {
+		gone[a] = d.left[a] == n // else it was forgotten meanwhile, and may be used again
+	}
+	v := scope.Judge(l.entries, &d.want, gone, by)
+	err := v.Apply(d.flows.table)
+	if v.Cut > 0 && !d.changed.Empty() { // what waits was taken as if nothing were cut
+		d.scope = flows.Everything()
+	}
+	if scope != nil { // else another look may have cut some meanwhile
+		d.marked = v.Marked(l.entries)
+		if d.known = len(d.marked) <= maxMarked; !d.known {
+			d.marked = nil
+		}
+	}
+	if v.Cut+v.Healed+v.Gone > 0 {
+		d.log.InfoContext(ctx, "connections brought in line with policy", "judged", v.Seen, "cut", v.Cut, "let_go_on", v.Healed, "forgotten", v.Gone)
+	}
+	return err
 }
 
 // After each change there are two looks at connections, after a moment and
@@ -231,7 +267,8 @@ func (d *policyDoc) look(ctx context.Context) error {
 }
 
 // lookOnce judges what waits and what was judged by the last look, and returns
-// what the next look shall judge again.
+// what the next look shall judge again: not what is allowed only now, for a
+// packet that the old rules let pass is allowed by the new ones too.
 func (d *policyDoc) lookOnce(ctx context.Context, second *flows.Scope) (*flows.Scope, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -252,7 +289,7 @@ func (d *policyDoc) lookOnce(ctx context.Context, second *flows.Scope) (*flows.S
 	if err := d.bring(ctx, all); err != nil {
 		return flows.Everything(), err
 	}
-	return first, nil
+	return first.Denials(), nil
 }
 
 // trouble is why connections are not in line with policy, if they are not.

@@ -59,7 +59,10 @@ func (c *connections) SetMark(entries []conntrack.Entry, value, mask uint32) err
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, e := range entries {
-		c.entries[slices.Index(c.entries, e)].Mark = e.Mark&^mask | value
+		// What is gone is no error. A connection is known by its two ends.
+		if i := slices.IndexFunc(c.entries, func(x conntrack.Entry) bool { return x.Orig == e.Orig }); i >= 0 {
+			c.entries[i].Mark = c.entries[i].Mark&^mask | value
+		}
 	}
 	return nil
 }
@@ -212,6 +215,73 @@ func TestSecondLook(t *testing.T) {
 		time.Sleep(time.Hour)
 		if _, later := c.marks(); later != lists {
 			t.Error("looked again without a reason")
+		}
+	})
+}
+
+// policyOf is a patch that gives the policy of cali1 these rules.
+func policyOf(actions ...desired.Action) desired.PolicyPatch {
+	l := &desired.RuleList{}
+	for i, a := range actions {
+		l.Rules = append(l.Rules, desired.PolicyRule{Index: i, Action: a, IPv4: true, Protocol: uint8(i + 1)})
+	}
+	var p desired.PolicyPatch
+	p.Rules.Set = map[desired.RulesID]*desired.RuleList{{Owner: "p"}: l}
+	return p
+}
+
+// TestAllowedAgainWithoutALook: a change that denies nothing needs no look at
+// connections: those that are cut are known, and go on. It is the same for
+// addresses of both families.
+func TestAllowedAgainWithoutALook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		denied := map[string]bool{}
+		d, _, c := document(false, denied, connection("10.9.0.1", "10.0.0.1"), connection("fd09::1", "fd00::1"), connection("10.9.0.1", "10.0.0.2"))
+		looking(t, d)
+		change := func(p desired.PolicyPatch, deny bool) (marks []uint32, looks int) {
+			t.Helper()
+			_, before := c.marks()
+			d.Take(p)
+			d.mu.Lock()
+			denied["10.0.0.1"], denied["fd00::1"] = deny, deny
+			d.mu.Unlock()
+			if err := d.Sync(t.Context(), false); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Minute)
+			marks, after := c.marks()
+			return marks, after - before
+		}
+		e := endpoint("a", "10.0.0.1", "fd00::1")
+		e.Ingress = []desired.Tier{{Policies: []string{"p"}}}
+		d.Take(policyOf(desired.Allow))
+		change(set("cali1", e), false)
+		for _, step := range []struct {
+			name  string
+			patch desired.PolicyPatch
+			deny  bool
+			marks []uint32
+			looks int
+		}{
+			{"allows more, and none is cut", policyOf(desired.Allow, desired.Allow), false, []uint32{0, 0, 0}, 0},
+			{"denies", policyOf(desired.Allow), true, []uint32{1, 1, 0}, 2},
+			{"allows more, but not them", policyOf(desired.Allow, desired.Allow), true, []uint32{1, 1, 0}, 0},
+			{"allows them", policyOf(desired.Allow, desired.Allow, desired.Allow), false, []uint32{0, 0, 0}, 0},
+			{"denies again", policyOf(desired.Deny), true, []uint32{1, 1, 0}, 2},
+			{"denies no more", policyOf(), false, []uint32{0, 0, 0}, 0},
+			{"logs", policyOf(desired.Log), false, []uint32{0, 0, 0}, 0},
+			{"passes on", policyOf(desired.Log, desired.Pass), true, []uint32{1, 1, 0}, 2},
+		} {
+			if marks, looks := change(step.patch, step.deny); !slices.Equal(marks, step.marks) || looks != step.looks {
+				t.Errorf("%s: marks %v after %d looks, want %v after %d", step.name, marks, looks, step.marks, step.looks)
+			}
+		}
+		// Those that are cut are not known any more: the table is read.
+		d.mu.Lock()
+		d.known = false
+		d.mu.Unlock()
+		if marks, looks := change(policyOf(desired.Log, desired.Pass, desired.Allow), false); !slices.Equal(marks, []uint32{0, 0, 0}) || looks != 1 {
+			t.Errorf("unknown: marks %v after %d looks", marks, looks)
 		}
 	})
 }

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"maps"
 	"net/netip"
+	"reflect"
 	"slices"
 
 	"github.com/brindle-net/brindle/internal/conntrack"
@@ -55,6 +56,9 @@ type Scope struct {
 	endpoints map[string]bool     // interfaces whose policy changed
 	members   map[netip.Addr]bool // what came into sets or left them
 	networks  networks            // the same, where it is more than an address
+	// again is the same of changes that deny nothing that was allowed: they
+	// concern connections that are cut, and no others. It has no again itself.
+	again *Scope
 }
 
 // networks are prefixes of both families, each once.
@@ -86,12 +90,33 @@ func (n *networks) contain(a netip.Addr) bool {
 // each would cost as much as to judge.
 const tooMany = 1 << 16
 
+// parts is how many parts the scope has, beside again.
+func (s *Scope) parts() int { return len(s.endpoints) + len(s.members) + len(s.networks.in) }
+
 // bounded is the scope, unless it has too many parts.
 func (s *Scope) bounded() *Scope {
-	if s.all || len(s.endpoints)+len(s.members)+len(s.networks.in) > tooMany {
+	if s.all || s.parts() > tooMany {
 		return Everything()
 	}
+	if s.again != nil {
+		s.again = s.again.bounded()
+	}
 	return s
+}
+
+// OnlyCut reports whether the scope holds no connections but some that are cut:
+// whoever knows those need not look for others. It is false for nil.
+func (s *Scope) OnlyCut() bool { return s != nil && !s.all && s.parts() == 0 && s.again != nil }
+
+// Denials is the scope of the changes that may deny what was allowed, nil if
+// there are none: those concern what enters the table a little later too.
+func (s *Scope) Denials() *Scope {
+	if s == nil || s.OnlyCut() {
+		return nil
+	}
+	only := *s
+	only.again = nil
+	return &only
 }
 
 // Everything is the scope of all connections of local workloads.
@@ -101,20 +126,27 @@ func Everything() *Scope { return &Scope{all: true} }
 // connection can be judged otherwise than before. An endpoint that is new may
 // have connections: its address was another host's a moment ago, and what
 // workloads here had with whoever had it is established. A set that is new is
-// asked for by changed rules alone. While no connection is cut, what comes into sets that only allow changes
-// none: a workload that starts elsewhere costs no look at connections.
+// asked for by changed rules alone. Where nothing is denied that was allowed,
+// only connections that are cut can be judged otherwise, and while there are
+// none, cut is false: a workload that starts elsewhere, or a rule that allows
+// more, costs no look at connections.
 func Changed(want *desired.Policy, p *desired.PolicyPatch, cut bool) *Scope {
 	s := &Scope{endpoints: map[string]bool{}, members: map[netip.Addr]bool{}}
+	again := &Scope{endpoints: map[string]bool{}, members: map[netip.Addr]bool{}}
 	for iface := range p.Endpoints.Set {
 		s.endpoints[iface] = true
 	}
-	for _, id := range slices.Collect(maps.Keys(p.Rules.Set)) {
+	for id, now := range p.Rules.Set {
 		if want.Rules[id] == nil {
 			continue
 		}
+		to := s
+		if allowsNoLess(want.Rules[id].Rules, now.Rules) {
+			to = again
+		}
 		for iface, e := range want.Endpoints {
 			if uses(e, id) {
-				s.endpoints[iface] = true
+				to.endpoints[iface] = true
 			}
 		}
 	}
@@ -123,32 +155,65 @@ func Changed(want *desired.Policy, p *desired.PolicyPatch, cut bool) *Scope {
 		if want.Sets[id] == nil || set.Gone {
 			continue
 		}
-		parts := [][]desired.Member{set.Remove, set.Add}
-		if !cut && len(set.Add) > 0 {
+		to := s
+		if len(set.Add) > 0 {
 			if denies == nil {
-				denies = denying(want)
+				denies = denying(want, p)
 			}
 			if !denies[id] {
-				parts = parts[:1]
+				to = again
 			}
 		}
-		for _, part := range parts {
-			for _, m := range part {
-				s.add(m.Prefix)
-			}
-		}
+		s.addAll(set.Remove)
+		to.addAll(set.Add)
 	}
-	if len(s.endpoints)+len(s.members)+len(s.networks.in) == 0 {
+	if cut && again.parts() > 0 {
+		s.again = again
+	}
+	if s.parts() == 0 && s.again == nil {
 		return nil
 	}
 	return s.bounded()
 }
 
-// denying returns the sets of which another member may deny a packet: those
-// that a rule other than Allow and Log asks for, or that one must not be in.
-func denying(want *desired.Policy) map[desired.SetID]bool {
+// allowsNoLess reports whether all that a list of rules allowed is allowed by
+// what it has become: that differs only in rules more that allow, and in rules
+// less that deny. In doubt it is false.
+func allowsNoLess(old, now []desired.PolicyRule) bool {
+	for len(old) > 0 || len(now) > 0 {
+		switch {
+		case len(old) > 0 && len(now) > 0 && sameRule(old[0], now[0]):
+			old, now = old[1:], now[1:]
+		case len(now) > 0 && (now[0].Action == desired.Allow || now[0].Action == desired.Log):
+			now = now[1:]
+		case len(old) > 0 && (old[0].Action == desired.Deny || old[0].Action == desired.Log):
+			old = old[1:]
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// sameRule reports whether rules match and do the same, wherever they stand.
+func sameRule(a, b desired.PolicyRule) bool {
+	a.Index, b.Index = 0, 0
+	return reflect.DeepEqual(a, b)
+}
+
+// denying returns the sets of which another member may deny a packet, before a
+// patch or after it: those that a rule other than Allow and Log asks for, or
+// that one must not be in.
+func denying(want *desired.Policy, p *desired.PolicyPatch) map[desired.SetID]bool {
 	out := map[desired.SetID]bool{}
-	for _, l := range want.Rules {
+	for _, lists := range []map[desired.RulesID]*desired.RuleList{want.Rules, p.Rules.Set} {
+		addDenying(out, lists)
+	}
+	return out
+}
+
+func addDenying(out map[desired.SetID]bool, lists map[desired.RulesID]*desired.RuleList) {
+	for _, l := range lists {
 		for i := range l.Rules {
 			r := &l.Rules[i]
 			for _, side := range []*desired.Side{&r.Source, &r.Destination} {
@@ -164,7 +229,12 @@ func denying(want *desired.Policy) map[desired.SetID]bool {
 			}
 		}
 	}
-	return out
+}
+
+func (s *Scope) addAll(members []desired.Member) {
+	for _, m := range members {
+		s.add(m.Prefix)
+	}
 }
 
 func (s *Scope) add(p netip.Prefix) {
@@ -183,7 +253,9 @@ func Join(a, b *Scope) *Scope {
 	case b == nil:
 		return a
 	}
-	joined := &Scope{all: a.all || b.all, endpoints: map[string]bool{}, members: map[netip.Addr]bool{}}
+	joined := &Scope{
+		all: a.all || b.all, endpoints: map[string]bool{}, members: map[netip.Addr]bool{}, again: Join(a.again, b.again),
+	}
 	for _, s := range []*Scope{a, b} {
 		maps.Copy(joined.endpoints, s.endpoints)
 		maps.Copy(joined.members, s.members)
@@ -262,6 +334,28 @@ func (v Verdicts) Apply(t Table) error {
 	return errors.Join(t.Delete(v.gone), t.SetMark(v.cut, v.mark, v.mark), t.SetMark(v.heal, 0, v.mark))
 }
 
+// Marked returns those of the connections that were judged which are cut once
+// the verdicts are carried out.
+func (v Verdicts) Marked(entries []conntrack.Entry) []conntrack.Entry {
+	done := make(map[conntrack.Entry]bool, len(v.heal)+len(v.gone))
+	for _, list := range [][]conntrack.Entry{v.heal, v.gone} {
+		for _, e := range list {
+			done[e] = true
+		}
+	}
+	var out []conntrack.Entry
+	for _, e := range entries {
+		if e.Mark&v.mark != 0 && !done[e] {
+			out = append(out, e)
+		}
+	}
+	for _, e := range v.cut {
+		e.Mark |= v.mark
+		out = append(out, e)
+	}
+	return out
+}
+
 // packet is the first packet of a connection, false for one that the scope
 // does not hold.
 func (s *Scope) packet(e conntrack.Entry, local map[netip.Addr]string, host map[netip.Addr]bool) (Packet, bool) {
@@ -274,12 +368,16 @@ func (s *Scope) packet(e conntrack.Entry, local map[netip.Addr]string, host map[
 	if p.From == "" && p.To == "" {
 		return p, false
 	}
-	if !s.all && !s.endpoints[p.From] && !s.endpoints[p.To] && !s.member(p.Src) && !s.member(p.Dst) {
+	if !s.holds(&p) && (s.again == nil || !s.again.holds(&p)) {
 		return p, false
 	}
 	p.ToHost = p.To == "" && host[p.Dst]
 	p.FromHost = p.From == "" && host[p.Src]
 	return p, true
+}
+
+func (s *Scope) holds(p *Packet) bool {
+	return s.all || s.endpoints[p.From] || s.endpoints[p.To] || s.member(p.Src) || s.member(p.Dst)
 }
 
 func (s *Scope) member(a netip.Addr) bool {

@@ -1,6 +1,7 @@
 package flows
 
 import (
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"testing"
@@ -217,5 +218,115 @@ func TestForget(t *testing.T) {
 	gone := map[netip.Addr]bool{addr("10.0.0.1"): true, addr("fd00::1"): true}
 	if r := bring(t, tab, nil, gone, judge(80)); r != (Result{Gone: 3}) || !slices.Equal(tab.entries, []conntrack.Entry{left}) {
 		t.Errorf("%+v, left %v", r, tab.entries)
+	}
+}
+
+// TestAllowsNoLess: of random lists of rules in two tiers, what a change of
+// which that is said has allowed before it allows after. Ports stand for all
+// that rules match by, so no family has a part in it.
+func TestAllowsNoLess(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 6))
+	actions := []desired.Action{desired.Allow, desired.Deny, desired.Pass, desired.Log}
+	random := func() desired.PolicyRule {
+		lo := uint16(r.IntN(8))
+		return desired.PolicyRule{
+			Index: r.IntN(9), Action: actions[r.IntN(4)],
+			Destination: desired.Side{Ports: []desired.PortRange{{Min: lo, Max: lo + uint16(r.IntN(4))}}},
+		}
+	}
+	list := func() (out []desired.PolicyRule) {
+		for range r.IntN(5) {
+			out = append(out, random())
+		}
+		return out
+	}
+	judged := func(port uint16, tiers ...[]desired.PolicyRule) bool {
+	tiers:
+		for _, rules := range tiers {
+			for _, p := range rules {
+				if at := p.Destination.Ports[0]; port < at.Min || port > at.Max {
+					continue
+				}
+				switch p.Action {
+				case desired.Allow:
+					return true
+				case desired.Deny:
+					return false
+				case desired.Pass:
+					continue tiers
+				}
+			}
+			return false // the end of the tier
+		}
+		return false
+	}
+	said := 0
+	for range 50_000 {
+		old, next := list(), list()
+		now := slices.Clone(old)
+		for range 1 + r.IntN(3) {
+			switch at := r.IntN(len(now) + 1); {
+			case r.IntN(2) == 0:
+				now = slices.Insert(now, at, random())
+			case at < len(now):
+				now = slices.Delete(now, at, at+1)
+			}
+		}
+		if !allowsNoLess(old, now) {
+			continue
+		}
+		said++
+		for port := range uint16(12) {
+			if judged(port, old, next) && !judged(port, now, next) {
+				t.Fatalf("port %d:\n%+v\n%+v\n%+v", port, old, now, next)
+			}
+		}
+	}
+	if said < 5000 {
+		t.Errorf("said of %d only", said)
+	}
+}
+
+// TestScopeOfWhatAllowsMore: what a change only allows concerns connections
+// that are cut.
+func TestScopeOfWhatAllowsMore(t *testing.T) {
+	allow, deny := desired.PolicyRule{Action: desired.Allow, Protocol: 6}, desired.PolicyRule{Action: desired.Deny, Protocol: 6}
+	with := func(rules ...desired.PolicyRule) *desired.PolicyPatch {
+		p := &desired.PolicyPatch{Sets: map[desired.SetID]desired.SetPatch{}}
+		p.Rules.Set = map[desired.RulesID]*desired.RuleList{{Owner: "a"}: {Rules: rules}}
+		return p
+	}
+	set := func(p desired.SetPatch) *desired.PolicyPatch {
+		return &desired.PolicyPatch{Sets: map[desired.SetID]desired.SetPatch{"s": p}}
+	}
+	for _, tt := range []struct {
+		name         string
+		patch        *desired.PolicyPatch
+		some, onlyIf bool // connections to look at; only those that are cut
+	}{
+		{"a rule more that allows", with(allow, allow, deny), true, true},
+		{"a rule less that denies", with(allow), true, true},
+		{"a rule more that denies", with(deny, allow, deny), true, false},
+		{"a rule less that allows", with(deny), true, false},
+		{"the other order", with(deny, allow), true, false},
+		{"the same", with(allow, deny), true, true},
+		{"a member of a set that allows", set(desired.SetPatch{Add: []desired.Member{member("10.9.0.1/32")}}), true, true},
+		{"a member less", set(desired.SetPatch{Remove: []desired.Member{member("fd09::1/128")}}), true, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := host()
+			w.Rules[desired.RulesID{Owner: "a"}] = &desired.RuleList{Rules: []desired.PolicyRule{allow, deny}}
+			s := Changed(&w, tt.patch, true)
+			if s.OnlyCut() != tt.onlyIf || s.Denials() == nil != tt.onlyIf {
+				t.Errorf("only those that are cut: %v", s.OnlyCut())
+			}
+			if s := Changed(&w, tt.patch, false); s == nil != tt.onlyIf || s.OnlyCut() {
+				t.Errorf("while none is cut: %+v", s)
+			}
+			both := Join(s, Changed(&w, with(deny), true))
+			if both.OnlyCut() || both.Denials() == nil {
+				t.Errorf("with a denial: %+v", both)
+			}
+		})
 	}
 }
