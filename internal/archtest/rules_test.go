@@ -121,6 +121,10 @@ func TestRulesCatch(t *testing.T) {
 		{"test of another page", "doc-block", "-- README.md --\n<!-- test: x_test.go -->\n```sh\nls\n```\n-- x_test.go --\npackage x\n", "does not read this page"},
 		{"not run, with a reason", "doc-block", "-- README.md --\n<!-- not run: dangerous -->\n```sh\nls\n```\n", ""},
 
+		{"attribute not told", "log-attribute", goFile("internal/a", "func f(l log) { l.x.WarnContext(nil, \"it failed\", \"err\", 1, \"peer\", 2) }") + "-- docs/reference/log-attributes.md --\n| `err` | what went wrong |\n", `logs "peer"`},
+		{"attribute not logged", "log-attribute", goFile("internal/a", "func f(l log) { l.Info(\"up\") }") + "-- docs/reference/log-attributes.md --\n| `err` | what went wrong |\n", `nothing logs "err"`},
+		{"attributes agree", "log-attribute", goFile("internal/a", "var a = l.With(\"err\", slog.String(\"why\", \"because\"))") + "-- docs/reference/log-attributes.md --\n| `err` | what |\n| `why` | why |\n", ""},
+
 		{"path of a machine", "words", "-- docs/x.md --\nsee /work/main\n", "does not belong"},
 		{"work put off", "words", goFile("internal/a", "// TODO: later"), "does not belong"},
 		{"number of an errand", "words", "-- docs/x.md --\ndone in issue #3\n", "does not belong"},

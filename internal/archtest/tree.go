@@ -67,6 +67,7 @@ func Rules() []Rule {
 		{"package-count", packageCount},
 		{"make-target", makeTargets},
 		{"doc-block", docBlocks},
+		{"log-attribute", logAttributes},
 		{"words", words},
 	}
 }
