@@ -50,6 +50,7 @@ func honouredRouting() map[string]string {
 		"BGPConfiguration.spec.nodeToNodeMeshEnabled":              "internal/calc.TestMesh",
 		"BGPConfiguration.spec.prefixAdvertisements[].cidr":        "internal/calc.TestBGPConfiguration",
 		"BGPConfiguration.spec.prefixAdvertisements[].communities": "internal/calc.TestBGPConfiguration",
+		"BGPConfiguration.spec.programClusterRoutes":               "internal/calc.TestProgramClusterRoutes",
 
 		"BGPPeer.spec.asNumber":                 "internal/calc.TestPeers",
 		"BGPPeer.spec.keepOriginalNextHop":      "internal/bgp.TestKeepNextHop",

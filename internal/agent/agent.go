@@ -83,6 +83,7 @@ type engine struct {
 	overlay   *overlay
 	accepts   *accepts
 	gate      *gate
+	nexthops  *nexthops
 	carrier   *carrier
 	addresses *tunnel.Keeper
 	inSync    atomic.Bool
@@ -92,7 +93,7 @@ type engine struct {
 func (e *engine) init(cfg Config, k *kernel.Kernel) {
 	e.core, e.tracker, e.synced = calc.New(coreSettings(cfg)), newTracker(), make(chan struct{})
 	e.overlay, e.accepts, e.carrier = newOverlay(cfg.Settings), newAccepts(), newCarrier(k, coreSettings(cfg), cfg.Log)
-	e.gate = newGate()
+	e.gate, e.nexthops = newGate(), newNexthops()
 }
 
 // Run runs the agent of one host until ctx ends. What it programmed stays: a
@@ -113,6 +114,7 @@ func Run(ctx context.Context, cfg Config) error {
 		probes: newProbes(cfg, k), notices: newNotices(), nodeGone: make(chan struct{}, 1),
 	}
 	a.engine.init(cfg, k)
+	a.nexthops.resolve = a.resolve
 	a.speaker = bgp.New(bgp.Config{
 		Log: cfg.Log, HoldTime: cfg.HoldTime, Resolve: a.resolve,
 		Learned:       func(p desired.Patch[desired.RouteKey, desired.Route]) { a.tables.learned.Want(p) },
@@ -164,6 +166,7 @@ func Run(ctx context.Context, cfg Config) error {
 // startTunnels starts what is about tunnels, and the MTU that they leave.
 func (a *agent) startTunnels(ctx context.Context, g *group) {
 	g.start("tunnels", func() error { return a.watchOverlay(ctx) })
+	g.start("ways to other hosts", func() error { return a.followWays(ctx) })
 	g.start("gate of tunnels", func() error { return a.keepGate(ctx) })
 	g.start("unknown senders to programs", func() error { return a.watchStrangers(ctx) })
 	g.start("tunnel addresses", func() error { return a.addresses.Run(ctx) })
@@ -260,6 +263,7 @@ func (a *agent) apply(_ context.Context, events []model.Event) {
 	handed := u
 	var patch uint64
 	handed.Devices, patch = a.gate.pass(u, a.policy.loop.Want)
+	handed.Routes = a.nexthops.pass(u.Routes)
 	a.tables.want(handed)
 	if patch != 0 {
 		a.tracker.noteEndpoints(u.Policy.Endpoints, patch)
@@ -337,6 +341,7 @@ func (a *agent) watchDrift(ctx context.Context) error {
 	return a.kernel.Watch(ctx, func(d kernel.Drift) {
 		if d.Underlay {
 			a.speaker.Rerouted()
+			a.nexthops.drift()
 		}
 		if d.Underlay || d.Devices || d.Appeared {
 			a.carrier.stir()

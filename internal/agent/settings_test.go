@@ -90,6 +90,12 @@ func TestSettingsAreObeyed(t *testing.T) {
 		{"programClusterRoutes", v3.FelixConfigurationSpec{ProgramClusterRoutes: new("Disabled")}, tunnels, []string{
 			"tunl0 1480", "vxlan-v6.calico 1430 4096:4789", "vxlan.calico 1450 4096:4789",
 			"10.2.0.0/26 by BGP", "10.3.0.0/26 by vxlan", "172.30.0.12/32 may send", "workloads 1430"}},
+		{"programClusterRoutes: all", v3.FelixConfigurationSpec{ProgramClusterRoutes: new("Enabled")}, tunnels, []string{
+			"tunl0 1480", "vxlan-v6.calico 1430 4096:4789", "vxlan.calico 1450 4096:4789",
+			"10.2.0.0/26 by ipip", "10.3.0.0/26 by vxlan", "172.30.0.12/32 may send", "workloads 1430"}},
+		{"programClusterRoutes: not those of IP in IP", v3.FelixConfigurationSpec{ProgramClusterRoutes: new("EnabledNoEncapOnly")}, tunnels, []string{
+			"tunl0 1480", "vxlan-v6.calico 1430 4096:4789", "vxlan.calico 1450 4096:4789",
+			"10.2.0.0/26 by BGP", "10.3.0.0/26 by vxlan", "172.30.0.12/32 may send", "workloads 1430"}},
 		{"routeSyncDisabled", v3.FelixConfigurationSpec{RouteSyncDisabled: new(true)}, tunnels, []string{
 			"tunl0 1480", "vxlan-v6.calico 1430 4096:4789", "vxlan.calico 1450 4096:4789",
 			"10.2.0.0/26 by BGP", "10.3.0.0/26 by BGP", "172.30.0.12/32 may send", "workloads 1430"}},

@@ -60,6 +60,7 @@ type tables struct {
 	Peers   map[string]wantPeer
 	Paths   map[string]desired.Path
 	Imports map[string]bool // prefix -> own
+	Aside   map[string]bool // of Imports
 }
 
 type request struct {
@@ -197,7 +198,7 @@ func (t tables) state() desired.State {
 		st.Paths[netip.MustParsePrefix(a)] = p
 	}
 	for a, own := range t.Imports {
-		st.Imports[desired.ImportKey{Prefix: netip.MustParsePrefix(a)}] = desired.Import{Own: own}
+		st.Imports[desired.ImportKey{Prefix: netip.MustParsePrefix(a)}] = desired.Import{Own: own, Aside: t.Aside[a]}
 	}
 	return st
 }

@@ -115,13 +115,13 @@ func TestFilterHistory(t *testing.T) {
 		p, _ := addr.Prefix(least - 2 + r.IntN(bits-least+3))
 		return p.String()
 	}
-	sent, imports := map[string]desired.Path{}, map[string]bool{}
+	sent, imports, aside := map[string]desired.Path{}, map[string]bool{}, map[string]bool{}
 	out := start(t, sender.ns, usual(), tables{Speaker: speakerOf(sender), Peers: map[string]wantPeer{
 		us.v4: meshPeer(sender, false), us.v6: meshPeer(sender, true),
 	}})
 	want := func() tables {
 		external := wantPeer{Port: 179, Peer: desired.Peer{Name: "watcher", AS: 65001}}
-		return tables{Speaker: speakerOf(us), Imports: imports, Peers: map[string]wantPeer{
+		return tables{Speaker: speakerOf(us), Imports: imports, Aside: aside, Peers: map[string]wantPeer{
 			sender.v4: meshPeer(us, false), sender.v6: meshPeer(us, true), watcher.v4: external, watcher.v6: external,
 		}}
 	}
@@ -142,7 +142,8 @@ func TestFilterHistory(t *testing.T) {
 			case 0, 1:
 				sent[random(v4)] = desired.Path{}
 			case 2:
-				imports[random(v4)] = r.IntN(2) == 0
+				p := random(v4)
+				imports[p], aside[p] = r.IntN(2) == 0, r.IntN(3) == 0
 			case 3:
 				for p := range sent {
 					delete(sent, p)
@@ -162,11 +163,11 @@ func TestFilterHistory(t *testing.T) {
 		learned, passed := map[string]string{}, map[string]string{}
 		for text := range sent {
 			p := netip.MustParsePrefix(text)
-			longest, own := -1, true
+			longest, own, kept := -1, true, true
 			for entry, isOwn := range imports {
 				e := netip.MustParsePrefix(entry)
 				if e.Overlaps(p) && e.Bits() <= p.Bits() && e.Bits() > longest {
-					longest, own = e.Bits(), isOwn
+					longest, own, kept = e.Bits(), isOwn, !aside[entry]
 				}
 			}
 			switch {
@@ -175,6 +176,9 @@ func TestFilterHistory(t *testing.T) {
 				learned[text], passed[text] = sender.v4, us.v4
 			default:
 				learned[text], passed[text] = sender.v6, us.v6
+			}
+			if !kept {
+				delete(learned, text)
 			}
 		}
 		in.table(learned)

@@ -49,6 +49,7 @@ func (t imports) Apply(_ context.Context, p reconcile.Plan[desired.ImportKey, de
 	for _, e := range p.Set {
 		t.imports[e.Key.Prefix] = e.Value
 	}
+	t.learned.again()
 	err := error(nil)
 	switch {
 	case t.stopped:

@@ -23,7 +23,8 @@ type learned struct {
 	ways map[netip.Addr][]desired.NextHop
 	// stale: the ways are to be asked for again.
 	stale bool
-	// waiting are prefixes with a good path whose next hop is not reached.
+	// waiting are prefixes with a good path whose next hop is not reached, or
+	// that are set aside.
 	waiting map[netip.Prefix]bool
 }
 
@@ -47,9 +48,13 @@ func (l *learned) reroute(resolve func(netip.Addr) []desired.NextHop) {
 		changed = changed || !slices.Equal(was, now)
 		l.ways[via] = now
 	}
-	if !changed {
-		return
+	if changed {
+		l.again()
 	}
+}
+
+// again looks up all that there is, and all that there may be.
+func (l *learned) again() {
 	for p := range l.given {
 		l.dirty[p] = true
 	}
@@ -159,6 +164,10 @@ func (s *Server) route(paths []received) (desired.Route, bool) {
 		}
 		peer := s.peerAt(p.peer)
 		if peer == nil || s.imports.judge(p.candidate, peer.key, peer.peer) != "" {
+			continue
+		}
+		if entry, _ := s.imports.longest(p.prefix); entry.Aside {
+			s.learned.waiting[p.prefix] = true
 			continue
 		}
 		way := s.way(p.nextHop)

@@ -92,7 +92,7 @@ func (c *Core) imports() map[desired.ImportKey]desired.Import {
 	out := map[desired.ImportKey]desired.Import{}
 	for _, pool := range c.in.pools {
 		if !c.in.set.NoIPv6 || pool.CIDR.Addr().Is4() {
-			out[desired.ImportKey{Prefix: pool.CIDR}] = desired.Import{}
+			out[desired.ImportKey{Prefix: pool.CIDR}] = desired.Import{Aside: c.in.aside(c.overlay.poolOf(pool.CIDR))}
 		}
 	}
 	for _, b := range c.owned.blocks {
@@ -100,7 +100,7 @@ func (c *Core) imports() map[desired.ImportKey]desired.Import {
 	}
 	for _, b := range c.owned.blocks { // after all blocks: a block may be of one address
 		for _, addr := range b.elsewhere {
-			out[desired.ImportKey{Prefix: single(addr)}] = desired.Import{}
+			out[desired.ImportKey{Prefix: single(addr)}] = desired.Import{Aside: c.in.aside(c.overlay.poolOf(single(addr)))}
 		}
 	}
 	for addr := range c.active.addrs {

@@ -60,6 +60,52 @@ func TestBGPConfiguration(t *testing.T) {
 	}
 }
 
+// TestProgramClusterRoutes: who makes the routes to pools of each form, for each
+// value here and in the agent's settings. IPv4 only, the one family with IP in
+// IP; both families are in the random histories.
+func TestProgramClusterRoutes(t *testing.T) {
+	const agent, bgp, both, nobody = "agent", "bgp", "both", "nobody"
+	agents := []model.RoutesBy{model.RoutesIPIPOnly, model.RoutesAll, model.RoutesNone, model.RoutesNoEncapOnly}
+	for value, want := range map[string]map[model.RoutesBy][2]string{ // without encapsulation, IP in IP
+		"":                   {model.RoutesIPIPOnly: {bgp, both}, model.RoutesAll: {both, both}, model.RoutesNone: {bgp, bgp}, model.RoutesNoEncapOnly: {both, bgp}},
+		"EnabledNoEncapOnly": {model.RoutesIPIPOnly: {bgp, both}, model.RoutesAll: {both, both}, model.RoutesNone: {bgp, bgp}, model.RoutesNoEncapOnly: {both, bgp}},
+		"EnabledIPIPOnly":    {model.RoutesIPIPOnly: {nobody, both}, model.RoutesAll: {agent, both}, model.RoutesNone: {nobody, both}, model.RoutesNoEncapOnly: {agent, both}},
+		"Enabled":            {model.RoutesIPIPOnly: {bgp, both}, model.RoutesAll: {both, both}, model.RoutesNone: {bgp, both}, model.RoutesNoEncapOnly: {both, both}},
+		"Disabled":           {model.RoutesIPIPOnly: {nobody, agent}, model.RoutesAll: {agent, agent}, model.RoutesNone: {nobody, nobody}, model.RoutesNoEncapOnly: {agent, nobody}},
+	} {
+		o, err := v3.DecodeStored([]byte(`{"kind":"BGPConfiguration","metadata":{"name":"default"},"spec":{"programClusterRoutes":"` + value + `"}}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		e, _, err := model.FromObject(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, by := range agents {
+			c := New(model.Settings{Node: "h1", Overlay: model.Overlay{Routes: by}})
+			c.Apply(tunnelCluster(tunnelNodes(), model.Pool{Encap: model.IPIP}, model.Pool{}))
+			c.Apply(slices.Concat(claimEvents("h2", "10.66.0.0/26", true), []model.Event{poolEvent(&model.Pool{Name: "plain", CIDR: pfx("10.66.0.0/16")})}))
+			c.Apply([]model.Event{e})
+			s := c.State()
+			who := func(pool, block string) string {
+				_, ours := s.Routes[desired.RouteKey{Table: desired.MainTable, Prefix: pfx(block), Priority: 1023}]
+				i, learned := s.Imports[desired.ImportKey{Prefix: pfx(pool)}]
+				return map[[2]bool]string{{true, true}: both, {true, false}: agent, {false, true}: bgp, {}: nobody}[[2]bool{ours, learned && !i.Aside}]
+			}
+			got := [2]string{who("10.66.0.0/16", "10.66.0.0/26"), who("10.65.0.0/16", "10.65.2.0/26")}
+			if got != want[by] {
+				t.Errorf("BGPConfiguration %q, agent %d: got %v, want %v", value, by, got, want[by])
+			}
+			for pool, who := range map[string]string{"plain": got[0], "p4": got[1]} {
+				id := model.ID{Kind: model.KindPool, Name: pool}.String()
+				if n := s.Notices[desired.NoticeKey{Condition: desired.ConditionRouting, Object: id}]; (n.Reason == "RoutesOfNobody") != (who == nobody) {
+					t.Errorf("BGPConfiguration %q, agent %d: notice of %s: %+v", value, by, pool, n)
+				}
+			}
+		}
+	}
+}
+
 // TestDatastoreThatIsNotReady: what the cluster's own record says is told.
 func TestDatastoreThatIsNotReady(t *testing.T) {
 	id := model.ID{Kind: model.KindClusterInfo, Name: "default"}

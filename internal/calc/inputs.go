@@ -23,6 +23,7 @@ type inputs struct {
 	blocks    map[model.ID]*model.Block    // all; of those elsewhere only the addresses that are borrowed
 	claims    map[model.ID]*model.Affinity // of this host
 	configs   map[string]*model.BGPConfig
+	byBGP     programmers
 	peers     map[string]*model.BGPPeer
 	filters   map[string]*model.BGPFilter
 	info      map[string]*model.ClusterInfo
@@ -101,6 +102,7 @@ func (in *inputs) takeOne(e model.Event, t *touched) {
 	case model.KindBGPConfig:
 		v, ok := e.Value.(*model.BGPConfig)
 		t.sessions = put(in.configs, id.Name, v, ok) || t.sessions
+		t.pools = in.takeProgrammers() || t.pools
 	case model.KindBGPPeer:
 		v, ok := e.Value.(*model.BGPPeer)
 		t.sessions = put(in.peers, id.Name, v, ok) || t.sessions
@@ -124,6 +126,27 @@ func (in *inputs) takeOne(e model.Event, t *touched) {
 	default:
 		in.takePolicy(e, t)
 	}
+}
+
+// programmers is what the cluster's BGP configuration says of the routes of
+// pools.
+type programmers struct{ ipip, noPlain bool }
+
+// takeProgrammers reports whether that has changed.
+func (in *inputs) takeProgrammers() bool {
+	now := programmers{}
+	if c := in.configs["default"]; c != nil {
+		now = programmers{c.IPIPRoutes, c.NoPlainRoutes}
+	}
+	changed := now != in.byBGP
+	in.byBGP = now
+	return changed
+}
+
+// aside reports whether BGP is to bring no routes to a pool into the kernel.
+// Those of VXLAN pools it brings beside: they take over while hosts change.
+func (in *inputs) aside(p *model.Pool) bool {
+	return p != nil && in.byBGP.noPlain && (p.Encap == model.NoEncap || !in.byBGP.ipip)
 }
 
 // takeBlock stores a block or a claim. A block matters only together with a

@@ -8,7 +8,8 @@ import (
 )
 
 // owns reports whether routes to a pool's blocks on other hosts are this
-// agent's. nil stands for no pool.
+// agent's. nil stands for no pool. Those through a tunnel for IP in IP are its
+// also where they are BGP's to bring: both are one program here.
 func (o *overlay) owns(p *model.Pool) bool {
 	cfg := &o.in.set.Overlay
 	switch by := cfg.Routes; {
@@ -17,7 +18,7 @@ func (o *overlay) owns(p *model.Pool) bool {
 	case p == nil:
 		return false
 	case p.Encap == model.IPIP:
-		return by == model.RoutesIPIPOnly || by == model.RoutesAll
+		return by == model.RoutesIPIPOnly || by == model.RoutesAll || o.in.byBGP.ipip
 	case p.Encap == model.NoEncap:
 		return by == model.RoutesNoEncapOnly || by == model.RoutesAll
 	}
@@ -181,7 +182,10 @@ func (o *overlay) notices(to desired.Notices) {
 		f, family := encapOf(p), familyOf(p.CIDR.Addr())
 		id := model.ID{Kind: model.KindPool, Name: p.Name}.String()
 		switch {
-		case f == desired.Direct || !o.mine.addr(family).IsValid():
+		case !o.mine.addr(family).IsValid():
+		case !o.owns(p) && o.in.aside(p):
+			to.RoutesOfNobody(id)
+		case f == desired.Direct:
 		case o.ends.through(f, family) == nil:
 			to.EncapsulationOff(id, f)
 		case !o.owns(p):

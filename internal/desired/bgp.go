@@ -95,6 +95,9 @@ type ImportKey struct{ Prefix netip.Prefix }
 // Own inside one with Own: learned, as it must be.
 type Import struct {
 	Own bool
+	// Aside: what is learned is passed on to other peers as usual, and comes not
+	// into the kernel.
+	Aside bool
 }
 
 // PathKey identifies one announced prefix.

@@ -51,6 +51,13 @@ func (n Notices) EncapsulationOff(pool string, f Form) {
 		"asks for "+f.title()+", which the configuration of this host switches off: packets to the pool travel without it", false)
 }
 
+// RoutesOfNobody says that nobody makes routes to a pool: neither the agent nor
+// BGP is asked to.
+func (n Notices) RoutesOfNobody(pool string) {
+	n.add(ConditionRouting, pool, "RoutesOfNobody",
+		"has no routes to other hosts: programClusterRoutes of FelixConfiguration leaves them to BGP, and that of BGPConfiguration leaves them to the agent", false)
+}
+
 // EncapsulationNotProgrammed says that packets to a pool travel without the
 // tunnel that it asks for because its routes are left to BGP.
 func (n Notices) EncapsulationNotProgrammed(pool string, f Form) {

@@ -26,6 +26,10 @@ type BGPConfig struct {
 	MeshPassword   string        // reference to a secret, "name/key"; "" if none
 	Advertisements []Advertisement
 	Services       bool // asks for service addresses to be announced
+	// What programClusterRoutes says, of the cluster's configuration alone: BGP
+	// brings the routes of pools with IP in IP (EnabledIPIPOnly, Enabled), and
+	// not those of pools without encapsulation (EnabledIPIPOnly, Disabled).
+	IPIPRoutes, NoPlainRoutes bool
 }
 
 // Advertisement adds communities to the routes inside a prefix.

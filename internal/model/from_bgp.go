@@ -15,7 +15,9 @@ func fromBGPConfig(o *v3.BGPConfiguration) (Value, error) {
 	c := &BGPConfig{
 		Name: o.Name, Mesh: s.NodeToNodeMeshEnabled, BindNodeIP: s.BindMode == "NodeIP",
 		MeshRestart: duration(s.NodeMeshMaxRestartTime), MeshPassword: secret(s.NodeMeshPassword),
-		Services: len(s.ServiceClusterIPs)+len(s.ServiceExternalIPs)+len(s.ServiceLoadBalancerIPs) > 0,
+		IPIPRoutes:    s.ProgramClusterRoutes == "Enabled" || s.ProgramClusterRoutes == "EnabledIPIPOnly",
+		NoPlainRoutes: s.ProgramClusterRoutes == "Disabled" || s.ProgramClusterRoutes == "EnabledIPIPOnly",
+		Services:      len(s.ServiceClusterIPs)+len(s.ServiceExternalIPs)+len(s.ServiceLoadBalancerIPs) > 0,
 	}
 	if s.ASNumber != nil {
 		c.AS = uint32(*s.ASNumber)

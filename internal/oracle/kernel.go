@@ -187,10 +187,10 @@ func (w world) keptBack(prefix netip.Prefix) bool {
 }
 
 func (w world) imports() map[desired.ImportKey]desired.Import {
-	out := map[desired.ImportKey]desired.Import{}
-	for _, p := range each[*model.Pool](w) {
+	out, f := map[desired.ImportKey]desired.Import{}, w.fabric()
+	for _, p := range f.pools {
 		if w.wanted(p.CIDR.Addr()) {
-			out[desired.ImportKey{Prefix: p.CIDR}] = desired.Import{Own: false}
+			out[desired.ImportKey{Prefix: p.CIDR}] = desired.Import{Aside: w.aside(f.around(p.CIDR))}
 		}
 	}
 	for _, claim := range w.claimed(false) {
@@ -200,7 +200,7 @@ func (w world) imports() map[desired.ImportKey]desired.Import {
 		for _, b := range each[*model.Block](w) {
 			for _, use := range b.Uses {
 				if b.CIDR == claim && use.Node != "" && use.Node != w.set.Node {
-					out[desired.ImportKey{Prefix: alone(use.Addr)}] = desired.Import{Own: false}
+					out[desired.ImportKey{Prefix: alone(use.Addr)}] = desired.Import{Aside: w.aside(f.around(alone(use.Addr)))}
 				}
 			}
 		}

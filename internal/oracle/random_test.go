@@ -251,6 +251,7 @@ func (g gen) bgpConfig() model.Event {
 	c := &model.BGPConfig{
 		Name: pick(g, "default", "default", "node.me", "node.h1", "other"), AS: pick[uint32](g, 0, 0, 65001, 65002),
 		ListenPort: pick[uint16](g, 0, 0, 179, 1179), BindNodeIP: g.chance(30), Services: g.chance(20),
+		IPIPRoutes: g.chance(30), NoPlainRoutes: g.chance(30),
 		MeshRestart: pick(g, 0, time.Minute), MeshPassword: pick(g, "", "", "", "secret/key"),
 	}
 	if g.chance(30) {

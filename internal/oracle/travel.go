@@ -115,6 +115,8 @@ func (f fabric) left(p *model.Pool) bool {
 		return true
 	case form(p) == desired.VXLAN:
 		return false
+	case form(p) == desired.IPIP && f.config("default").IPIPRoutes:
+		return false
 	case form(p) == desired.IPIP:
 		return slices.Contains([]model.RoutesBy{model.RoutesNone, model.RoutesNoEncapOnly}, f.set.Overlay.Routes)
 	}
@@ -124,6 +126,19 @@ func (f fabric) left(p *model.Pool) bool {
 // words names a form for people.
 func words(t desired.Form) string {
 	return map[desired.Form]string{desired.Direct: "no tunnel", desired.IPIP: "IP in IP", desired.VXLAN: "VXLAN"}[t]
+}
+
+// aside reports whether the routes that BGP brings to a pool stay out of the
+// kernel. nil stands for no pool.
+func (w world) aside(p *model.Pool) bool {
+	c := w.config("default")
+	switch {
+	case p == nil || !c.NoPlainRoutes:
+		return false
+	case form(p) == desired.Direct:
+		return true
+	}
+	return !c.IPIPRoutes
 }
 
 // journey decides how packets to a pool travel to a node; nil stands for no
@@ -144,6 +159,8 @@ func (f fabric) journey(n *model.Node, p *model.Pool, four bool) Journey {
 		return Journey{By: ByNone, Why: n.Name + " has no " + ipv + " address"}
 	case p == nil:
 		return Journey{By: by, Why: "it is in no pool"}
+	case by == ByBGP && f.aside(p):
+		return Journey{By: ByNone, Why: "programClusterRoutes leaves its routes to nobody"}
 	case asked == desired.Direct:
 		return Journey{By: by, Why: "the pool asks for no tunnel"}
 	case p.CrossSubnet && f.near(a):
@@ -170,7 +187,11 @@ func (f fabric) journey(n *model.Node, p *model.Pool, four bool) Journey {
 	if n.Speaks && n.Accepts.Has(other) && f.hindrance(n, other, four) == "" {
 		return Journey{Form: other, By: by, Why: why}
 	}
-	if !f.set.Overlay.NoBGP {
+	switch {
+	case f.set.Overlay.NoBGP:
+	case f.aside(p):
+		by, why = ByNone, why+"; and BGP's routes stay out of the kernel (programClusterRoutes)"
+	default:
 		by = ByBGP
 	}
 	return Journey{By: by, Why: why}
@@ -290,7 +311,8 @@ func (f fabric) isHost(a netip.Addr) bool {
 func (f fabric) routeTo(n *model.Node, p netip.Prefix) (desired.Route, bool) {
 	four := v4(p.Addr())
 	j := f.journey(n, f.around(p), four)
-	if end, ok := f.vtep(n, four); !four && ok && j.By != ByNone && p == alone(end.Addr) && f.switchedOn(desired.VXLAN, four) &&
+	reached := nodeAddr(&f.me, four).IsValid() && f.address(n, four).IsValid()
+	if end, ok := f.vtep(n, four); !four && ok && reached && p == alone(end.Addr) && f.switchedOn(desired.VXLAN, four) &&
 		(!n.Speaks || n.Accepts.Has(desired.VXLAN)) {
 		j.Form, j.By = desired.VXLAN, ByAgent
 	}

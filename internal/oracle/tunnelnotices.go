@@ -9,7 +9,14 @@ import (
 func (f fabric) notices(out desired.Notices) {
 	for _, p := range f.pools {
 		id, mine := model.ID{Kind: model.KindPool, Name: p.Name}.String(), nodeAddr(&f.me, v4(p.CIDR.Addr()))
-		if form(p) == desired.Direct || !mine.IsValid() || !f.wanted(mine) {
+		if !mine.IsValid() || !f.wanted(mine) {
+			continue
+		}
+		if f.left(p) && f.aside(p) {
+			out.RoutesOfNobody(id)
+			continue
+		}
+		if form(p) == desired.Direct {
 			continue
 		}
 		if !f.switchedOn(form(p), v4(p.CIDR.Addr())) {
