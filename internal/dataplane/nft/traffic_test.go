@@ -35,9 +35,12 @@ const wireCount = 4
 // hostMAC is that of all interfaces at the host's end.
 const hostMAC = "\xee\xee\xee\xee\xee\xee"
 
-func newWires(t testing.TB) *wires {
+func newWires(t testing.TB) *wires { return wiresOf(t, testenv.NetNS(t)) }
+
+// wiresOf has the wires end in the namespace host.
+func wiresOf(t testing.TB, host *netns.NS) *wires {
 	far, farName := testenv.NamedNS(t, "brindle-nft-far")
-	w := &wires{t: t, host: testenv.NetNS(t), far: far, ends: map[int]int{}}
+	w := &wires{t: t, host: host, far: far, ends: map[int]int{}}
 	setting := func(ns *netns.NS, key, value string) {
 		testenv.Do(t, ns, func() error { return writeFile("/proc/sys/net/"+key, value) })
 	}
