@@ -10,7 +10,17 @@ import (
 // nil is the empty class.
 type moved struct {
 	addr     netip.Addr
+	single   *single
 	from, to *class
+	was      uint32 // number of from, before anybody inherits
+}
+
+func moveOf(a netip.Addr, x *single, to *class) moved {
+	m := moved{addr: a, single: x, from: x.class, to: to}
+	if x.class != nil {
+		m.was = x.class.number
+	}
+	return m
 }
 
 // fewMoves is up to how many addresses are moved rather than that those who
@@ -24,20 +34,31 @@ const fewMoves = 16
 // that are in either otherwise are among the moves that it returns.
 func (s *space) inherit(moves []moved) []moved {
 	type pair struct{ from, to *class }
-	count := map[pair]int{}
+	counts := map[pair]*int{}
+	var last pair // thousands are the same
+	var n *int
 	for _, m := range moves {
-		if m.from != nil && m.to != nil && m.from != m.to && m.from.number != 0 {
-			count[pair{m.from, m.to}]++
+		if m.from == nil || m.to == nil || m.from == m.to || m.was == 0 {
+			continue
 		}
+		if p := (pair{m.from, m.to}); p != last {
+			if last, n = p, counts[p]; n == nil {
+				n = new(int)
+				counts[p] = n
+			}
+		}
+		*n++
 	}
+	count := func(p pair) int { return *counts[p] }
 	var pairs []pair
-	for p, n := range count {
+	for p := range counts {
+		n := count(p)
 		if others := p.from.refs + p.to.refs - n; others == 0 || n > others && n > fewMoves {
 			pairs = append(pairs, p)
 		}
 	}
 	slices.SortFunc(pairs, func(a, b pair) int {
-		return cmp.Or(cmp.Compare(count[b], count[a]), cmp.Compare(a.from.number, b.from.number), cmp.Compare(a.to.sig.key(), b.to.sig.key()))
+		return cmp.Or(cmp.Compare(count(b), count(a)), cmp.Compare(a.from.number, b.from.number), cmp.Compare(a.to.sig.key(), b.to.sig.key()))
 	})
 	served := map[*class]bool{}
 	for _, p := range pairs {
@@ -74,7 +95,7 @@ func (s *space) staying(c *class, moves []moved) ([]moved, bool) {
 	var stay []moved
 	for a, x := range s.singles {
 		if _, moves := s.dirty[a]; x.class == c && !moves {
-			stay = append(stay, moved{a, c, c})
+			stay = append(stay, moveOf(a, x, c))
 		}
 	}
 	return stay, len(stay) == left

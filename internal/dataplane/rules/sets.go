@@ -128,20 +128,23 @@ func (b *Builder) makePart(id desired.SetID, st *setState, i int, members []desi
 	if st.kind == desired.PortSet {
 		key = append(key, ProtocolType, PortType)
 	}
-	b.addSet(Set{Name: part.name, Key: key, Interval: part.interval, Elements: make(map[string]Element, len(members))})
-	if !part.interval {
+	elements := make(map[string]Element, len(members))
+	if part.interval {
+		part.nets = newNetSet()
 		for _, m := range members {
-			b.putElement(part.name, memberElement(st.kind, m))
+			part.nets.add(m.Prefix)
 		}
-		return
+		for _, p := range part.nets.outermost() {
+			e := rangeElement("", p)
+			elements[e.Lo] = e
+		}
+	} else {
+		for _, m := range members {
+			e := memberElement(st.kind, m)
+			elements[e.Lo] = e
+		}
 	}
-	part.nets = newNetSet()
-	for _, m := range members {
-		part.nets.add(m.Prefix)
-	}
-	for _, p := range part.nets.outermost() {
-		b.putElement(part.name, rangeElement("", p))
-	}
+	b.addSet(Set{Name: part.name, Key: key, Interval: part.interval, Elements: elements})
 }
 
 // patchPart brings the set of one family to want. It reports whether the set

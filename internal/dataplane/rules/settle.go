@@ -125,7 +125,7 @@ func netsPredicate(list []netip.Prefix) string {
 // new and those that are no more.
 func (c *compiler) settle() (fresh, gone []*class) {
 	s := c.space
-	var singles []moved
+	singles := make([]moved, 0, len(s.dirty))
 	var ranges [2][]piece
 	for i := range families {
 		if len(s.dirtyNets[i]) > 0 {
@@ -144,6 +144,8 @@ func (c *compiler) settle() (fresh, gone []*class) {
 			}
 		}
 	}
+	var last signature // thousands have the same
+	var same [2]*class
 	for a := range s.dirty {
 		for iface := range c.near[a] {
 			c.dirtyEnd[iface] = struct{}{}
@@ -151,16 +153,23 @@ func (c *compiler) settle() (fresh, gone []*class) {
 		x := s.singles[a]
 		var to *class
 		if !x.own.empty() {
-			to = s.classOf(familyIndex(a), s.of(a))
+			sig, f := s.ofOwn(a, x.own), familyIndex(a)
+			if !sig.equal(last) {
+				last, same = sig, [2]*class{}
+			}
+			if same[f] == nil {
+				same[f] = s.classOf(f, sig)
+			}
+			to = same[f]
 		}
 		s.release(x.class)
 		s.hold(to)
-		singles = append(singles, moved{a, x.class, to})
+		singles = append(singles, moveOf(a, x, to))
 	}
 	singles = s.inherit(singles)
 	fresh, gone = s.enumerate()
-	for _, m := range singles {
-		c.place(m.addr, m.to)
+	for i := range singles {
+		c.place(&singles[i])
 	}
 	for i := range families {
 		if len(s.dirtyNets[i]) > 0 {
@@ -173,19 +182,16 @@ func (c *compiler) settle() (fresh, gone []*class) {
 }
 
 // place puts a single address in its class.
-func (c *compiler) place(a netip.Addr, to *class) {
-	s, set := c.space, mapClasses+familyOf(a).digit()
-	now := Element{Lo: addrBytes(a)}
-	switch is, there := c.b.prog.Sets[set].Elements[now.Lo]; {
-	case to != nil:
-		if now.Number = to.number; !there || is != now {
-			c.b.putElement(set, now)
+func (c *compiler) place(m *moved) {
+	m.single.class = m.to
+	set := mapClasses + familyOf(m.addr).digit()
+	switch {
+	case m.to == nil:
+		if delete(c.space.singles, m.addr); m.was != 0 {
+			c.b.dropElement(set, addrBytes(m.addr))
 		}
-	case there:
-		c.b.dropElement(set, now.Lo)
-	}
-	if s.singles[a].class = to; to == nil {
-		delete(s.singles, a)
+	case m.to.number != m.was:
+		c.b.putElement(set, Element{Lo: addrBytes(m.addr), Number: m.to.number})
 	}
 }
 

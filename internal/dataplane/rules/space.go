@@ -31,6 +31,10 @@ type signature struct {
 
 func (s signature) empty() bool { return len(s.preds)+len(s.triples) == 0 }
 
+func (s signature) equal(o signature) bool {
+	return slices.Equal(s.preds, o.preds) && slices.Equal(s.triples, o.triples)
+}
+
 func (s signature) has(p predicate) bool {
 	_, ok := slices.BinarySearch(s.preds, p)
 	return ok
@@ -77,6 +81,45 @@ type space struct {
 	dirty     map[netip.Addr]struct{}
 	dirtyNets [2][]netip.Prefix
 	touched   map[*class]struct{} // made, or lost an element
+
+	// The last that with and without were asked: thousands ask the same.
+	more, less changedList
+}
+
+// changedList is a list of predicates, and what it is with one more or less.
+type changedList struct {
+	p        predicate
+	old, now []predicate
+}
+
+// of reports whether this is what becomes of a list. Lists are compared as they
+// lie in memory: none of them is ever written to.
+func (c *changedList) of(p predicate, list []predicate) bool {
+	return c.p == p && len(c.old) == len(list) && (len(list) == 0 || &c.old[0] == &list[0])
+}
+
+// with returns the list with p in it.
+func (s *space) with(list []predicate, p predicate) []predicate {
+	if !s.more.of(p, list) {
+		now := list
+		if at, found := slices.BinarySearch(list, p); !found {
+			now = slices.Insert(slices.Clip(list), at, p)
+		}
+		s.more = changedList{p, list, now}
+	}
+	return s.more.now
+}
+
+// without returns the list without p.
+func (s *space) without(list []predicate, p predicate) []predicate {
+	if !s.less.of(p, list) {
+		now := list
+		if at, found := slices.BinarySearch(list, p); found {
+			now = slices.Concat(list[:at], list[at+1:])
+		}
+		s.less = changedList{p, list, now}
+	}
+	return s.less.now
 }
 
 // single is an address that is a member of something by itself.
@@ -143,9 +186,7 @@ func (s *space) add(p predicate, kind desired.SetKind, m desired.Member) {
 		s.singles[a] = x
 	}
 	if kind == desired.AddressSet {
-		if at, found := slices.BinarySearch(x.own.preds, p); !found {
-			x.own.preds = slices.Insert(slices.Clip(x.own.preds), at, p)
-		}
+		x.own.preds = s.with(x.own.preds, p)
 	} else {
 		t := triple{p, m.Protocol, m.Port}
 		if at, found := slices.BinarySearchFunc(x.own.triples, t, triple.compare); !found {
@@ -173,7 +214,7 @@ func (s *space) remove(p predicate, kind desired.SetKind, m desired.Member) {
 	}
 	drop := func(t triple) bool { return t == triple{p, m.Protocol, m.Port} }
 	if kind == desired.AddressSet {
-		x.own.preds = without(x.own.preds, p)
+		x.own.preds = s.without(x.own.preds, p)
 	} else {
 		x.own.triples = slices.DeleteFunc(slices.Clone(x.own.triples), drop)
 	}
@@ -186,17 +227,13 @@ func (s *space) removeNet(p predicate, net netip.Prefix) {
 	if _, found := slices.BinarySearch(n.at[net], p); !found {
 		return
 	}
-	if left := without(n.at[net], p); len(left) > 0 {
+	if left := s.without(n.at[net], p); len(left) > 0 {
 		n.at[net] = left
 	} else {
 		delete(n.at, net)
 		n.lengths[net.Bits()]--
 	}
 	s.dirtyNets[i] = append(s.dirtyNets[i], net)
-}
-
-func without(list []predicate, p predicate) []predicate {
-	return slices.DeleteFunc(slices.Clone(list), func(q predicate) bool { return q == p })
 }
 
 // forget removes all members of a predicate, and it.
@@ -209,8 +246,10 @@ func (s *space) forget(name string) {
 	delete(s.names, p)
 	for a, x := range s.singles {
 		before := len(x.own.preds) + len(x.own.triples)
-		x.own.preds = without(x.own.preds, p)
-		x.own.triples = slices.DeleteFunc(slices.Clone(x.own.triples), func(t triple) bool { return t.set == p })
+		x.own.preds = s.without(x.own.preds, p)
+		if of := func(t triple) bool { return t.set == p }; slices.ContainsFunc(x.own.triples, of) {
+			x.own.triples = slices.DeleteFunc(slices.Clone(x.own.triples), of)
+		}
 		if len(x.own.preds)+len(x.own.triples) < before {
 			s.dirty[a] = struct{}{}
 		}
@@ -238,11 +277,18 @@ func (s *space) spread(family int) {
 
 // of returns the signature of any address.
 func (s *space) of(a netip.Addr) signature {
-	var sig signature
 	if x := s.singles[a]; x != nil {
-		sig = x.own
+		return s.ofOwn(a, x.own)
 	}
+	return s.ofOwn(a, signature{})
+}
+
+// ofOwn returns the signature of an address that has this one by itself.
+func (s *space) ofOwn(a netip.Addr, sig signature) signature {
 	n := &s.nets[familyIndex(a)]
+	if len(n.at) == 0 {
+		return sig
+	}
 	merged := false
 	for bits := range a.BitLen() {
 		if n.lengths[bits] == 0 {
