@@ -171,7 +171,11 @@ func (b *Builder) writeList(id desired.RulesID, list *desired.RuleList) {
 		}
 		return
 	}
-	st := stateOf(id, list)
+	names := make([]string, len(list.Rules))
+	for i := range list.Rules {
+		names[i] = RuleCounter(id, list.Rules[i].Index)
+	}
+	st := stateOf(list, names)
 	b.lists[id] = st
 	for _, s := range st.sets {
 		addUser(b.users, s, id)
@@ -183,10 +187,10 @@ func (b *Builder) writeList(id desired.RulesID, list *desired.RuleList) {
 			}
 		}
 	}
-	for _, r := range list.Rules {
-		b.putCounter(Counter{Name: RuleCounter(id, r.Index), Rule: id, Index: r.Index})
+	for i := range list.Rules {
+		b.putCounter(Counter{Name: names[i], Rule: id, Index: list.Rules[i].Index})
 	}
-	w := &listWriter{cfg: &b.cfg, id: id, tier: b.tierOf(id), set: b.setNamed}
+	w := &listWriter{cfg: &b.cfg, id: id, tier: b.tierOf(id), set: b.setNamed, counters: names}
 	b.putChain(chain, w.chain(list))
 	if b.compiler != nil {
 		b.compiler.learnList(w, list, st)
@@ -202,11 +206,11 @@ func (b *Builder) writeList(id desired.RulesID, list *desired.RuleList) {
 	}
 }
 
-func stateOf(id desired.RulesID, list *desired.RuleList) *listState {
+func stateOf(list *desired.RuleList, counters []string) *listState {
 	st := &listState{counters: make(map[string]struct{}, len(list.Rules))}
 	for i := range list.Rules {
 		r := &list.Rules[i]
-		st.counters[RuleCounter(id, r.Index)] = struct{}{}
+		st.counters[counters[i]] = struct{}{}
 		st.passes = st.passes || r.Action == desired.Pass
 		for _, s := range []*desired.Side{&r.Source, &r.Destination} {
 			for _, ids := range [][]desired.SetID{s.Sets, s.NotSets, s.PortSets, s.NotPortSets} {

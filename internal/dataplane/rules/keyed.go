@@ -48,7 +48,7 @@ func (c criteria) match(s signature) bool {
 func (c *compiler) learnList(w *listWriter, list *desired.RuleList, st *listState) {
 	for i := range list.Rules {
 		if r := w.sound(&list.Rules[i]); r != nil {
-			st.keyed = append(st.keyed, c.keyedRule(w.id, r))
+			st.keyed = append(st.keyed, c.keyedRule(r, w.counters[i]))
 			for _, s := range []*desired.Side{&r.Source, &r.Destination} {
 				for _, nets := range [][]netip.Prefix{s.Nets, s.NotNets} {
 					if len(nets) > 0 {
@@ -83,9 +83,9 @@ func (c *compiler) forgetList(st *listState) {
 	}
 }
 
-func (c *compiler) keyedRule(id desired.RulesID, r *desired.PolicyRule) *keyed {
+func (c *compiler) keyedRule(r *desired.PolicyRule, counter string) *keyed {
 	k := &keyed{
-		action: r.Action, counter: RuleCounter(id, r.Index), ipv4: r.IPv4, ipv6: r.IPv6,
+		action: r.Action, counter: counter, ipv4: r.IPv4, ipv6: r.IPv6,
 		protocol: r.Protocol, notProtocol: r.NotProtocol, icmp: r.ICMP != nil || r.NotICMP != nil, message: r.ICMP != nil,
 		ports: spansOf(r.Destination.Ports), portSets: c.sets(r.Destination.PortSets),
 		asksPorts: len(r.Destination.Ports)+len(r.Destination.PortSets) > 0,

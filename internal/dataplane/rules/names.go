@@ -17,13 +17,14 @@ var encoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPaddin
 
 // hash is 120 bits: nobody who may write policy can make two names collide.
 func hash(words ...string) string {
-	h := sha256.New()
+	all := make([]byte, 0, 128)
 	for _, w := range words {
 		// With its length, "a", "bc" is not "ab", "c".
-		h.Write(append(strconv.AppendInt(nil, int64(len(w)), 10), ':'))
-		h.Write([]byte(w))
+		all = append(strconv.AppendInt(all, int64(len(w)), 10), ':')
+		all = append(all, w...)
 	}
-	return encoding.EncodeToString(h.Sum(nil)[:15])
+	sum := sha256.Sum256(all)
+	return encoding.EncodeToString(sum[:15])
 }
 
 // rulesChain names the chain of a policy's ("p-") or profile's ("r-") rules.

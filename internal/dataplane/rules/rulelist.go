@@ -15,6 +15,8 @@ type listWriter struct {
 	// set returns the name that a set has for a family, "" if it has no members
 	// of it. ok is false for one that is missing or of another kind.
 	set func(id desired.SetID, f family, kind desired.SetKind) (name string, ok bool)
+	// counters are the names of the rules' counters, rule by rule.
+	counters []string
 }
 
 // chain returns the chain of the rules. Allow and Deny end the packet's way
@@ -22,7 +24,7 @@ type listWriter struct {
 func (w *listWriter) chain(list *desired.RuleList) *Chain {
 	c := &Chain{Name: rulesChain(w.id), Note: note(w.id.Owner + " " + w.id.Direction.String())}
 	for i := range list.Rules {
-		c.Rules = append(c.Rules, w.rule(&list.Rules[i])...)
+		c.Rules = append(c.Rules, w.rule(&list.Rules[i], w.counters[i])...)
 	}
 	return c
 }
@@ -30,11 +32,11 @@ func (w *listWriter) chain(list *desired.RuleList) *Chain {
 // rule returns the program's rules for one of policy: none if it can match
 // nothing, several where one match cannot say what it asks for. At most one of
 // them matches a packet.
-func (w *listWriter) rule(r *desired.PolicyRule) []Rule {
+func (w *listWriter) rule(r *desired.PolicyRule, counter string) []Rule {
 	if r = w.sound(r); r == nil {
 		return nil
 	}
-	do := w.statements(r)
+	do := append([]Statement{Count{counter}}, w.statements(r)...)
 	var alternatives [][]Match
 	if needsFamily(r) {
 		for _, f := range families {
@@ -50,24 +52,25 @@ func (w *listWriter) rule(r *desired.PolicyRule) []Rule {
 	return out
 }
 
+// statements returns what a rule does beside counting.
 func (w *listWriter) statements(r *desired.PolicyRule) []Statement {
-	do := []Statement{Count{RuleCounter(w.id, r.Index)}}
 	switch r.Action {
 	case desired.Allow:
-		return append(do, Accept{})
+		return []Statement{Accept{}}
 	case desired.Pass:
 		if strings.HasPrefix(w.id.Owner, profilePrefix) {
-			return append(do, Return{})
+			return []Statement{Return{}}
 		}
 		bit := w.cfg.passBit()
-		return append(do, SetMark{bit, bit}, Return{})
+		return []Statement{SetMark{bit, bit}, Return{}}
 	case desired.Log:
+		log := Log{w.cfg.logPrefix(w.id.Owner, w.tier), w.cfg.LogGroup}
 		if w.cfg.LogLimit != (Limit{}) {
-			do = append(do, w.cfg.LogLimit)
+			return []Statement{w.cfg.LogLimit, log}
 		}
-		return append(do, Log{w.cfg.logPrefix(w.id.Owner, w.tier), w.cfg.LogGroup})
+		return []Statement{log}
 	}
-	return append(do, w.cfg.deny())
+	return []Statement{w.cfg.deny()}
 }
 
 // sound returns the rule as it is to be written when sets that it refers to
@@ -78,6 +81,12 @@ func (w *listWriter) sound(r *desired.PolicyRule) *desired.PolicyRule {
 		return func(id desired.SetID) bool { _, ok := w.set(id, 4, kind); return ok }
 	}
 	address, port := there(desired.AddressSet), there(desired.PortSet)
+	whole := func(s *desired.Side) bool {
+		return allOf(s.Sets, address) && allOf(s.NotSets, address) && allOf(s.PortSets, port) && allOf(s.NotPortSets, port)
+	}
+	if whole(&r.Source) && whole(&r.Destination) {
+		return r
+	}
 	broken := false
 	fixed := *r
 	for _, s := range []*desired.Side{&fixed.Source, &fixed.Destination} {
@@ -100,8 +109,17 @@ func (w *listWriter) sound(r *desired.PolicyRule) *desired.PolicyRule {
 	return &fixed
 }
 
+func allOf(ids []desired.SetID, there func(desired.SetID) bool) bool {
+	for _, id := range ids {
+		if !there(id) {
+			return false
+		}
+	}
+	return true
+}
+
 func keep(ids []desired.SetID, there func(desired.SetID) bool, lost *bool) []desired.SetID {
-	if !slices.ContainsFunc(ids, func(id desired.SetID) bool { return !there(id) }) {
+	if allOf(ids, there) {
 		return ids
 	}
 	*lost = true
@@ -135,7 +153,7 @@ type expansion struct {
 
 // matches returns the alternatives for a family (0: for both at once).
 func (w *listWriter) matches(r *desired.PolicyRule, f family) [][]Match {
-	e := &expansion{w: w, f: f}
+	e := &expansion{w: w, f: f, all: make([]Match, 0, 6)}
 	e.family(r)
 	e.protocols(r)
 	e.ports(&r.Source, ends[0])
@@ -147,7 +165,7 @@ func (w *listWriter) matches(r *desired.PolicyRule, f family) [][]Match {
 	if e.never {
 		return nil
 	}
-	out := [][]Match{e.all}
+	out := [][]Match{slices.Clip(e.all)}
 	for _, group := range e.groups {
 		var next [][]Match
 		for _, begin := range out {
