@@ -66,14 +66,6 @@ type Config struct {
 	Log *slog.Logger
 }
 
-// TLS is a TCP listener that lets nobody in without a certificate.
-type TLS struct {
-	Listen   string // "192.0.2.1:2379": an IP address and a port
-	CertFile string // the server's certificate and key, PEM
-	KeyFile  string
-	CAFile   string // the authority that signs clients' certificates, PEM
-}
-
 // Server is a running etcd. Close it after use.
 type Server struct {
 	cfg     Config
@@ -162,13 +154,7 @@ func (c *Config) complete() error {
 	if c.TLS == nil {
 		return nil
 	}
-	if c.TLS.CertFile == "" || c.TLS.KeyFile == "" || c.TLS.CAFile == "" {
-		return fmt.Errorf("listen on %s: certificate, key and authority of the clients are all needed; without them anybody could write", c.TLS.Listen)
-	}
-	if host, _, err := net.SplitHostPort(c.TLS.Listen); err != nil || net.ParseIP(host) == nil {
-		return fmt.Errorf("listen on %q: must be an IP address and a port", c.TLS.Listen)
-	}
-	return nil
+	return c.TLS.check()
 }
 
 // etcdConfig translates to etcd's own configuration.

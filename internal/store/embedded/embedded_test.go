@@ -3,9 +3,15 @@ package embedded_test
 import (
 	"bytes"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/big"
 	"os"
 	"path/filepath"
 	"strings"
@@ -113,6 +119,25 @@ func TestStartRefusals(t *testing.T) {
 		{"path too long", embedded.Config{Dir: filepath.Join(dir, strings.Repeat("x", 100))}, "107", nil},
 		{"TCP without certificates", embedded.Config{Dir: filepath.Join(dir, "n"), TLS: &embedded.TLS{Listen: "127.0.0.1:0"}}, "anybody could write", nil},
 		{"TCP on a name", embedded.Config{Dir: filepath.Join(dir, "n"), TLS: &embedded.TLS{Listen: "localhost:1", CertFile: "c", KeyFile: "k", CAFile: "a"}}, "must be an IP address", nil},
+	}
+	cert, key, none := keyPair(t, dir), filepath.Join(dir, "key.pem"), filepath.Join(dir, "nothing.pem")
+	if err := os.WriteFile(none, []byte("this is no PEM\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, tls := range []struct{ name, cert, key, ca, want string }{
+		{"no such certificate", filepath.Join(dir, "nosuch"), key, cert, "nosuch"},
+		{"no certificate", none, key, cert, "nothing.pem"},
+		{"no key", cert, none, cert, "nothing.pem"},
+		{"no such authority", cert, key, filepath.Join(dir, "nosuch"), "authority"},
+		{"no authority", cert, key, none, "no certificate in PEM"},
+	} {
+		tests = append(tests, struct {
+			name string
+			in   embedded.Config
+			want string
+			is   error
+		}{tls.name, embedded.Config{Dir: filepath.Join(dir, "n"),
+			TLS: &embedded.TLS{Listen: "127.0.0.1:0", CertFile: tls.cert, KeyFile: tls.key, CAFile: tls.ca}}, tls.want, nil})
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -285,4 +310,29 @@ func TestQuota(t *testing.T) {
 		t.Errorf("status after relief %+v", st)
 	}
 	create(t, d, "/b")
+}
+
+// keyPair writes a certificate, which it returns the path of, and beside it
+// its key.
+func keyPair(t *testing.T, dir string) string {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	about := &x509.Certificate{SerialNumber: big.NewInt(1)}
+	der, err := x509.CreateCertificate(rand.Reader, about, about, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, block := range map[string]*pem.Block{"cert.pem": {Type: "CERTIFICATE", Bytes: der}, "key.pem": {Type: "PRIVATE KEY", Bytes: keyDER}} {
+		if err := os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return filepath.Join(dir, "cert.pem")
 }
