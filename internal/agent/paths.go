@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"net/http"
@@ -29,8 +30,14 @@ type probes struct {
 	own     map[string]netip.Addr // this host's ends of tunnels, by device
 	macs    map[netip.Addr]string // of the others' ends
 	routes  map[desired.RouteKey]throughTunnel
-	levels  map[int]int // how many routes have a priority
+	shapes  map[routeShape]int // how many routes have one
 }
+
+// routeShape is what two routes of one address cannot share: those that are
+// there are few, so an address is looked up with each.
+type routeShape struct{ bits, priority int }
+
+func shapeOf(key desired.RouteKey) routeShape { return routeShape{key.Prefix.Bits(), key.Priority} }
 
 // throughTunnel is what matters of a route. device is "" unless it is that of
 // a tunnel.
@@ -41,7 +48,7 @@ type throughTunnel struct {
 
 func newProbes(cfg Config, k *kernel.Kernel) *probes {
 	p := &probes{wake: make(chan struct{}, 1), nodes: map[string]*model.Node{}, devices: map[string]desired.Device{},
-		own: map[string]netip.Addr{}, macs: map[netip.Addr]string{}, routes: map[desired.RouteKey]throughTunnel{}, levels: map[int]int{}}
+		own: map[string]netip.Addr{}, macs: map[netip.Addr]string{}, routes: map[desired.RouteKey]throughTunnel{}, shapes: map[routeShape]int{}}
 	s := cfg.Settings.Probes
 	if s.Port == 0 || cfg.Settings.Overlay.Backend == config.BackendNone {
 		return p
@@ -119,11 +126,11 @@ func (p *probes) noteRoutes(patch desired.Patch[desired.RouteKey, desired.Route]
 	set := func(key desired.RouteKey, to *throughTunnel) {
 		old, had := p.routes[key]
 		if had {
-			p.levels[key.Priority]--
+			p.count(key, -1)
 			delete(p.routes, key)
 		}
 		if to != nil {
-			p.levels[key.Priority]++
+			p.count(key, 1)
 			p.routes[key] = *to
 		}
 		changed = changed || had && old.device != "" || to != nil && to.device != ""
@@ -159,15 +166,31 @@ func (p *probes) drift() {
 	}
 }
 
-// way is the route to an address.
-func (p *probes) way(to netip.Addr) (throughTunnel, bool) {
-	levels := slices.Sorted(maps.Keys(p.levels))
-	for bits := to.BitLen(); bits >= 0; bits-- {
-		prefix := netip.PrefixFrom(to, bits).Masked()
-		for _, level := range levels {
-			if r, ok := p.routes[desired.RouteKey{Table: desired.MainTable, Prefix: prefix, Priority: level}]; ok {
-				return r, true
-			}
+// count counts a route. p.mu is held.
+func (p *probes) count(key desired.RouteKey, by int) {
+	s := shapeOf(key)
+	if p.shapes[s] += by; p.shapes[s] == 0 {
+		delete(p.shapes, s)
+	}
+}
+
+// ordered are the shapes of routes, that of the one that the kernel takes
+// first. p.mu is held.
+func (p *probes) ordered() []routeShape {
+	return slices.SortedFunc(maps.Keys(p.shapes), func(a, b routeShape) int {
+		return cmp.Or(cmp.Compare(b.bits, a.bits), cmp.Compare(a.priority, b.priority))
+	})
+}
+
+// way is the route to an address. p.mu is held.
+func (p *probes) way(to netip.Addr, shapes []routeShape) (throughTunnel, bool) {
+	for _, s := range shapes {
+		prefix, err := to.Prefix(s.bits)
+		if err != nil {
+			continue // of the other family
+		}
+		if r, ok := p.routes[desired.RouteKey{Table: desired.MainTable, Prefix: prefix, Priority: s.priority}]; ok {
+			return r, true
 		}
 	}
 	return throughTunnel{}, false
@@ -189,6 +212,7 @@ func (p *probes) inUse(self string, byPrograms bool) (ends []paths.End, known ma
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	known = map[netip.Addr]bool{}
+	names, shapes := slices.Sorted(maps.Keys(p.nodes)), p.ordered()
 	for _, e := range tunnelEnds() {
 		d, there := p.devices[e.device]
 		own := p.own[e.device]
@@ -196,14 +220,14 @@ func (p *probes) inUse(self string, byPrograms bool) (ends []paths.End, known ma
 			continue
 		}
 		ends = append(ends, paths.End{Device: e.device, Form: e.form, Addr: own, Offload: e.form == desired.VXLAN || !byPrograms})
-		for _, name := range slices.Sorted(maps.Keys(p.nodes)) {
+		for _, name := range names {
 			n := p.nodes[name]
 			remote := endOf(n, e.device)
 			if name == self || !remote.IsValid() || remote == own {
 				continue
 			}
 			known[remote] = true
-			if r, ok := p.way(remote); ok && r.device == e.device && r.mtu != 0 {
+			if r, ok := p.way(remote, shapes); ok && r.device == e.device && r.mtu != 0 {
 				list = append(list, p.path(e, d, n, r.mtu))
 			}
 		}
@@ -221,8 +245,15 @@ func (p *probes) path(e tunnelEnd, d desired.Device, n *model.Node, mtu int) pat
 	return out
 }
 
+// watch reports whether programs carry IP in IP, and when to ask again.
+func (c *carrier) watch() (byPrograms bool, changed <-chan struct{}) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.byBPF, c.changed
+}
+
 // probeSettle lets what changes together do so.
-const probeSettle = 50 * time.Millisecond
+const probeSettle = 250 * time.Millisecond
 
 // measurePaths answers and measures until ctx ends. Nothing waits for it.
 func (a *agent) measurePaths(ctx context.Context) error {
@@ -239,11 +270,12 @@ func (a *agent) measurePaths(ctx context.Context) error {
 		case <-a.synced:
 		}
 		for {
-			byPrograms, _ := a.carrier.byPrograms()
+			byPrograms, carried := a.carrier.watch()
 			a.probes.monitor.Want(a.probes.inUse(a.cfg.Node, byPrograms))
 			select {
 			case <-ctx.Done():
 				return ctx.Err()
+			case <-carried:
 			case <-a.probes.wake:
 			}
 			select {

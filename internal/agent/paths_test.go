@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"reflect"
+	"strconv"
 	"testing"
 
 	v3 "github.com/brindle-net/brindle/api/v3"
@@ -151,6 +152,35 @@ func TestProbesOff(t *testing.T) {
 		a := &agent{probes: p}
 		if v := a.checkPaths(); p.monitor != nil || len(p.nodes) != 0 || !v.OK || v.Reason != "Off" || len(a.pathSamples()) != 0 {
 			t.Errorf("%s: %+v", name, v)
+		}
+	}
+}
+
+// BenchmarkTunnelsInUse is what a change costs on a host with 1,000 others of
+// ten blocks each.
+func BenchmarkTunnelsInUse(b *testing.B) {
+	p := probesOf(config.Probes{Port: paths.DefaultPort})
+	var events []model.Event
+	u := desired.Update{}
+	u.Devices.Set = map[string]desired.Device{desired.DeviceVXLAN4: {Form: desired.VXLAN}}
+	u.Policy.Tunnels.Set = map[string]netip.Addr{desired.DeviceVXLAN4: netip.MustParseAddr("10.0.255.255")}
+	u.Routes.Set = map[desired.RouteKey]desired.Route{}
+	a := netip.MustParseAddr("10.1.0.0")
+	for i := range 1000 {
+		n := &model.Node{Name: "node-" + strconv.Itoa(i), VXLAN4: model.TunnelEnd{Addr: a}}
+		events = append(events, model.Event{ID: model.ID{Kind: model.KindNode, Name: n.Name}, Value: n})
+		for range 10 {
+			u.Routes.Set[desired.RouteKey{Table: desired.MainTable, Prefix: netip.PrefixFrom(a, 26), Priority: 1023}] = desired.Route{MTU: 1450,
+				Hops: []desired.NextHop{{Via: n.VXLAN4.Addr, Interface: desired.DeviceVXLAN4, OnLink: true}}}
+			for range 64 {
+				a = a.Next()
+			}
+		}
+	}
+	p.note(events, u)
+	for b.Loop() {
+		if _, _, list := p.inUse("h1", false); len(list) != 1000 {
+			b.Fatal(len(list))
 		}
 	}
 }

@@ -70,7 +70,7 @@ func (r Result) corrupt() string {
 // noTCP is what to say when TCP alone does not pass.
 func (r Result) noTCP() string {
 	return fmt.Sprintf("%s to %s: datagrams pass, TCP does not. Look at the offloads of the interfaces of both hosts (ethtool -k), "+
-		"and at firewalls that keep TCP port %d shut", r.Device, r.who(), DefaultPort)
+		"and at firewalls that keep the TCP port of probes shut (pathProbePort)", r.Device, r.who())
 }
 
 // blocked is what to say when nothing passes.
