@@ -14,7 +14,7 @@ import (
 )
 
 func labVerify(e *Env, name *string) *cobra.Command {
-	output := ""
+	output, all := "", false
 	c := &cobra.Command{
 		Use: "verify [WORKLOAD…]", Short: "Compare real packets between all workloads with what the policies say",
 		Long: `Send real packets between every two workloads, both ways, in each address family,
@@ -33,6 +33,9 @@ told.`,
 			if err != nil {
 				return withStatus(err)
 			}
+			if !all {
+				v.Rows = nil
+			}
 			if output == "json" {
 				err = writeJSON(e.Stdout, v)
 			} else {
@@ -45,20 +48,22 @@ told.`,
 		},
 	}
 	c.Flags().StringVarP(&output, "output", "o", output, "json, or nothing for a table")
+	c.Flags().BoolVar(&all, "all", all, "show every row, also where packets and policies agree")
 	return c
 }
 
 // verification is what became of a survey.
 type verification struct {
-	Flows   int         `json:"flows"`   // connections tried
-	Allowed int         `json:"allowed"` // by the policies
-	Denied  int         `json:"denied"`
-	Differ  []differing `json:"differ"`
-	Took    string      `json:"took"`
+	Flows   int     `json:"flows"`   // connections tried
+	Allowed int     `json:"allowed"` // by the policies
+	Denied  int     `json:"denied"`
+	Differ  []tried `json:"differ"`
+	Rows    []tried `json:"rows,omitempty"` // of all flows, at the last try of each
+	Took    string  `json:"took"`
 }
 
-// differing is a connection of which packets and policies say different things.
-type differing struct {
+// tried is a connection with what packets and what the policies say of it.
+type tried struct {
 	From     string `json:"from"`
 	To       string `json:"to"`
 	Address  string `json:"address"`
@@ -91,7 +96,11 @@ func verify(ctx context.Context, name string, only []string) (*verification, err
 		}
 	}
 	flows := lab.Flows(members)
-	v := &verification{Flows: len(flows), Differ: []differing{}}
+	v := &verification{Flows: len(flows), Differ: []tried{}, Rows: make([]tried, len(flows))}
+	at := make([]int, len(flows)) // the row of each flow
+	for i := range at {
+		at[i] = i
+	}
 	// What was changed a moment ago may not be everywhere yet: rows that differ
 	// are judged and tried once more.
 	for range 2 {
@@ -106,8 +115,17 @@ func verify(ctx context.Context, name string, only []string) (*verification, err
 		if err != nil {
 			return nil, err
 		}
-		flows, v.Differ = differences(flows, found, verdicts)
-		if len(flows) == 0 {
+		v.Differ = v.Differ[:0]
+		var again []lab.Flow
+		var rows []int
+		for i, f := range flows {
+			row, same := tryOutcome(f, found[i], verdicts[i])
+			v.Rows[at[i]] = row
+			if !same {
+				again, rows, v.Differ = append(again, f), append(rows, at[i]), append(v.Differ, row)
+			}
+		}
+		if flows, at = again, rows; len(flows) == 0 {
 			break
 		}
 	}
@@ -156,29 +174,23 @@ func judgeFlows(ctx context.Context, name string, flows []lab.Flow) ([]oracle.Ve
 	return out, nil
 }
 
-// differences returns the flows where packets and policies differ.
-func differences(flows []lab.Flow, found []lab.Cell, verdicts []oracle.Verdict) ([]lab.Flow, []differing) {
-	var again []lab.Flow
-	out := []differing{}
-	for i, f := range flows {
-		allowed := verdicts[i].Allowed
-		if found[i] == lab.Reached && allowed || found[i] == lab.Silent && !allowed {
-			continue
-		}
-		again = append(again, f)
-		out = append(out, differing{
-			From: f.From.Name, To: f.To.Name, Address: f.Dest.String(), Target: f.Target(),
-			Measured: compare(allowed, found[i]).measured, Policies: yesNo(allowed, "allowed", "denied"),
-			Why: policytest.Why(verdicts[i]),
-		})
-	}
-	return again, out
+// tryOutcome says what became of a flow, and whether packets and policies agree.
+func tryOutcome(f lab.Flow, found lab.Cell, verdict oracle.Verdict) (tried, bool) {
+	return tried{
+		From: f.From.Name, To: f.To.Name, Address: f.Dest.String(), Target: f.Target(),
+		Measured: compare(verdict.Allowed, found).measured, Policies: yesNo(verdict.Allowed, "allowed", "denied"),
+		Why: policytest.Why(verdict),
+	}, found == lab.Reached && verdict.Allowed || found == lab.Silent && !verdict.Allowed
 }
 
 func (v *verification) print(e *Env) {
-	if len(v.Differ) > 0 {
+	rows := v.Differ
+	if v.Rows != nil {
+		rows = v.Rows
+	}
+	if len(rows) > 0 {
 		t := table{header: []string{"FROM", "TO", "ADDRESS", "PORT", "PACKETS", "POLICIES", "WHY"}}
-		for _, d := range v.Differ {
+		for _, d := range rows {
 			t.add(d.From, d.To, d.Address, d.Target, d.Measured, d.Policies, d.Why)
 		}
 		t.print(e.Stdout)

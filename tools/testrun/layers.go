@@ -70,7 +70,7 @@ func layerOf(p pkg) string {
 		return "check"
 	case rel == "test/vm/smoke":
 		return "vm"
-	case rel == "internal/lab" || strings.HasPrefix(rel, "internal/lab/") || slices.Contains([]string{"test/scenarios", "test/docs", "test/bench", "test/cni", "test/windows", "test/threats"}, rel):
+	case rel == "internal/lab" || strings.HasPrefix(rel, "internal/lab/") || slices.Contains([]string{"test/scenarios", "test/docs", "test/bench", "test/cni", "test/windows", "test/threats", "test/kubernetes"}, rel):
 		return "lab"
 	case p.testsImport("internal/store/storetest") || p.testsImport("internal/dataplane/dptest"):
 		return "conformance"
