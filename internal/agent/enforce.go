@@ -75,6 +75,15 @@ func openEnforcement(cfg Config, k *kernel.Kernel) (*enforcement, error) {
 	return e, nil
 }
 
+// countStrangers reads what the rules have counted of unknown senders.
+func (e *enforcement) countStrangers(ctx context.Context) error {
+	few, err := e.driver.Counted(ctx, rules.CounterUnknownIPIP, rules.CounterUnknownVXLAN)
+	if err == nil {
+		e.strangers.counted(few)
+	}
+	return err
+}
+
 // counters reads the kernel's counters.
 func (e *enforcement) counters(ctx context.Context) (map[string]nft.Count, error) {
 	all, err := e.driver.Counters(ctx)

@@ -21,7 +21,7 @@ func (a *agent) status(ctx context.Context) agentapi.Status {
 		Workloads: a.tables.links.Stats().Wanted - a.tables.devices.Stats().Wanted,
 	}
 	st.Accepts, st.Tunnels = a.tunnels()
-	if _, err := a.policy.counters(ctx); err != nil {
+	if err := a.policy.countStrangers(ctx); err != nil {
 		a.log.WarnContext(ctx, "counters of policy not read", "err", err)
 	}
 	a.askPrograms()

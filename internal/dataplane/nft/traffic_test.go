@@ -313,7 +313,16 @@ func hits(t *testing.T, d *Driver, before map[string]Count, want map[string]uint
 	if err != nil {
 		t.Fatal(err)
 	}
+	few, err := d.Counted(t.Context(), slices.Collect(maps.Keys(want))...)
+	if none, wrong := d.Counted(t.Context(), "none"); err != nil || wrong != nil || len(none) > 0 {
+		t.Fatalf("%v, %v, %v", err, none, wrong)
+	}
 	var diff []string
+	for _, name := range slices.Sorted(maps.Keys(few)) {
+		if few[name] != now[name] {
+			diff = append(diff, fmt.Sprintf("%s by itself is %v, not %v", name, few[name], now[name]))
+		}
+	}
 	for _, name := range slices.Sorted(maps.Keys(now)) {
 		if n := now[name].Packets - before[name].Packets; n != want[name] {
 			diff = append(diff, fmt.Sprintf("%s is %d, not %d", name, n, want[name]))
