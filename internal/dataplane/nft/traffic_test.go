@@ -318,7 +318,7 @@ func hits(t *testing.T, d *Driver, before map[string]Count, want map[string]uint
 		t.Fatalf("%v, %v, %v", err, none, wrong)
 	}
 	var diff []string
-	for _, name := range slices.Sorted(maps.Keys(few)) {
+	for _, name := range slices.Sorted(maps.Keys(want)) {
 		if few[name] != now[name] {
 			diff = append(diff, fmt.Sprintf("%s by itself is %v, not %v", name, few[name], now[name]))
 		}
