@@ -61,6 +61,7 @@ func verbs() map[string]func(c call, args []string) outcome {
 		"flood": call.flood, "burst": call.burst, "background": call.inBackground,
 		"nothing-left": call.nothingLeft, "kill-supervisor": call.killSupervisor, "use-lab": call.useLab,
 		"foreign": call.foreign, "unique-addresses": call.uniqueAddresses, "rogue-ra": call.rogueRA,
+		"kernels-agree": call.kernelsAgree,
 	}
 }
 
