@@ -13,8 +13,9 @@ import (
 	"github.com/brindle-net/brindle/internal/client"
 )
 
-// aside is how long after a change the agent's CPU time counts as the
-// change's: it looks at the table of connections a second time.
+// aside is how long after a change the agent's CPU time counts as the change's:
+// it looks for connections that the change denies. It does so a second time
+// later, which counts for the next change where one follows at once.
 const aside = 400 * time.Millisecond
 
 // change is what one kind of change took: to the kernel's enforcing it, and
@@ -312,7 +313,9 @@ func (p *policyWorld) remotes(ctx context.Context, less float64, _ int) ([]row, 
 
 // remote adds the workload and takes it away again.
 func (p *policyWorld) remote(ctx context.Context, c *change, i int, labels map[string]string) error {
-	if err := p.quiet(ctx); err != nil {
+	// The last one's going has connections looked at twice: that is not for this
+	// one's coming to pay.
+	if err := errors.Join(wait(ctx, p.o.moment(2*aside)), p.quiet(ctx)); err != nil {
 		return err
 	}
 	q := p.probe.other(p.far.ns, remoteAddr(0))
