@@ -47,6 +47,7 @@ func measurements() []measurement {
 		{"policy-change", measurePolicyChange}, {"policy-start", measurePolicyStart},
 		{"policy-packets", measurePolicyPackets}, {"policy-rows", measurePolicyRows},
 		{"policy-core", measurePolicyCore}, {"policy-tools", measurePolicyTools},
+		{"tunnel-packets", measureEncap}, {"tunnel-hosts", measureNewHost},
 	}
 }
 
@@ -89,7 +90,7 @@ func parse(args []string, out io.Writer) (options, error) {
 	f.StringVar(&o.dir, "dir", "/var/tmp", "folder on a disk for etcd's data")
 	f.StringVar(&o.write, "write", "", "file whose table of results to replace")
 	f.BoolVar(&o.quick, "quick", false, "few repetitions, to see that it runs")
-	f.StringVar(&only, "only", ".", "regular expression: which of cni, core, routes, memory, ipam and policy-… to measure")
+	f.StringVar(&only, "only", ".", "regular expression: which of cni, core, routes, memory, ipam, policy-… and tunnel-… to measure")
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}

@@ -62,7 +62,7 @@ func measurePolicyPackets(ctx context.Context, o options) ([]row, error) {
 		if s.name == "bare again" {
 			continue
 		}
-		stop, err := serve(s.to)
+		stop, err := serve(s.to, s.addr)
 		if err != nil {
 			return nil, err
 		}
@@ -255,7 +255,7 @@ func (s *path) connects(n int) (out sample, err error) {
 // dial connects to the server. The end of the connection is a reset, which
 // leaves nothing that waits.
 func (s *path) dial() (int, error) {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	fd, err := unix.Socket(familyOf(s.addr), unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return 0, err
 	}
@@ -265,7 +265,7 @@ func (s *path) dial() (int, error) {
 		unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_SYNCNT, 2), // no answer is an answer
 	)
 	if err == nil {
-		err = unix.Connect(fd, &unix.SockaddrInet4{Addr: s.addr.As4(), Port: echoPort})
+		err = unix.Connect(fd, socketAddr(s.addr, echoPort))
 	}
 	if err != nil {
 		return 0, errors.Join(err, unix.Close(fd))
@@ -307,17 +307,32 @@ func ask(fd int) error {
 	return err
 }
 
-// serve answers bytes in a namespace, one connection at a time, until the
+// familyOf is the family of an address's sockets.
+func familyOf(a netip.Addr) int {
+	if a.Is4() {
+		return unix.AF_INET
+	}
+	return unix.AF_INET6
+}
+
+func socketAddr(a netip.Addr, port int) unix.Sockaddr {
+	if a.Is4() {
+		return &unix.SockaddrInet4{Addr: a.As4(), Port: port}
+	}
+	return &unix.SockaddrInet6{Addr: a.As16(), Port: port}
+}
+
+// serve answers bytes at an address of a namespace, one connection at a time, until the
 // function it returns is called.
-func serve(ns *netns.NS) (func(), error) {
+func serve(ns *netns.NS, at netip.Addr) (func(), error) {
 	var fd int
 	err := netns.Do(ns, func() (err error) {
-		if fd, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0); err != nil {
+		if fd, err = unix.Socket(familyOf(at), unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0); err != nil {
 			return err
 		}
 		return errors.Join(
 			unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 100_000}),
-			unix.Bind(fd, &unix.SockaddrInet4{Port: echoPort}), unix.Listen(fd, 128),
+			unix.Bind(fd, socketAddr(at, echoPort)), unix.Listen(fd, 128),
 		)
 	})
 	if err != nil {
