@@ -5,11 +5,14 @@
 package labtest
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"maps"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -132,6 +135,29 @@ func (w *World) Agree() error {
 	ctx, cancel := context.WithTimeout(context.Background(), Patience)
 	defer cancel()
 	return c.Agree(ctx)
+}
+
+// Metrics are the lines of an agent's metrics that begin so.
+func (w *World) Metrics(host, prefix string) (lines []string) {
+	w.T.Helper()
+	Inside(w.T, w.NS(host), func() error {
+		c, err := net.Dial("tcp", "localhost:9091")
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		if _, err := io.WriteString(c, "GET /metrics HTTP/1.0\r\n\r\n"); err != nil {
+			return err
+		}
+		all := bufio.NewScanner(c)
+		for all.Scan() {
+			if strings.HasPrefix(all.Text(), prefix) {
+				lines = append(lines, all.Text())
+			}
+		}
+		return all.Err()
+	})
+	return lines
 }
 
 // LogOf is all that the agent of a host has logged.
@@ -268,6 +294,20 @@ func (w *World) Counter(name string) int {
 		total += counters[name]
 	}
 	return total
+}
+
+// DropsOf lists what the counters of a host that stand before a drop have
+// counted.
+func (w *World) DropsOf(host string) map[string]int {
+	w.T.Helper()
+	drops, counters := counted(w.T, w.On(host, "nft", "-j", "list", "ruleset"))
+	out := map[string]int{}
+	for name := range drops {
+		if n := counters[name]; n > 0 {
+			out[name] = n
+		}
+	}
+	return out
 }
 
 // dropsOf sums the counters that stand before a drop in a ruleset.

@@ -1,9 +1,7 @@
 package threats
 
 import (
-	"bufio"
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
 	"slices"
@@ -185,25 +183,13 @@ func (g *ground) settle() {
 func (g *ground) metric(host, name string) int {
 	g.T.Helper()
 	value := 0.0
-	labtest.Inside(g.T, g.NS(host), func() error {
-		c, err := net.Dial("tcp", "localhost:9091")
-		if err != nil {
-			return err
+	for _, line := range g.Metrics(host, name+" ") {
+		_, text, _ := strings.Cut(line, " ")
+		var err error
+		if value, err = strconv.ParseFloat(text, 64); err != nil {
+			g.T.Fatal(err)
 		}
-		defer c.Close()
-		if _, err := io.WriteString(c, "GET /metrics HTTP/1.0\r\n\r\n"); err != nil {
-			return err
-		}
-		lines := bufio.NewScanner(c)
-		for lines.Scan() {
-			if rest, ok := strings.CutPrefix(lines.Text(), name+" "); ok {
-				if value, err = strconv.ParseFloat(rest, 64); err != nil {
-					return err
-				}
-			}
-		}
-		return lines.Err()
-	})
+	}
 	return int(value)
 }
 

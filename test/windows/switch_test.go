@@ -190,6 +190,9 @@ func (m *march) goesOn(when string) {
 		for _, l := range lost {
 			m.T.Errorf("%s: %s", when, l)
 		}
+		if len(lost) > 0 {
+			m.whereLost()
+		}
 		m.T.Logf("%d pings", sent)
 	}
 	for _, k := range m.talks {
@@ -201,6 +204,18 @@ func (m *march) goesOn(when string) {
 		if n := p.bad.Heard(); n > 0 {
 			m.T.Errorf("%s: %s: %d were delivered", when, p.forbidden.Name, n)
 		}
+	}
+}
+
+// whereLost tells what may have dropped a packet.
+func (m *march) whereLost() {
+	m.T.Helper()
+	for _, h := range []string{"h1", "h2", "h3"} {
+		m.T.Logf("%s: %s", h, strings.Join(m.Metrics(h, "brindle_ipip_packets_total"), "\n"))
+		m.T.Logf("%s: dropped by our rules: %v", h, m.DropsOf(h))
+	}
+	for _, member := range []string{"h1", "h2", "h3", "r1"} {
+		m.T.Logf("%s: %s", member, m.On(member, "sh", "-c", "ip -s -s link; cat /proc/net/softnet_stat; nstat -az | grep -iE 'drop|discard|err|noroute|fail' | grep -v ' 0 *0.0'; true"))
 	}
 }
 
