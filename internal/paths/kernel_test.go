@@ -197,13 +197,17 @@ func TestKernelStrangers(t *testing.T) {
 			if inPod {
 				ns = h.pod
 			}
-			p := Path{Device: k.device, Form: k.form, Local: from, Remote: to, MTU: k.mtu(), Peer: "x"}
+			device := k.device
+			if inPod {
+				device = "eth0"
+			}
+			p := Path{Device: device, Form: k.form, Local: from, Remote: to, MTU: k.mtu(), Peer: "x"}
 			l, err := dialWire(Config{NS: ns, Port: DefaultPort, Pace: quick()}, p)
 			if err != nil {
 				return err
 			}
 			defer l.close()
-			_, err = l.askOnce(plain, question, smallSize, 300*time.Millisecond)
+			_, err = l.askOnce(t.Context(), plain, smallSize, 300*time.Millisecond)
 			return err
 		}
 		connect := func(h *host, from, to netip.Addr) error {

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"sync"
 	"syscall"
 	"time"
 
@@ -18,14 +19,25 @@ import (
 	"github.com/brindle-net/brindle/internal/netns"
 )
 
-// wire is a line through the kernel.
+// wire is a line through the kernel. What it sends leaves by the tunnel's
+// interface or not at all, also when routes change this moment. Answers may
+// come by another one, while hosts change from one form to another.
 type wire struct {
 	ns   *netns.NS
 	path Path
 	port uint16
-	udp  *net.UDPConn
-	wait time.Duration // for the first answer
-	rtt  time.Duration // of the last answer; 0: none yet
+	udp  *net.UDPConn // bound to the interface
+	side *net.UDPConn // with the same ends, not bound: hears what comes by others
+	in   chan heard
+	ends sync.WaitGroup // of those who hear
+	wait time.Duration  // for the first answer
+	rtt  time.Duration  // of the last answer; 0: none yet
+}
+
+// heard is a message, or what the kernel was told of an earlier one.
+type heard struct {
+	message
+	err error
 }
 
 // How long an answer is waited for.
@@ -40,22 +52,77 @@ const (
 
 // dialWire opens the line of a path.
 func dialWire(cfg Config, p Path) (*wire, error) {
-	w := &wire{ns: cfg.NS, path: p, port: cfg.Port, wait: cfg.Pace.Wait}
-	err := within(w.ns, func() error {
-		d := net.Dialer{LocalAddr: &net.UDPAddr{IP: p.Local.AsSlice()}}
-		c, err := d.Dial("udp", netip.AddrPortFrom(p.Remote, w.port).String())
-		if err == nil {
-			w.udp = c.(*net.UDPConn)
+	w := &wire{ns: cfg.NS, path: p, port: cfg.Port, wait: cfg.Pace.Wait, in: make(chan heard, 64)}
+	err := within(w.ns, func() (err error) {
+		bound := func(fd int) error { return unix.BindToDevice(fd, p.Device) }
+		if w.udp, err = w.dial(0, bound); err != nil {
+			return err
 		}
+		w.side, err = w.dial(w.udp.LocalAddr().(*net.UDPAddr).Port, func(int) error { return nil })
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("open a socket from %v to %v: %w", p.Local, p.Remote, err)
+		return nil, errors.Join(fmt.Errorf("open a socket from %v to %v: %w", p.Local, p.Remote, err), w.close())
 	}
+	w.ends.Go(func() { w.hear(w.udp) })
+	w.ends.Go(func() { w.hear(w.side) })
 	return w, nil
 }
 
-func (w *wire) close() error { return w.udp.Close() }
+// dial opens one of the two sockets.
+func (w *wire) dial(port int, set func(fd int) error) (*net.UDPConn, error) {
+	d := net.Dialer{LocalAddr: &net.UDPAddr{IP: w.path.Local.AsSlice(), Port: port}, Control: func(_, _ string, c syscall.RawConn) error {
+		return control(c, func(fd int) error {
+			return errors.Join(unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1), unsummed(fd, w.path.Local), set(fd))
+		})
+	}}
+	c, err := d.Dial("udp", netip.AddrPortFrom(w.path.Remote, w.port).String())
+	if err != nil {
+		return nil, err
+	}
+	return c.(*net.UDPConn), nil
+}
+
+// hear passes on what comes, until the socket is closed.
+func (w *wire) hear(c *net.UDPConn) {
+	buf := make([]byte, 2*headerSize)
+	for {
+		n, err := c.Read(buf)
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		m, ok := parse(buf[:n])
+		if err == nil && (!ok || m.kind != answer) {
+			continue
+		}
+		select {
+		case w.in <- heard{m, err}:
+		default: // more than was asked for
+		}
+	}
+}
+
+// forget drops what was heard of earlier questions.
+func (w *wire) forget() {
+	for {
+		select {
+		case <-w.in:
+		default:
+			return
+		}
+	}
+}
+
+func (w *wire) close() error {
+	var err error
+	for _, c := range []*net.UDPConn{w.udp, w.side} {
+		if c != nil {
+			err = errors.Join(err, c.Close())
+		}
+	}
+	w.ends.Wait()
+	return err
+}
 
 // given is how long the n-th try is given, from 0.
 func (w *wire) given(n int) time.Duration {
@@ -76,7 +143,7 @@ func (w *wire) ask(ctx context.Context, how way, size int) (time.Duration, error
 		case echo:
 			rtt, err = w.ping(size, w.given(n))
 		default:
-			rtt, err = w.askOnce(how, question, size, w.given(n))
+			rtt, err = w.askOnce(ctx, how, size, w.given(n))
 		}
 		if !errors.Is(err, errSilent) {
 			if err == nil {
@@ -89,13 +156,27 @@ func (w *wire) ask(ctx context.Context, how way, size int) (time.Duration, error
 }
 
 // askOnce sends one question and waits for its answer.
-func (w *wire) askOnce(how way, k kind, size int, wait time.Duration) (time.Duration, error) {
-	m := message{kind: k, nonce: rand.Uint64()}
+func (w *wire) askOnce(ctx context.Context, how way, size int, wait time.Duration) (time.Duration, error) {
+	m := message{kind: question, nonce: rand.Uint64()}
 	b := m.put(size - ipHeader(w.path.Remote) - udpHeader)
-	if err := w.prepare(how); err != nil {
-		return 0, err
-	}
 	start := time.Now()
+	got, err := w.exchange(ctx, how, b, wait)
+	switch {
+	case err != nil:
+		return 0, err
+	case !got.whole || int(got.size) != len(b) || got.sum != sumOf(b[headerSize:]):
+		return 0, errChanged
+	}
+	return time.Since(start), nil
+}
+
+// exchange sends a question and waits for its answer.
+func (w *wire) exchange(ctx context.Context, how way, b []byte, wait time.Duration) (message, error) {
+	asked, _ := parse(b)
+	if err := w.prepare(how); err != nil {
+		return message{}, err
+	}
+	w.forget()
 	var err error
 	if how == outer {
 		err = w.sendOuter(b)
@@ -103,32 +184,28 @@ func (w *wire) askOnce(how way, k kind, size int, wait time.Duration) (time.Dura
 		_, err = w.udp.Write(b) // the first may be about an earlier one
 	}
 	if err != nil {
-		return 0, meaning(err)
+		return message{}, meaning(err)
 	}
-	if err := w.udp.SetReadDeadline(start.Add(wait)); err != nil {
-		return 0, err
-	}
-	told := false
-	buf := make([]byte, 2*headerSize)
+	late := time.NewTimer(wait)
+	defer late.Stop()
+	last := errSilent
 	for {
-		n, err := w.udp.Read(buf)
-		switch {
-		case errors.Is(err, os.ErrDeadlineExceeded) && told:
-			return 0, errTooBig
-		case errors.Is(err, unix.EMSGSIZE):
-			told = true
-			continue
-		case err != nil:
-			return 0, meaning(err)
+		select {
+		case <-ctx.Done():
+			return message{}, ctx.Err()
+		case <-late.C:
+			return message{}, last
+		case got := <-w.in:
+			if got.err == nil && got.nonce == asked.nonce {
+				return got.message, nil
+			}
+			if got.err == nil {
+				continue // late
+			}
+			if last = meaning(got.err); !errors.Is(last, errTooBig) && !errors.Is(last, errSilent) {
+				return message{}, last
+			}
 		}
-		got, ok := parse(buf[:n])
-		if !ok || got.kind != answer || got.nonce != m.nonce {
-			continue // late
-		}
-		if !got.whole || int(got.size) != len(b) || got.sum != sumOf(b[headerSize:]) {
-			return 0, errChanged
-		}
-		return time.Since(start), nil
 	}
 }
 
@@ -220,14 +297,23 @@ func (w *wire) alive(ctx context.Context) bool {
 	return err == nil || errors.Is(err, unix.ECONNREFUSED)
 }
 
-// bulk asks to be let in, connects, sends, and compares what arrived.
+// bulk asks to be let in, connects, sends, and compares what arrived. The
+// connection is first tried by the tunnel's interface alone; as datagrams pass,
+// one that fails may be answered by another.
 func (w *wire) bulk(ctx context.Context) error {
+	err := w.bulkOnce(ctx, w.path.Device)
+	if errors.Is(err, errSilent) && ctx.Err() == nil {
+		err = w.bulkOnce(ctx, "")
+	}
+	return err
+}
+
+func (w *wire) bulkOnce(ctx context.Context, device string) error {
 	m := message{kind: knock, nonce: rand.Uint64()}
-	_, err := w.knock(m)
-	if err != nil {
+	if err := w.knock(ctx, m); err != nil {
 		return err
 	}
-	c, err := w.connect(ctx)
+	c, err := w.connect(ctx, device)
 	if err != nil {
 		return bulkMeaning(err)
 	}
@@ -254,42 +340,27 @@ func (w *wire) bulk(ctx context.Context) error {
 }
 
 // knock asks with a nonce that the connection will say.
-func (w *wire) knock(m message) (time.Duration, error) {
-	if err := w.prepare(plain); err != nil {
-		return 0, err
-	}
+func (w *wire) knock(ctx context.Context, m message) error {
 	b := m.put(smallSize - ipHeader(w.path.Remote) - udpHeader)
-	buf := make([]byte, 2*headerSize)
-	for n := range tries {
-		start := time.Now()
-		if _, err := w.udp.Write(b); err != nil {
-			continue
-		}
-		if err := w.udp.SetReadDeadline(start.Add(w.given(n))); err != nil {
-			return 0, err
-		}
-		for {
-			n, err := w.udp.Read(buf)
-			if err != nil {
-				break
-			}
-			if got, ok := parse(buf[:n]); ok && got.kind == answer && got.nonce == m.nonce {
-				return time.Since(start), nil
-			}
-		}
+	err := errSilent
+	for n := 0; n < tries && errors.Is(err, errSilent); n++ {
+		_, err = w.exchange(ctx, plain, b, w.given(n))
 	}
-	return 0, errSilent
+	return err
 }
 
-// connect opens the connection.
-func (w *wire) connect(ctx context.Context) (*net.TCPConn, error) {
+// connect opens the connection, by an interface alone unless it is "".
+func (w *wire) connect(ctx context.Context, device string) (*net.TCPConn, error) {
 	var c *net.TCPConn
 	err := within(w.ns, func() error {
 		d := net.Dialer{Timeout: bulkWaits * w.wait, LocalAddr: &net.TCPAddr{IP: w.path.Local.AsSlice()}}
 		d.SetMultipathTCP(false)
 		d.Control = func(_, _ string, raw syscall.RawConn) error {
 			return control(raw, func(fd int) error {
-				return unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+				if device == "" {
+					return nil
+				}
+				return unix.BindToDevice(fd, device)
 			})
 		}
 		conn, err := d.DialContext(ctx, "tcp", netip.AddrPortFrom(w.path.Remote, w.port).String())

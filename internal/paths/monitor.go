@@ -17,6 +17,13 @@ import (
 
 const formVXLAN = desired.VXLAN
 
+// stop ends the measurement that is under way.
+func (e *entry) stop() {
+	if e.cancel != nil {
+		e.cancel()
+	}
+}
+
 // Config is what a Monitor needs.
 type Config struct {
 	NS         *netns.NS // nil: the calling thread's
@@ -78,9 +85,10 @@ type entry struct {
 	fails   int           // how often it was not fine, one after the other
 	pause   time.Duration // before the next look, while it is not fine
 	running bool
-	started time.Time // the last measurement
-	ended   time.Time // when that had started whose end was the last
-	stale   bool      // changed or asked for while it was being measured
+	cancel  context.CancelFunc // of that measurement
+	started time.Time          // the last measurement
+	ended   time.Time          // when that had started whose end was the last
+	stale   bool               // changed or asked for while it was being measured
 }
 
 // New returns a Monitor. Nothing happens before Run.
@@ -124,11 +132,17 @@ func (m *Monitor) Want(ends []End, known map[netip.Addr]bool, paths []Path) {
 			e = &entry{}
 			m.paths[k] = e
 		}
+		e.stop() // packets of a path that is no more
 		e.path, e.result, e.fails, e.pause, e.stale = p, Result{Path: p, Outcome: Measuring}, 0, 0, e.running
 		e.due = now.Add(time.Duration(fresh) * m.pace.Apart)
 		fresh++
 	}
-	maps.DeleteFunc(m.paths, func(k key, _ *entry) bool { return !keep[k] })
+	maps.DeleteFunc(m.paths, func(k key, e *entry) bool {
+		if !keep[k] {
+			e.stop()
+		}
+		return !keep[k]
+	})
 	m.stir()
 }
 
@@ -286,17 +300,21 @@ func (m *Monitor) start(ctx context.Context, busy *sync.WaitGroup, room chan str
 		}
 		e.running, e.stale, e.started = true, false, now
 		p := e.path
+		one, cancel := context.WithCancel(ctx)
+		e.cancel = cancel
 		busy.Go(func() {
-			r := m.measure(ctx, p)
+			defer cancel()
+			r := m.measure(one, p)
 			<-room
-			m.note(ctx, e, r)
+			m.note(ctx, e, r, one.Err() == nil)
 		})
 	}
 	return next
 }
 
-// note takes a result.
-func (m *Monitor) note(ctx context.Context, e *entry, r Result) {
+// note takes a result. One that is not whole was stopped: its path is no more,
+// or was another meanwhile.
+func (m *Monitor) note(ctx context.Context, e *entry, r Result, whole bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	defer m.stir()
@@ -304,12 +322,12 @@ func (m *Monitor) note(ctx context.Context, e *entry, r Result) {
 	if ctx.Err() != nil {
 		return
 	}
-	m.done[r.Outcome]++
 	now := time.Now()
-	if e.path != r.Path {
+	if !whole || e.path != r.Path {
 		e.due, e.stale = now, false
 		return
 	}
+	m.done[r.Outcome]++
 	was := e.result.Outcome
 	m.schedule(e, r, now)
 	if e.stale {

@@ -112,7 +112,9 @@ func (w *wire) ping(size int, wait time.Duration) (time.Duration, error) {
 	var c net.Conn
 	err := within(w.ns, func() (err error) {
 		d := net.Dialer{LocalAddr: &net.IPAddr{IP: own.AsSlice()}, Control: func(_, _ string, raw syscall.RawConn) error {
-			return control(raw, func(fd int) error { return setDiscover(fd, own, unix.IP_PMTUDISC_PROBE) })
+			return control(raw, func(fd int) error {
+				return errors.Join(unix.BindToDevice(fd, w.path.Device), setDiscover(fd, own, unix.IP_PMTUDISC_PROBE))
+			})
 		}}
 		c, err = d.Dial(network, w.path.Remote.String())
 		return err
