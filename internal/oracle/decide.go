@@ -9,7 +9,6 @@ import (
 
 	"github.com/brindle-net/brindle/internal/desired"
 	"github.com/brindle-net/brindle/internal/model"
-	"github.com/brindle-net/brindle/internal/selector"
 )
 
 // Verdict says what both ends of a flow make of it, and why. To ask much of
@@ -138,7 +137,7 @@ type evaluation struct {
 func (v *View) decide(x *model.Workload, d desired.Direction, f Flow, explain bool) Decision {
 	e := evaluation{View: v, packet: v.packet(f, explain)}
 	e.Endpoint, e.Direction = x.ID, d
-	if !e.byTiers(v.merged(x.Labels, x.Profiles)) {
+	if !e.byTiers(v.policiesOf(x, d == desired.Ingress)) {
 		e.byProfiles(x.Profiles)
 	}
 	if e.Allowed {
@@ -148,13 +147,12 @@ func (v *View) decide(x *model.Workload, d desired.Direction, f Flow, explain bo
 }
 
 // byTiers goes through the tiers and reports whether one decided.
-func (e *evaluation) byTiers(labels selector.Labels) bool {
-	for _, t := range e.tiers {
-		policies := t.applicable(labels, e.Direction == desired.Ingress)
-		if len(policies) == 0 {
+func (e *evaluation) byTiers(policies [][]*model.Policy) bool {
+	for i, t := range e.tiers {
+		if len(policies[i]) == 0 {
 			continue // no policy here is about the endpoint: the tier says nothing
 		}
-		if e.byTier(t, policies) {
+		if e.byTier(t, policies[i]) {
 			return true
 		}
 	}

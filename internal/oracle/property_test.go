@@ -197,13 +197,18 @@ func TestPoliciesStayInTheirNamespace(t *testing.T) {
 	}
 }
 
-// TestReasonsDoNotDecide: without reasons the same decides.
+// TestReasonsDoNotDecide: without reasons the same decides, and with a memory
+// of whose policies were looked for.
 func TestReasonsDoNotDecide(t *testing.T) {
 	for seed := range uint64(propertyWorlds) {
 		_, s, questions := propertyWorld(seed)
 		view := oracle.NewView(s)
+		remembering := view.Remembering()
 		for _, q := range questions {
 			full, fast := view.Verdict(q.flow), view.Outcome(q.flow)
+			if again := remembering.Verdict(q.flow); !reflect.DeepEqual(again, full) {
+				t.Fatalf("with a memory: %+v\nwithout: %+v", again, full)
+			}
 			for _, d := range [][2]*oracle.Decision{{full.Egress, fast.Egress}, {full.Ingress, fast.Ingress}} {
 				if (d[0] == nil) != (d[1] == nil) || d[0] != nil && (d[0].Allowed != d[1].Allowed || d[0].By != d[1].By) {
 					t.Fatalf("seed %d: %v\n%s%s", seed, q.flow, full.Text(true), fast.Text(true))

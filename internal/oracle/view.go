@@ -22,6 +22,44 @@ type View struct {
 	byAddr   map[netip.Addr][]int // things by their single addresses, in order
 	nets     []int                // things that have networks
 	hosts    map[netip.Addr]string
+	asked    map[asked][][]*model.Policy // nil: nothing is remembered
+}
+
+// asked is whose policies of a direction were looked for.
+type asked struct {
+	endpoint model.ID
+	ingress  bool
+}
+
+// mostAsked is how many answers are remembered.
+const mostAsked = 1 << 12
+
+// Remembering is the view for one goroutine that asks much: which policies are
+// for an endpoint is found once.
+func (v *View) Remembering() *View {
+	own := *v
+	own.asked = map[asked][][]*model.Policy{}
+	return &own
+}
+
+// policiesOf returns the policies of each tier that are for a workload in a
+// direction, staged ones too.
+func (v *View) policiesOf(x *model.Workload, ingress bool) [][]*model.Policy {
+	out, known := v.asked[asked{x.ID, ingress}]
+	if known {
+		return out
+	}
+	labels := v.merged(x.Labels, x.Profiles)
+	for _, t := range v.tiers {
+		out = append(out, t.applicable(labels, ingress))
+	}
+	if len(v.asked) == mostAsked {
+		clear(v.asked)
+	}
+	if v.asked != nil {
+		v.asked[asked{x.ID, ingress}] = out
+	}
+	return out
 }
 
 // tier is a tier with its policies, both in order.

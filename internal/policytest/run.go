@@ -70,6 +70,7 @@ func Run(c *Cluster, docs []v3.Document) []Result {
 	workers := runtime.GOMAXPROCS(0)
 	for w := range workers {
 		wg.Go(func() {
+			view := view.Remembering()
 			for i := w; i < len(out); i += workers {
 				out[i].try(c, view)
 			}
