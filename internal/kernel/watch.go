@@ -130,7 +130,9 @@ func (w *watcher) judge(m rtnl.Message) Drift {
 		return w.judgeLink(m)
 	}
 	if w.k.ours(m.Port) {
-		return Drift{}
+		// With the last IPv4 address of a link the kernel takes the routes over it,
+		// without a word.
+		return Drift{Routes: m.Kind == unix.RTM_DELADDR && len(m.Body) > 0 && m.Body[0] == unix.AF_INET}
 	}
 	switch m.Kind {
 	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:

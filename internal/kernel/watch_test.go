@@ -178,6 +178,28 @@ func TestWatchDoesNotHearUs(t *testing.T) {
 	}
 }
 
+// With the last address of a link the kernel takes the routes over it without a
+// word, also when it was we who took the address. Of IPv6 it leaves them.
+func TestWatchHearsOfRoutesThatGoWithOurAddress(t *testing.T) {
+	k, ns := open(t)
+	links(t, ns, "a0")
+	testenv.Run(t, ns, "ip", "address", "add", "10.65.0.1/32", "dev", "a0")
+	testenv.Run(t, ns, "ip", "route", "add", "10.65.0.64/26", "via", "10.65.0.65", "dev", "a0", "onlink", "proto", "80")
+	var h heard
+	watch(t, k, h.tell)
+	quiet(t, k, &h)
+	p := reconcile.Plan[desired.AddrKey, struct{}]{Delete: []desired.AddrKey{{Interface: "a0", Prefix: netip.MustParsePrefix("10.65.0.1/32")}}}
+	if failed := k.Addresses().Apply(t.Context(), p); len(failed) > 0 {
+		t.Fatal(failed)
+	}
+	if out := testenv.Run(t, ns, "ip", "route", "show", "proto", "80"); out != "" {
+		t.Fatalf("the kernel leaves routes: %s", out)
+	}
+	if d := quiet(t, k, &h); !d.Routes {
+		t.Error("not heard of routes that are gone")
+	}
+}
+
 // Laying a wire makes the kernel tell a lot. None of it is a reason to read
 // back every link that there is; what undoes it afterwards is.
 func TestWatchHearsNoDriftWhileAWireIsLaid(t *testing.T) {
