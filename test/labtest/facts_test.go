@@ -290,7 +290,10 @@ func agree(t *testing.T, hosts []*host, snap oracle.Snapshot, when string) {
 				}
 			}
 			if diff := have.Diff(want); diff != "" {
-				return fmt.Errorf("%s: %s:\n%s\n%s", when, h.name, diff, h.agent.failed())
+				if core := labtest.FactsOf(h.agent.core.State()).Diff(want); core != "" {
+					return fmt.Errorf("%s: %s: the core and the oracle:\n%s", when, h.name, core)
+				}
+				return fmt.Errorf("%s: %s: the kernel and the oracle:\n%s\n%s", when, h.name, diff, h.agent.failed())
 			}
 			return nil
 		})
