@@ -92,7 +92,7 @@ func honouredAddresses() map[string]string {
 		"IPPool.spec.disabled":              "internal/ipam.TestChoosingPools",
 		"IPPool.spec.namespaceSelector":     "internal/agent.TestPoolsSelectNamespaces",
 		"IPPool.spec.ipipMode":              "internal/calc.TestModes",
-		"IPPool.spec.natOutgoing":           "internal/calc.TestTunnelsOfThisHost",
+		"IPPool.spec.natOutgoing":           "internal/dataplane/nft.TestNATMatrix",
 		"IPPool.spec.nodeSelector":          "internal/ipam.TestChoosingPools",
 		"IPPool.spec.vxlanMode":             "internal/calc.TestModes",
 		"IPPool.status.conditions[].reason": "internal/ipam.TestUnusablePools",

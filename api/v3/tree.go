@@ -325,8 +325,8 @@ func yamlScalar(v any) (*tree, error) {
 	case int, int64, uint64:
 		return &tree{shape: number, scalar: fmt.Sprint(v)}, nil
 	case float64:
-		if math.IsNaN(v) || math.IsInf(v, 0) {
-			return nil, fmt.Errorf("%v is not a number that a field can hold", v)
+		if math.IsNaN(v) || math.IsInf(v, 0) { // no field can hold it, and the field's error names it
+			return &tree{shape: number, scalar: fmt.Sprint(v)}, nil
 		}
 		b, err := json.Marshal(v)
 		return &tree{shape: number, scalar: string(b)}, err

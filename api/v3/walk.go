@@ -225,7 +225,7 @@ func (w *walker) assignNumber(t *tree, v reflect.Value) {
 		v.SetUint(n)
 	default:
 		n, err := strconv.ParseFloat(t.scalar, bits)
-		if err != nil || t.shape != number {
+		if err != nil || t.shape != number || math.IsInf(n, 0) || math.IsNaN(n) {
 			w.wrong(t, "must be a number")
 			return
 		}

@@ -172,7 +172,11 @@ func (a *agent) checkRouting() health.Verdict {
 	if len(down) > 0 {
 		return health.Verdict{Reason: "SessionsDown", Message: fmt.Sprintf("%d of %d sessions: %s", len(down), len(sessions), strings.Join(down, "; "))}
 	}
-	return a.verdict(health.Routing, "SessionsUp", a.withTunnels(fmt.Sprintf("%d sessions", len(sessions))))
+	message := fmt.Sprintf("%d sessions", len(sessions))
+	if len(sessions) == 1 {
+		message = "1 session"
+	}
+	return a.verdict(health.Routing, "SessionsUp", a.withTunnels(message))
 }
 
 // withTunnels adds what is wrong with this host's addresses of tunnels.

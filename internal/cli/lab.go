@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"os/exec"
 	"strings"
 	"time"
 
@@ -139,7 +140,11 @@ func labExec(e *Env, name *string) *cobra.Command {
 			if argv[0] == "brindle" { // the one that runs the lab, wherever it lies
 				argv = append([]string{e.Executable}, argv[1:]...)
 			}
-			return lab.Enter(m.Netns, argv, env)
+			err = lab.Enter(m.Netns, argv, env)
+			if errors.Is(err, exec.ErrNotFound) {
+				return &ExitError{Status: 127, Err: err} // as shells and env(1) have it
+			}
+			return err
 		},
 	}
 }

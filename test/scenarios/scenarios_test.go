@@ -105,13 +105,8 @@ func setup(env *testscript.Env, family testenv.Family, bin string) error {
 	env.Setenv("PATH", bin+":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
 	env.Setenv("HOME", env.WorkDir)
 	env.Setenv("NO_COLOR", "1")
-	// How long, in seconds, outages last: once in full, with both families.
-	outage, cut := "10", "10"
-	if family == testenv.Dual {
-		outage, cut = "30", "60"
-	}
-	env.Setenv("OUTAGE", outage)
-	env.Setenv("CUT", cut)
+	env.Setenv("OUTAGE", "30") // how long outages last, in seconds
+	env.Setenv("CUT", "60")
 	t := env.T().(interface {
 		testscript.T
 		Failed() bool
