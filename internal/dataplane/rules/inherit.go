@@ -94,7 +94,7 @@ func (s *space) staying(c *class, moves []moved) ([]moved, bool) {
 	}
 	var stay []moved
 	for a, x := range s.singles {
-		if _, moves := s.dirty[a]; x.class == c && !moves {
+		if x.class == c && !x.dirty {
 			stay = append(stay, moveOf(a, x, c))
 		}
 	}

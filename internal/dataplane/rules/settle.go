@@ -146,11 +146,11 @@ func (c *compiler) settle() (fresh, gone []*class) {
 	}
 	var last signature // thousands have the same
 	var same [2]*class
-	for a := range s.dirty {
+	for _, d := range s.dirty {
+		a, x := d.addr, d.single
 		for iface := range c.near[a] {
 			c.dirtyEnd[iface] = struct{}{}
 		}
-		x := s.singles[a]
 		var to *class
 		if !x.own.empty() {
 			sig, f := s.ofOwn(a, x.own), familyIndex(a)
@@ -177,13 +177,13 @@ func (c *compiler) settle() (fresh, gone []*class) {
 			s.dirtyNets[i] = nil
 		}
 	}
-	clear(s.dirty)
+	s.dirty = nil
 	return fresh, gone
 }
 
 // place puts a single address in its class.
 func (c *compiler) place(m *moved) {
-	m.single.class = m.to
+	m.single.class, m.single.dirty = m.to, false
 	set := mapClasses + familyOf(m.addr).digit()
 	switch {
 	case m.to == nil:

@@ -78,7 +78,7 @@ type space struct {
 	given   *numbers             // to classes
 
 	// What changed since the last settle.
-	dirty     map[netip.Addr]struct{}
+	dirty     []dirtyAddr // each once
 	dirtyNets [2][]netip.Prefix
 	touched   map[*class]struct{} // made, or lost an element
 
@@ -126,6 +126,21 @@ func (s *space) without(list []predicate, p predicate) []predicate {
 type single struct {
 	own   signature // without what it gets by nets
 	class *class    // nil: none but the empty one
+	dirty bool      // it is among those of the space
+}
+
+// dirtyAddr is an address whose class may be another.
+type dirtyAddr struct {
+	addr netip.Addr
+	*single
+}
+
+// spoil notes that an address may be in another class.
+func (s *space) spoil(a netip.Addr, x *single) {
+	if !x.dirty {
+		x.dirty = true
+		s.dirty = append(s.dirty, dirtyAddr{a, x})
+	}
 }
 
 // netIndex is the members that are more than one address.
@@ -136,7 +151,7 @@ type netIndex struct {
 
 func newSpace(hints map[string]uint32) *space {
 	s := &space{given: newNumbers(1, hints), numbers: map[string]predicate{}, names: map[predicate]string{}, singles: map[netip.Addr]*single{},
-		dirty: map[netip.Addr]struct{}{}, touched: map[*class]struct{}{}}
+		touched: map[*class]struct{}{}}
 	for i := range families {
 		s.nets[i].at, s.ranges[i], s.classes[i] = map[netip.Prefix][]predicate{}, map[string]*class{}, map[string]*class{}
 	}
@@ -193,7 +208,7 @@ func (s *space) add(p predicate, kind desired.SetKind, m desired.Member) {
 			x.own.triples = slices.Insert(slices.Clip(x.own.triples), at, t)
 		}
 	}
-	s.dirty[a] = struct{}{}
+	s.spoil(a, x)
 }
 
 func (t triple) compare(o triple) int {
@@ -218,7 +233,7 @@ func (s *space) remove(p predicate, kind desired.SetKind, m desired.Member) {
 	} else {
 		x.own.triples = slices.DeleteFunc(slices.Clone(x.own.triples), drop)
 	}
-	s.dirty[a] = struct{}{}
+	s.spoil(a, x)
 }
 
 func (s *space) removeNet(p predicate, net netip.Prefix) {
@@ -251,7 +266,7 @@ func (s *space) forget(name string) {
 			x.own.triples = slices.DeleteFunc(slices.Clone(x.own.triples), of)
 		}
 		if len(x.own.preds)+len(x.own.triples) < before {
-			s.dirty[a] = struct{}{}
+			s.spoil(a, x)
 		}
 	}
 	for i := range families {
@@ -268,9 +283,9 @@ func (s *space) forget(name string) {
 func (s *space) spread(family int) {
 	nets := s.dirtyNets[family]
 	all := len(nets) > 8 // comparing each with each would take longer
-	for a := range s.singles {
+	for a, x := range s.singles {
 		if familyIndex(a) == family && (all || slices.ContainsFunc(nets, func(p netip.Prefix) bool { return p.Contains(a) })) {
-			s.dirty[a] = struct{}{}
+			s.spoil(a, x)
 		}
 	}
 }
