@@ -79,6 +79,14 @@ func TestDecodeAllTellsEveryFault(t *testing.T) {
 				`document 1: BGPFilter f: spec.importV4[0].asPathPrefix[1]: "4294967296": must be an AS number: a number from 0 to 4294967295, or "x.y" with both parts from 0 to 65535`,
 				`document 1: BGPFilter f: spec.importV4[0].asPathPrefix[2]: "1.65536": must be an AS number: a number from 0 to 4294967295, or "x.y" with both parts from 0 to 65535`,
 			}},
+		{name: "numbers that nothing can hold", in: "apiVersion: projectcalico.org/v3\nkind: Tier\nmetadata: {name: t}\nspec: {order: .inf}\n---\n" +
+			"apiVersion: projectcalico.org/v3\nkind: Tier\nmetadata: {name: t}\nspec: {order: .nan}\n---\n" +
+			"apiVersion: projectcalico.org/v3\nkind: Tier\nmetadata: {name: t}\nspec: {order: 1e999}\n",
+			want: []string{
+				`document 1: Tier t: spec.order: "+Inf": must be a number`,
+				`document 2: Tier t: spec.order: "NaN": must be a number`,
+				`document 3: Tier t: spec.order: "1e999": must be a number`,
+			}},
 		{name: "bad YAML between good", in: pool + "---\na: [1\nb: 2\n---\n" + pool + "spec: {x: 1}\n",
 			want: []string{
 				`document 2: bad YAML: line 5: did not find expected ',' or ']'`,
