@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -299,6 +300,9 @@ func (a *agent) checkPaths() health.Verdict {
 		return health.Verdict{OK: true, Reason: "Measuring", Message: "waiting for the datastore"}
 	}
 	v := paths.Judge(m.Results(), m.Choices())
+	if t := m.Trouble(); t != "" {
+		v.Message = strings.TrimPrefix(v.Message+"; "+t, "; ")
+	}
 	return health.Verdict{OK: v.OK, Reason: v.Reason, Message: v.Message}
 }
 

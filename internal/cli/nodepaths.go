@@ -27,8 +27,12 @@ that must not be cut on the way, OVER one byte more, TCP a connection. Ways are
 measured when they change and every few minutes; --now does so at once.`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			wide := a.output == "wide"
-			if wide {
+			switch a.output {
+			case "", "json":
+			case "wide":
 				a.output = ""
+			default:
+				return fmt.Errorf("output format %q: must be json, wide, or nothing for a table", a.output)
 			}
 			got, printed, err := ask(c.Context(), e, &a, func(cl *agentclient.Client, ctx context.Context) (agentapi.Paths, error) {
 				return cl.Paths(ctx, now)

@@ -172,6 +172,7 @@ func TestJudge(t *testing.T) {
 		{name: "not yet", in: []Result{of(Fine, "a"), of(Fine, "c"), of(Measuring, "b")}, want: Verdict{true, "Measuring", "2 paths fine; 1 being measured"}},
 		{name: "the worst gives the reason", in: []Result{of(NoTCP, "a"), of(Narrow, "b"), of(Blocked, "c")},
 			want: Verdict{false, "PathBlocked", "c is blocked; b is narrow; a is tcp"}},
+		{name: "this host cannot send", in: []Result{of(Fine, "a"), of(NotSent, "b")}, want: Verdict{false, "PathNotSent", "b is not-sent"}},
 		{name: "many", in: many, want: Verdict{false, "PathMTU",
 			"a is narrow; b is narrow; c is narrow; and 4 more: brindle node paths"}},
 		{name: "chosen", in: []Result{of(Fine, "a")}, choices: []Choice{{"d", false, "why"}, {"e", true, ""}},

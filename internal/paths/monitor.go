@@ -210,6 +210,14 @@ func (m *Monitor) Measured() map[Outcome]uint64 {
 	return maps.Clone(m.done)
 }
 
+// Trouble says why questions of others are not answered everywhere, or an
+// offload is not as chosen; "" for nothing.
+func (m *Monitor) Trouble() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.trouble
+}
+
 // Choices lists the checksum offload of each tunnel's device.
 func (m *Monitor) Choices() []Choice { return m.chooser.choices() }
 

@@ -83,7 +83,7 @@ const (
 // Bad reports whether packets are lost, or cost more than they should.
 func (o Outcome) Bad() bool {
 	switch o {
-	case Blocked, Narrow, Checksum, NoTCP, Corrupt:
+	case NotSent, Blocked, Narrow, Checksum, NoTCP, Corrupt:
 		return true
 	}
 	return false

@@ -108,7 +108,7 @@ func Judge(results []Result, choices []Choice) Verdict {
 		outcome Outcome
 		reason  string
 	}{
-		{Blocked, "PathBlocked"}, {Corrupt, "PathCorrupt"}, {Narrow, "PathMTU"}, {Checksum, "PathChecksum"}, {NoTCP, "PathTCP"},
+		{NotSent, "PathNotSent"}, {Blocked, "PathBlocked"}, {Corrupt, "PathCorrupt"}, {Narrow, "PathMTU"}, {Checksum, "PathChecksum"}, {NoTCP, "PathTCP"},
 	}
 	v, said, n := Verdict{OK: true, Reason: "Fine"}, []string{}, map[Outcome]int{}
 	for _, r := range results {
@@ -153,7 +153,7 @@ func counted(n map[Outcome]int) []string {
 	for _, x := range []struct {
 		outcome Outcome
 		word    string
-	}{{Fine, "fine"}, {Measuring, "being measured"}, {NoAnswer, "without an answer"}, {NotSent, "not sent"}} {
+	}{{Fine, "fine"}, {Measuring, "being measured"}, {NoAnswer, "without an answer"}} {
 		if n[x.outcome] > 0 {
 			out = append(out, fmt.Sprintf("%d %s", n[x.outcome], x.word))
 		}
