@@ -330,6 +330,38 @@ func (g *ground) fromWorkload() []try {
 	return list
 }
 
+// posed has the workload send to its host what the other host would: a node's
+// address from the wrong side.
+func (g *ground) posed() {
+	g.T.Helper()
+	var list []try
+	for _, family := range families {
+		outer := packet{src: g.below("h2", family), dst: g.below("h1", family)}
+		x := try{name: fmt.Sprintf("VXLAN, IPv%d, in the name of the other host", family), outer: outer, mark: cookie()}
+		x.outer.proto, x.outer.payload = protoUDP, udp(5000, ourPort, g.wrap("h1", family, ourVNI, g.forged("h1", family, x.mark)))
+		list = append(list, x)
+		x.name, x.mark = "IP in IP, in the name of the other host", cookie()
+		x.outer.proto, x.outer.payload = protoIPIP, g.forged("h1", 4, x.mark)
+		list = append(list, x)
+	}
+	before := g.Counter("d-spoof")
+	for _, x := range list {
+		g.emit(x.outer)
+	}
+	testenv.Until(g.T, labtest.Patience, func() error {
+		if n := g.Counter("d-spoof") - before; n < len(list) {
+			return fmt.Errorf("%d packets with a node's address counted, want %d", n, len(list))
+		}
+		return nil
+	})
+	g.settle()
+	for _, x := range list {
+		if g.came(x) > 0 {
+			g.T.Errorf("%s: came out", x.name)
+		}
+	}
+}
+
 // TestThreat02FromAWorkload has a workload send packets in packets, in all
 // forms, to its host and to the other: none comes out, those of the cluster's
 // forms are counted and leave no host, and those of others pass as policy says.
@@ -364,6 +396,8 @@ func TestThreat02FromAWorkload(t *testing.T) {
 			t.Errorf("%s: reached the other host", x.name)
 		}
 	}
+
+	g.posed()
 
 	// A VXLAN of somebody else is for policy to judge.
 	g.Apply(`
