@@ -33,70 +33,86 @@ const fewMoves = 16
 // of classes then, and no address. The other class gets the other number; those
 // that are in either otherwise are among the moves that it returns.
 func (s *space) inherit(moves []moved) []moved {
-	type pair struct{ from, to *class }
-	counts := map[pair]*int{}
-	var last pair // thousands are the same
-	var n *int
-	for _, m := range moves {
-		if m.from == nil || m.to == nil || m.from == m.to || m.was == 0 {
+	count := countMoves(moves)
+	arrived := map[*class]int{}
+	for p, n := range count {
+		arrived[p.to] += *n
+	}
+	var pairs []migration
+	asked := map[*class]bool{} // those of which some addresses stay
+	for p, n := range count {
+		if p.from == nil || p.from == p.to || p.from.number == 0 {
 			continue
 		}
-		if p := (pair{m.from, m.to}); p != last {
-			if last, n = p, counts[p]; n == nil {
-				n = new(int)
-				counts[p] = n
+		others := p.from.refs + p.to.refs - *n
+		if others > 0 && (*n <= others || *n <= fewMoves) {
+			continue
+		}
+		pairs = append(pairs, p)
+		for _, c := range []*class{p.from, p.to} {
+			if c.refs > arrived[c] {
+				asked[c] = true
 			}
 		}
-		*n++
 	}
-	count := func(p pair) int { return *counts[p] }
-	var pairs []pair
-	for p := range counts {
-		n := count(p)
-		if others := p.from.refs + p.to.refs - n; others == 0 || n > others && n > fewMoves {
-			pairs = append(pairs, p)
-		}
-	}
-	slices.SortFunc(pairs, func(a, b pair) int {
-		return cmp.Or(cmp.Compare(count(b), count(a)), cmp.Compare(a.from.number, b.from.number), cmp.Compare(a.to.sig.key(), b.to.sig.key()))
+	slices.SortFunc(pairs, func(a, b migration) int {
+		return cmp.Or(cmp.Compare(*count[b], *count[a]), cmp.Compare(a.from.number, b.from.number), cmp.Compare(a.to.sig.key(), b.to.sig.key()))
 	})
+	stay := s.staying(asked)
 	served := map[*class]bool{}
 	for _, p := range pairs {
 		if served[p.from] || served[p.to] {
 			continue
 		}
-		stay, ok := s.staying(p.from, moves)
-		also, fine := s.staying(p.to, moves)
-		if !ok || !fine {
+		both := []*class{p.from, p.to}
+		// Ranges of addresses would have to be written anew as a whole.
+		if slices.ContainsFunc(both, func(c *class) bool { return c.refs > arrived[c]+len(stay[c]) }) {
 			continue
 		}
-		moves = slices.Concat(moves, stay, also)
 		p.from.number, p.to.number = p.to.number, p.from.number
 		p.to.heir, p.from.heir = true, p.from.number != 0
-		for _, c := range []*class{p.from, p.to} {
+		for _, c := range both {
+			moves = append(moves, stay[c]...)
 			served[c], s.touched[c] = true, struct{}{}
 		}
 	}
 	return moves
 }
 
-// staying returns the addresses of a class that are not among the moves. It
-// reports false if the class has ranges of addresses too.
-func (s *space) staying(c *class, moves []moved) ([]moved, bool) {
-	left := c.refs
-	for _, m := range moves {
-		if m.to == c {
-			left--
+// migration is from where to where addresses go.
+type migration struct{ from, to *class }
+
+// countMoves counts the addresses that do not come to nothing.
+func countMoves(moves []moved) map[migration]*int {
+	count := map[migration]*int{}
+	var last migration // thousands are the same
+	var n *int
+	for i := range moves {
+		m := &moves[i]
+		if m.to == nil {
+			continue
 		}
+		if p := (migration{m.from, m.to}); n == nil || p != last {
+			if last, n = p, count[p]; n == nil {
+				n = new(int)
+				count[p] = n
+			}
+		}
+		*n++
 	}
-	if left == 0 {
-		return nil, true
+	return count
+}
+
+// staying returns the single addresses of some classes that do not change.
+func (s *space) staying(asked map[*class]bool) map[*class][]moved {
+	stay := map[*class][]moved{}
+	if len(asked) == 0 {
+		return stay
 	}
-	var stay []moved
 	for a, x := range s.singles {
-		if x.class == c && !x.dirty {
-			stay = append(stay, moveOf(a, x, c))
+		if x.class != nil && !x.dirty && asked[x.class] {
+			stay[x.class] = append(stay[x.class], moveOf(a, x, x.class))
 		}
 	}
-	return stay, len(stay) == left
+	return stay
 }

@@ -52,21 +52,31 @@ func TestClassInherits(t *testing.T) {
 		name   string
 		second [2]int // members of a set that comes; those of the first are 0 to 100
 		moved  [2]int // elements of the map of classes that change, and when the set goes
+		net    bool   // the first has a network too
 	}{
-		{"all", [2]int{0, 100}, [2]int{}},
-		{"all but one", [2]int{0, 99}, [2]int{1, 1}},
-		{"most, and others", [2]int{10, 120}, [2]int{10 + 20, 10}},
-		{"half", [2]int{0, 50}, [2]int{50, 50}},
-		{"few", [2]int{95, 100}, [2]int{5, 5}},
-		{"others", [2]int{100, 150}, [2]int{50, 0}},
+		{"all", [2]int{0, 100}, [2]int{}, false},
+		{"all but one", [2]int{0, 99}, [2]int{1, 1}, false},
+		{"most, and others", [2]int{10, 120}, [2]int{10 + 20, 10}, false},
+		{"half", [2]int{0, 50}, [2]int{50, 50}, false},
+		{"few", [2]int{95, 100}, [2]int{5, 5}, false},
+		{"others", [2]int{100, 150}, [2]int{50, 0}, false},
+		{"all but a network", [2]int{0, 100}, [2]int{100, 100}, true},
 	} {
 		for _, f := range []string{"4", "6"} {
 			t.Run(c.name+", IPv"+f, func(t *testing.T) {
 				cfg := testConfig()
 				cfg.Compiled = true
-				want, mirror := crowd(f, [2]int{0, 100}), Render(cfg, crowd(f, [2]int{0, 100}))
-				b := New(cfg, want)
-				for step, now := range []*desired.Policy{crowd(f, [2]int{0, 100}, c.second), crowd(f, [2]int{0, 100})} {
+				world := func(sets ...[2]int) *desired.Policy {
+					p := crowd(f, sets...)
+					if c.net {
+						net, _ := crowdAddr(f, 1<<16).Addr().Prefix(crowdAddr(f, 0).Bits() - 8)
+						p.Sets["s:0"].Members[desired.Member{Prefix: net}] = struct{}{}
+					}
+					return p
+				}
+				mirror := Render(cfg, world([2]int{0, 100}))
+				b := New(cfg, world([2]int{0, 100}))
+				for step, now := range []*desired.Policy{world([2]int{0, 100}, c.second), world([2]int{0, 100})} {
 					patch := desired.PolicyPatch{Sets: map[desired.SetID]desired.SetPatch{"s:1": {Gone: now.Sets["s:1"] == nil}}}
 					patch.Rules.Set = now.Rules
 					d := b.Update(now, &patch)
