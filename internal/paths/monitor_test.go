@@ -232,6 +232,7 @@ func TestTry(t *testing.T) {
 	}{
 		{"it helps", offloads{on: true}, Fine, false, Fine, 1},
 		{"it helps, and the path is narrow, too", offloads{on: true}, Narrow, false, Narrow, 1},
+		{"it helps, and the other host has the same card", offloads{on: true}, NoTCP, false, NoTCP, 1},
 		{"it does not help", offloads{on: true}, Checksum, true, Checksum, 2},
 		{"everything stops meanwhile", offloads{on: true}, Blocked, true, Checksum, 2},
 		{"somebody has switched it off by now", offloads{}, Fine, false, Fine, 0},
@@ -239,9 +240,35 @@ func TestTry(t *testing.T) {
 	} {
 		card := c.card
 		ch := newChooser(Config{Offloads: &card, Log: slog.New(slog.DiscardHandler)})
-		got := ch.try(t.Context(), bad, func(context.Context) Result { return Result{Path: bad.Path, Outcome: c.then} })
+		got := ch.try(t.Context(), bad, func(context.Context) Result {
+			r := Result{Path: bad.Path, Outcome: c.then, Sum: Passed}
+			if c.then == Checksum || c.then == Blocked {
+				r.Sum = Lost
+			}
+			return r
+		})
 		if got.Outcome != c.want || card.on != c.on || card.sets != c.sets || (len(ch.off) > 0) != (c.sets == 1) {
 			t.Errorf("%s: got %s, on %v after %d changes, chosen %v", c.name, got.Outcome, card.on, card.sets, ch.off)
 		}
 	}
+}
+
+// TestTriesApart: trials that do not help are ever further apart, however many
+// paths ask for one.
+func TestTriesApart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		card := offloads{on: true}
+		ch := newChooser(Config{Offloads: &card, Log: slog.New(slog.DiscardHandler)})
+		bad := Result{Path: Path{Device: "d", Peer: "h2"}, Outcome: NoTCP}
+		same := func(context.Context) Result { return bad }
+		for range 24 * 60 {
+			for range 10 {
+				ch.try(t.Context(), bad, same)
+			}
+			time.Sleep(time.Minute)
+		}
+		if n := card.sets / 2; n < 24 || n > 32 || !card.on {
+			t.Errorf("%d trials a day, on %v", n, card.on)
+		}
+	})
 }

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 )
 
 // Offloads reads and sets whether an interface leaves the filling in of
@@ -31,15 +32,28 @@ type chooser struct {
 	log    *slog.Logger
 	forced string // why it is off on all devices of VXLAN; "": it is not
 
-	trial sync.Mutex // held while one is under way
+	trial sync.Mutex       // held while one is under way, and guards vain
+	vain  map[string]pause // devices whose last trial did not help
 
 	mu   sync.Mutex        // guards everything below
 	off  map[string]string // devices whose offload we switched off, and why
 	have map[string]bool   // what was read last
 }
 
+// pause keeps trials apart that do not help: each costs what the offload saves.
+type pause struct {
+	length time.Duration
+	until  time.Time
+}
+
+// How long a device is not tried again.
+const (
+	firstPause = time.Minute
+	mostPause  = time.Hour
+)
+
 func newChooser(c Config) *chooser {
-	return &chooser{set: c.Offloads, log: c.Log, forced: c.OffloadOff, off: map[string]string{}, have: map[string]bool{}}
+	return &chooser{set: c.Offloads, log: c.Log, forced: c.OffloadOff, off: map[string]string{}, have: map[string]bool{}, vain: map[string]pause{}}
 }
 
 // keep makes devices have what was chosen, also those that were made anew. It
@@ -94,12 +108,16 @@ func (c *chooser) try(ctx context.Context, r Result, again func(context.Context)
 		return r
 	case !on: // since it was measured, by the trial of another path, or before
 		return again(ctx)
+	case time.Now().Before(c.vain[r.Device].until):
+		return r
 	}
 	if err := c.set.SetTxChecksum(r.Device, false); err != nil {
 		c.log.Warn("checksum offload not switched off", "device", r.Device, "err", err)
 		return r
 	}
-	if now := again(ctx); now.Outcome == Fine || now.Outcome == Narrow {
+	now := again(ctx)
+	if helped(r, now) {
+		delete(c.vain, r.Device)
 		why := fmt.Sprintf("with it packets to %s were lost (%s), without it they pass", r.Peer, r.Outcome)
 		c.mu.Lock()
 		c.off[r.Device], c.have[r.Device] = why, false
@@ -110,7 +128,18 @@ func (c *chooser) try(ctx context.Context, r Result, again func(context.Context)
 	if err := c.set.SetTxChecksum(r.Device, true); err != nil {
 		c.log.Warn("checksum offload not switched back on", "device", r.Device, "err", err)
 	}
+	length := min(max(2*c.vain[r.Device].length, firstPause), mostPause)
+	c.vain[r.Device] = pause{length, time.Now().Add(length)}
 	return r
+}
+
+// helped reports whether a path is better without the offload. Checksums are
+// proven by themselves: TCP may still fail for those of the other host.
+func helped(with, without Result) bool {
+	if with.Outcome == Checksum && without.Sum == Passed {
+		return true
+	}
+	return without.Outcome == Fine || without.Outcome == Narrow
 }
 
 // choices lists what was chosen, by device.
