@@ -39,7 +39,8 @@ func CompareRoutes(a, b desired.RouteKey) int {
 }
 
 // EqualRoutes reports whether the kernel's route is what is wanted. A next hop
-// without an interface is content with any.
+// without an interface is content with any but a tunnel's: by that it was found
+// while its address was the end of a tunnel too, and there it stays.
 func EqualRoutes(want, have desired.Route) bool {
 	if want.Type != have.Type || want.MTU != have.MTU || want.Scope != have.Scope || want.Source != have.Source {
 		return false
@@ -66,7 +67,7 @@ func EqualRoutes(want, have desired.Route) bool {
 
 func equalHops(want, have desired.NextHop) bool {
 	return want.Via == have.Via && want.OnLink == have.OnLink && max(want.Weight, 1) == max(have.Weight, 1) &&
-		(want.Interface == have.Interface || want.Interface == "")
+		(want.Interface == have.Interface || want.Interface == "" && !tunnelName(have.Interface))
 }
 
 // routeTypes are the kernel's numbers of the types of routes.

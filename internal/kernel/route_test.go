@@ -358,3 +358,18 @@ func TestRoutesConvergeFromAnything(t *testing.T) {
 		}
 	})
 }
+
+// A next hop without an interface is where the kernel found it, but never
+// behind a tunnel.
+func TestNextHopIsNotFoundByATunnel(t *testing.T) {
+	for _, c := range []struct {
+		found string
+		same  bool
+	}{{"eth0", true}, {desired.DeviceVXLAN4, false}, {desired.DeviceVXLAN6, false}, {desired.DeviceIPIP, false}} {
+		for _, a := range []string{"192.0.2.1", "2001:db8::1"} {
+			if got := EqualRoutes(agentRoute(via(a, "")), agentRoute(via(a, c.found))); got != c.same {
+				t.Errorf("%s found by %s: as wanted: %v", a, c.found, got)
+			}
+		}
+	}
+}

