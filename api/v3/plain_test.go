@@ -82,6 +82,9 @@ func TestPlainTree(t *testing.T) {
 		{"list at the top", "- a: b\n", false},
 		{"nothing", "# nothing\n", false},
 		{"key in quotes", "\"a\": b\n", false},
+		{"long lines", "a: {" + strings.Repeat("bcdefghij: klmnop, ", 200) + "z: v}\nb:\n- {" + strings.Repeat("bcdefghij: klmnop, ", 200) + "z: v}\n- " +
+			strings.Repeat("word ", 500) + "\n- \"" + strings.Repeat("word ", 500) + "\"\n- [" + strings.Repeat("word, ", 500) + "end]\n", true},
+		{"a long key", strings.Repeat("k", 300) + ": a\n", false},
 		{"too deep", "a: " + strings.Repeat("[", 40) + strings.Repeat("]", 40) + "\n", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
