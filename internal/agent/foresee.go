@@ -34,8 +34,16 @@ type Foresight struct {
 func Foresee(ctx context.Context, d store.Driver, flags map[string]string) (Foresight, error) {
 	f := foresight{driver: d, client: client.New(d, client.Config{}), flags: flags}
 	f.out.Settings = map[string]model.Settings{}
-	var err error
-	if f.pools, err = feed.Read(ctx, d); err != nil {
+	all, err := feed.Read(ctx, d)
+	if err != nil {
+		return f.out, err
+	}
+	for _, e := range all {
+		if e.ID.Kind == model.KindPool {
+			f.pools = append(f.pools, e)
+		}
+	}
+	if f.settings, err = ipam.ReadSettings(ctx, d); err != nil {
 		return f.out, err
 	}
 	if f.objects, err = client.List[v3.FelixConfiguration](ctx, f.client, ""); err != nil && !errors.Is(err, client.ErrUnreadable) {
@@ -58,9 +66,11 @@ type foresight struct {
 	driver  store.Driver
 	client  *client.Client
 	flags   map[string]string
-	pools   []model.Event // and others
+	pools   []model.Event
 	objects []*v3.FelixConfiguration
 	out     Foresight
+
+	settings *ipam.Settings // which do not change
 }
 
 // host does what the agent of one host does.
@@ -76,9 +86,10 @@ func (f *foresight) host(ctx context.Context, n *v3.Node) error {
 	for _, e := range tunnelEnds() {
 		o.setReady(e.device, true)
 	}
+	settings := func(context.Context) (*ipam.Settings, error) { return f.settings, nil }
 	k := tunnel.New(tunnel.Config{
-		Node: n.Name, Client: f.client, IPAM: ipam.New(ipam.Config{Driver: f.driver}), Log: slog.New(slog.DiscardHandler),
-		Settings: func(ctx context.Context) (*ipam.Settings, error) { return ipam.ReadSettings(ctx, f.driver) },
+		Node: n.Name, Client: f.client, IPAM: ipam.New(ipam.Config{Driver: f.driver, Settings: settings}), Log: slog.New(slog.DiscardHandler),
+		Settings: settings,
 	})
 	k.Want(o.wishes(begin))
 	if err := k.Look(ctx); ctx.Err() != nil {

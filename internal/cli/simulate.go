@@ -96,13 +96,11 @@ func (s *simulation) run(ctx context.Context, e *Env) error {
 	if err != nil {
 		return err
 	}
-	d := compareNetworks(before, after)
-	if s.host != "" {
-		if !slices.Contains(d.names, s.host) {
-			return fmt.Errorf("--host: there is no host %q: the hosts are %s", s.host, strings.Join(d.names, ", "))
-		}
-		d.narrow(s.host)
+	if names := slices.Concat(before.names, after.names); s.host != "" && !slices.Contains(names, s.host) {
+		slices.Sort(names)
+		return fmt.Errorf("--host: there is no host %q: the hosts are %s", s.host, strings.Join(slices.Compact(names), ", "))
 	}
+	d := compareNetworks(before, after, s.host)
 	warn(e, after.warnings)
 	if s.output == "json" {
 		return writeJSON(e.Stdout, d.json())

@@ -5,8 +5,11 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"github.com/brindle-net/brindle/internal/agent"
 	"github.com/brindle-net/brindle/internal/desired"
@@ -18,10 +21,36 @@ import (
 
 // foreseen is what a cluster's network comes to.
 type foreseen struct {
-	names    []string         // of all hosts, sorted
-	hosts    []oracle.Network // of those that are told of, sorted by name
-	ways     []oracle.Journey
+	names    []string // of all hosts, sorted
+	settings map[string]model.Settings
+	survey   *oracle.Survey
 	warnings []string
+}
+
+// network is that of one host, an empty one if there is no such host.
+func (f foreseen) network(name string) oracle.Network {
+	set, there := f.settings[name]
+	if !there {
+		return oracle.Network{}
+	}
+	return f.survey.Network(set)
+}
+
+// ways are how packets travel from a host to another one, or to all ("").
+func (f foreseen) ways(from, to string) map[wayKey]wayView {
+	out := map[wayKey]wayView{}
+	set, there := f.settings[from]
+	if !there {
+		return out
+	}
+	for _, j := range f.survey.Journeys(set, to) {
+		w := wayView{Form: j.Form.String(), By: j.By, Why: j.Why}
+		if j.By == oracle.ByNone {
+			w.Form = string(oracle.ByNone)
+		}
+		out[wayKey{j.From, j.To, j.Pool}] = w
+	}
+	return out
 }
 
 // look lets the agents of all hosts do what they do, and asks the oracle.
@@ -34,14 +63,9 @@ func (s *simulation) look(ctx context.Context, db *session) (foreseen, error) {
 	if err != nil {
 		return foreseen{}, err
 	}
-	out := foreseen{names: slices.Sorted(maps.Keys(f.Settings)), warnings: f.Warnings}
-	for _, name := range out.names {
-		if s.host == "" || s.host == name {
-			out.hosts = append(out.hosts, oracle.NetworkOf(snap, f.Settings[name]))
-		}
-	}
-	out.ways = oracle.Journeys(snap, func(node string) model.Settings { return f.Settings[node] })
-	return out, nil
+	return foreseen{
+		names: slices.Sorted(maps.Keys(f.Settings)), settings: f.Settings, survey: oracle.NewSurvey(snap), warnings: f.Warnings,
+	}, nil
 }
 
 // wholeSnapshot is what a datastore holds for all hosts.
@@ -236,18 +260,6 @@ func routeName(k desired.RouteKey) string { return k.Prefix.String() }
 // wayKey says which way: of packets to addresses of a pool.
 type wayKey struct{ from, to, pool string }
 
-func waysOf(f foreseen) map[wayKey]wayView {
-	out := map[wayKey]wayView{}
-	for _, j := range f.ways {
-		w := wayView{Form: j.Form.String(), By: j.By, Why: j.Why}
-		if j.By == oracle.ByNone {
-			w.Form = string(oracle.ByNone)
-		}
-		out[wayKey{j.From, j.To, j.Pool}] = w
-	}
-	return out
-}
-
 func compareWays(a, b wayKey) int {
 	return cmp.Or(cmp.Compare(a.from, b.from), cmp.Compare(a.to, b.to), cmp.Compare(a.pool, b.pool))
 }
@@ -276,31 +288,62 @@ type wayDelta struct {
 	After  *wayView `json:"after,omitempty"`  // nil: the pool or a host is gone
 }
 
-func compareNetworks(before, after foreseen) networkDelta {
+// compareNetworks compares hosts one by one, several at a time: the networks of
+// all of them would not fit. host is the one that is told of, with the ways
+// from and to it; "": all.
+func compareNetworks(before, after foreseen, host string) networkDelta {
 	var d networkDelta
-	was, is := map[string]oracle.Network{}, map[string]oracle.Network{}
-	for _, n := range before.hosts {
-		was[n.Node] = n
-	}
-	for _, n := range after.hosts {
-		is[n.Node] = n
-	}
 	d.names = slices.Concat(before.names, after.names)
 	slices.Sort(d.names)
 	d.names = slices.Compact(d.names)
 	d.seen = d.names
-	itself := func(name string) string { return name }
-	for _, name := range d.names {
-		h := hostDelta{
-			Host:    name,
-			Tunnels: deltas(tunnelsOf(was[name]), tunnelsOf(is[name]), cmp.Compare[string], itself),
-			Routes:  deltas(routesOf(was[name]), routesOf(is[name]), compareRoutes, routeName),
+	if host != "" {
+		d.seen = []string{host}
+	}
+	hosts, ways := make([]hostDelta, len(d.names)), make([][]wayDelta, len(d.names))
+	var next atomic.Int64
+	var working sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		working.Go(func() {
+			for i := next.Add(1) - 1; i < int64(len(d.names)); i = next.Add(1) - 1 {
+				name, to := d.names[i], host
+				if host == "" || host == name {
+					hosts[i], to = compareHost(name, before.network(name), after.network(name)), ""
+				}
+				ways[i] = compareWaysOf(before.ways(name, to), after.ways(name, to))
+			}
+		})
+	}
+	working.Wait()
+	for i := range d.names {
+		if len(hosts[i].Tunnels)+len(hosts[i].Routes) > 0 {
+			d.hosts = append(d.hosts, hosts[i])
 		}
-		if len(h.Tunnels)+len(h.Routes) > 0 {
-			d.hosts = append(d.hosts, h)
+		d.ways = append(d.ways, ways[i]...)
+	}
+	return d
+}
+
+// compareHost compares the network of one host.
+func compareHost(name string, was, is oracle.Network) hostDelta {
+	routes, itself := [2]oracle.Network{{Routes: map[desired.RouteKey]desired.Route{}}, {Routes: map[desired.RouteKey]desired.Route{}}}, func(name string) string { return name }
+	for i, other := range []map[desired.RouteKey]desired.Route{is.Routes, was.Routes} {
+		for k, r := range []map[desired.RouteKey]desired.Route{was.Routes, is.Routes}[i] {
+			if o, there := other[k]; !there || !o.Equal(r) {
+				routes[i].Routes[k] = r
+			}
 		}
 	}
-	old, now := waysOf(before), waysOf(after)
+	return hostDelta{
+		Host:    name,
+		Tunnels: deltas(tunnelsOf(was), tunnelsOf(is), cmp.Compare[string], itself),
+		Routes:  deltas(routesOf(routes[0]), routesOf(routes[1]), compareRoutes, routeName),
+	}
+}
+
+// compareWaysOf compares the ways from one host.
+func compareWaysOf(old, now map[wayKey]wayView) []wayDelta {
+	var out []wayDelta
 	all := maps.Clone(old)
 	maps.Copy(all, now)
 	for _, k := range slices.SortedFunc(maps.Keys(all), compareWays) {
@@ -312,15 +355,8 @@ func compareNetworks(before, after foreseen) networkDelta {
 			w.After = &v
 		}
 		if !w.Before.like(w.After) {
-			d.ways = append(d.ways, w)
+			out = append(out, w)
 		}
 	}
-	return d
-}
-
-// narrow leaves one host, and the ways from and to it.
-func (d *networkDelta) narrow(host string) {
-	d.seen = []string{host}
-	d.hosts = slices.DeleteFunc(d.hosts, func(h hostDelta) bool { return h.Host != host })
-	d.ways = slices.DeleteFunc(d.ways, func(w wayDelta) bool { return w.From != host && w.To != host })
+	return out
 }

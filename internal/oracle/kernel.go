@@ -190,7 +190,7 @@ func (w world) imports() map[desired.ImportKey]desired.Import {
 	out, f := map[desired.ImportKey]desired.Import{}, w.fabric()
 	for _, p := range f.pools {
 		if w.wanted(p.CIDR.Addr()) {
-			out[desired.ImportKey{Prefix: p.CIDR}] = desired.Import{Aside: w.aside(f.around(p.CIDR))}
+			out[desired.ImportKey{Prefix: p.CIDR}] = desired.Import{Aside: f.aside(f.around(p.CIDR))}
 		}
 	}
 	for _, claim := range w.claimed(false) {
@@ -200,7 +200,7 @@ func (w world) imports() map[desired.ImportKey]desired.Import {
 		for _, b := range each[*model.Block](w) {
 			for _, use := range b.Uses {
 				if b.CIDR == claim && use.Node != "" && use.Node != w.set.Node {
-					out[desired.ImportKey{Prefix: alone(use.Addr)}] = desired.Import{Aside: w.aside(f.around(alone(use.Addr)))}
+					out[desired.ImportKey{Prefix: alone(use.Addr)}] = desired.Import{Aside: f.aside(f.around(alone(use.Addr)))}
 				}
 			}
 		}

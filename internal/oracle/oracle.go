@@ -51,6 +51,7 @@ type world struct {
 	all    Snapshot
 	values []model.Value // of all, in the order of the IDs
 	set    model.Settings
+	index  *index // nil: not made yet
 }
 
 func newWorld(s Snapshot, set model.Settings) world {

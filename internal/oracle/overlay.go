@@ -11,7 +11,8 @@ import (
 // fabric is the hosts, pools and blocks of a cluster as one host sees them.
 type fabric struct {
 	world
-	me       model.Node // without a name if this host is not there
+	me       model.Node  // without a name if this host is not there
+	mine     *model.Node // the same among nodes, nil if it is not there
 	nodes    []*model.Node
 	pools    []*model.Pool
 	blocks   []*model.Block // of hosts, in the families that this host cares for
@@ -19,16 +20,12 @@ type fabric struct {
 }
 
 func (w world) fabric() fabric {
-	f := fabric{world: w, nodes: each[*model.Node](w), pools: each[*model.Pool](w)}
-	for _, n := range f.nodes {
-		if n.Name == w.set.Node {
-			f.me = *n
-		}
+	if w.index == nil {
+		w.index = newIndex(w)
 	}
-	for _, b := range each[*model.Block](w) {
-		if !b.Virtual && w.wanted(b.CIDR.Addr()) {
-			f.blocks = append(f.blocks, b)
-		}
+	f := fabric{world: w, nodes: w.index.nodes, blocks: w.index.blocks, pools: each[*model.Pool](w)}
+	if n := w.index.byName[w.set.Node]; n != nil {
+		f.me, f.mine = *n, n
 	}
 	for _, u := range each[*model.Underlay](w) {
 		f.underlay = *u
@@ -52,18 +49,11 @@ func (w world) tunnelAddrs(n *model.Node) []netip.Addr {
 // tunnels: one whose own address it is, else one before it with a tunnel of
 // the same address. nil if there is none.
 func (f fabric) inTheWay(of string, a netip.Addr) *model.Node {
-	for _, n := range f.nodes {
-		if nodeAddr(n, v4(a)) == a {
-			return n
-		}
+	if n := f.index.byAddr[a]; n != nil {
+		return n
 	}
-	for _, n := range f.nodes {
-		if n.Name >= of {
-			break
-		}
-		if slices.Contains(f.tunnelAddrs(n), a) {
-			return n
-		}
+	if n := f.index.byEnd[a]; n != nil && n.Name < of {
+		return n
 	}
 	return nil
 }
@@ -89,16 +79,22 @@ func vxlanEnd(n *model.Node, four bool) model.TunnelEnd {
 	return end
 }
 
+// end is vxlanEnd of one of the nodes, worked out once.
+func (f fabric) end(n *model.Node, four bool) model.TunnelEnd {
+	if four {
+		return f.index.ends[n][1]
+	}
+	return f.index.ends[n][0]
+}
+
 // macInTheWay is the node whose MAC address keeps others from sending to a
 // node by VXLAN. nil if there is none.
 func (f fabric) macInTheWay(of *model.Node, four bool) *model.Node {
-	mac := vxlanEnd(of, four).MAC
-	for _, n := range f.nodes {
-		if n.Name < of.Name && vxlanEnd(n, four).Addr.IsValid() && vxlanEnd(n, four).MAC == mac {
-			return n
-		}
+	mac := f.end(of, four).MAC
+	if n := f.index.byMAC[four][mac]; n != nil && n.Name < of.Name {
+		return n
 	}
-	if f.me.Name != "" && of.Name != f.me.Name && vxlanEnd(&f.me, four).MAC == mac {
+	if f.me.Name != "" && of.Name != f.me.Name && f.end(f.mine, four).MAC == mac {
 		return &f.me
 	}
 	return nil
@@ -106,7 +102,7 @@ func (f fabric) macInTheWay(of *model.Node, four bool) *model.Node {
 
 // vtep is the end of VXLAN tunnels to a node, false if there is none to use.
 func (f fabric) vtep(n *model.Node, four bool) (model.TunnelEnd, bool) {
-	end := vxlanEnd(n, four)
+	end := f.end(n, four)
 	return end, f.usable(n.Name, end.Addr).IsValid() && f.macInTheWay(n, four) == nil
 }
 
@@ -117,13 +113,8 @@ func (f fabric) address(n *model.Node, four bool) netip.Addr {
 	if !a.IsValid() || !f.wanted(a) || a == nodeAddr(&f.me, four) {
 		return netip.Addr{}
 	}
-	for _, o := range f.nodes {
-		if nodeAddr(o, four) == a {
-			if o.Name != n.Name {
-				return netip.Addr{}
-			}
-			break
-		}
+	if f.index.byAddr[a].Name != n.Name {
+		return netip.Addr{}
 	}
 	return a
 }
@@ -169,7 +160,7 @@ func (f fabric) switchedOn(t desired.Form, four bool) bool {
 	if !f.underlay.Keep.Has(t) {
 		return false
 	}
-	return t == desired.IPIP || f.usable(f.me.Name, vxlanEnd(&f.me, four).Addr).IsValid()
+	return t == desired.IPIP || f.usable(f.me.Name, f.end(f.mine, four).Addr).IsValid()
 }
 
 // tunnelName is the interface of a tunnel.
@@ -208,7 +199,7 @@ func (f fabric) tunnels(out *desired.State) {
 			name := tunnelName(t, four)
 			d, own, held := desired.Device{Form: t, Local: nodeAddr(&f.me, four)}, f.me.IPIP, f.underlay.IPIP
 			if t == desired.VXLAN {
-				d.MAC, d.VNI, d.Port, own = vxlanEnd(&f.me, four).MAC, 4096, 4789, vxlanEnd(&f.me, four).Addr
+				d.MAC, d.VNI, d.Port, own = f.end(f.mine, four).MAC, 4096, 4789, f.end(f.mine, four).Addr
 				held = f.underlay.VXLAN(family(four))
 				if f.set.Overlay.VNI != 0 {
 					d.VNI = f.set.Overlay.VNI

@@ -2,7 +2,6 @@ package oracle
 
 import (
 	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
 
@@ -36,18 +35,11 @@ type Journey struct {
 // settings gives the configuration of each host.
 func Journeys(s Snapshot, settings func(node string) model.Settings) []Journey {
 	var out []Journey
-	for _, from := range each[*model.Node](newWorld(s, model.Settings{})) {
-		f := newWorld(s.network(from.Name), settings(from.Name)).fabric()
-		for _, to := range f.nodes {
-			for _, p := range f.pools {
-				if to.Name == from.Name || p.LoadBalancerOnly || !f.wanted(p.CIDR.Addr()) {
-					continue
-				}
-				j := f.journey(to, p, v4(p.CIDR.Addr()))
-				j.From, j.To, j.Pool = from.Name, to.Name, p.Name
-				out = append(out, j)
-			}
-		}
+	v := NewSurvey(s)
+	for _, from := range v.names {
+		set := settings(from)
+		set.Node = from
+		out = append(out, v.Journeys(set, "")...)
 	}
 	return out
 }
@@ -67,39 +59,9 @@ type Network struct {
 // snapshot has an Underlay, which then holds for all.
 func Networks(s Snapshot, settings func(node string) model.Settings) []Network {
 	var out []Network
-	for _, n := range each[*model.Node](newWorld(s, model.Settings{})) {
-		out = append(out, NetworkOf(s, settings(n.Name)))
-	}
-	return out
-}
-
-// NetworkOf says what the network of the host of the settings should look like,
-// as Networks does for all.
-func NetworkOf(s Snapshot, set model.Settings) Network {
-	w, state := newWorld(s.network(set.Node), set), desired.NewState()
-	f := w.fabric()
-	f.tunnels(&state)
-	state.Routes = w.routes()
-	maps.Copy(state.Routes, f.routes())
-	return Network{
-		Node: set.Node, Devices: state.Devices, Addresses: state.Addresses,
-		Neighbours: state.Neighbours, Routes: state.Routes,
-	}
-}
-
-// network is the part of a snapshot that the network of a host depends on.
-func (s Snapshot) network(node string) Snapshot {
-	out := Snapshot{}
-	for id, v := range s {
-		switch v := v.(type) {
-		case *model.Workload:
-			if v.Node == node {
-				out[id] = v
-			}
-		case *model.Policy, *model.Profile, *model.NetworkSet, *model.HostEndpoint, *model.Service, *model.Tier:
-		default:
-			out[id] = v
-		}
+	v := NewSurvey(s)
+	for _, name := range v.names {
+		out = append(out, v.Network(settings(name)))
 	}
 	return out
 }
@@ -115,7 +77,7 @@ func (f fabric) left(p *model.Pool) bool {
 		return true
 	case form(p) == desired.VXLAN:
 		return false
-	case form(p) == desired.IPIP && f.config("default").IPIPRoutes:
+	case form(p) == desired.IPIP && f.index.common.IPIPRoutes:
 		return false
 	case form(p) == desired.IPIP:
 		return slices.Contains([]model.RoutesBy{model.RoutesNone, model.RoutesNoEncapOnly}, f.set.Overlay.Routes)
@@ -130,8 +92,8 @@ func words(t desired.Form) string {
 
 // aside reports whether the routes that BGP brings to a pool stay out of the
 // kernel. nil stands for no pool.
-func (w world) aside(p *model.Pool) bool {
-	c := w.config("default")
+func (f fabric) aside(p *model.Pool) bool {
+	c := f.index.common
 	switch {
 	case p == nil || !c.NoPlainRoutes:
 		return false
@@ -205,7 +167,7 @@ func (f fabric) hindrance(n *model.Node, t desired.Form, four bool) string {
 	if f.me.Speaks && !f.me.Accepts.Has(t) {
 		return fmt.Sprintf("this host is not ready for %s yet (it accepts %q)", words(t), f.me.Accepts)
 	}
-	end := vxlanEnd(n, four)
+	end := f.end(n, four)
 	switch _, ok := f.vtep(n, four); {
 	case t == desired.IPIP || ok:
 		return ""
@@ -220,25 +182,22 @@ func (f fabric) hindrance(n *model.Node, t desired.Form, four bool) string {
 // behind says which node is behind a prefix of others, "" if none is.
 func (f fabric) behind(p netip.Prefix) string {
 	if p.IsSingleIP() {
-		for _, n := range f.nodes {
-			if slices.Contains(f.looseEnds(n), p.Addr()) {
-				return n.Name
-			}
+		// Whoever may use an address for a tunnel is the first that has it.
+		if n := f.index.byEnd[p.Addr()]; n != nil && slices.Contains(f.looseEnds(n), p.Addr()) {
+			return n.Name
 		}
 		node, bits := "", -1
-		for _, b := range f.blocks {
-			for _, u := range b.Uses {
-				if u.Addr == p.Addr() && f.elsewhere(b, u) && b.CIDR.Bits() > bits {
-					node, bits = u.Node, b.CIDR.Bits()
-				}
+		for _, x := range f.index.uses[p.Addr()] {
+			if f.elsewhere(x.block, x.use) && x.block.CIDR.Bits() > bits {
+				node, bits = x.use.Node, x.block.CIDR.Bits()
 			}
 		}
 		if node != "" {
 			return node
 		}
 	}
-	for _, b := range f.blocks {
-		if b.CIDR == p && b.Host != f.set.Node {
+	for _, b := range f.index.byCIDR[p] {
+		if b.Host != f.set.Node {
 			return b.Host
 		}
 	}
@@ -257,7 +216,7 @@ func (f fabric) elsewhere(b *model.Block, u model.Use) bool {
 func (f fabric) looseEnds(n *model.Node) []netip.Addr {
 	var out []netip.Addr
 	for _, a := range f.tunnelAddrs(n) {
-		covered := slices.ContainsFunc(f.blocks, func(b *model.Block) bool { return b.Host == n.Name && b.CIDR.Contains(a) })
+		covered := slices.ContainsFunc(f.index.ofHost[n.Name], func(b *model.Block) bool { return b.CIDR.Contains(a) })
 		if n.Name != f.set.Node && (!covered || a == n.VXLAN6.Addr) && f.usable(n.Name, a).IsValid() {
 			out = append(out, a)
 		}
@@ -285,25 +244,25 @@ func (f fabric) routes() map[desired.RouteKey]desired.Route {
 			prefixes = append(prefixes, alone(a))
 		}
 	}
+	here := map[netip.Addr]bool{}
+	for _, x := range f.candidates() {
+		for _, a := range x.Addrs {
+			here[a] = true
+		}
+	}
 	for _, p := range prefixes {
-		if p.IsSingleIP() && (f.owner(p.Addr()) != nil || f.isHost(p.Addr())) {
+		if a := p.Addr(); p.IsSingleIP() && (here[a] && f.owner(a) != nil || f.index.byAddr[a] != nil) {
 			continue
 		}
-		behind := f.behind(p)
-		for _, n := range f.nodes {
-			if n.Name == behind && !p.Contains(nodeAddrOr(n, v4(p.Addr()))) {
-				if r, ok := f.routeTo(n, p); ok {
-					out[desired.RouteKey{Table: desired.MainTable, Prefix: p, Priority: f.metric(p.Addr()) - 1}] = r
-				}
-			}
+		n := f.index.byName[f.behind(p)]
+		if n == nil || p.Contains(nodeAddrOr(n, v4(p.Addr()))) {
+			continue
+		}
+		if r, ok := f.routeTo(n, p); ok {
+			out[desired.RouteKey{Table: desired.MainTable, Prefix: p, Priority: f.metric(p.Addr()) - 1}] = r
 		}
 	}
 	return out
-}
-
-// isHost reports whether an address is a node's own.
-func (f fabric) isHost(a netip.Addr) bool {
-	return slices.ContainsFunc(f.nodes, func(n *model.Node) bool { return nodeAddr(n, v4(a)) == a })
 }
 
 // routeTo is the route to a prefix that a node is behind, false if it is not
@@ -321,7 +280,7 @@ func (f fabric) routeTo(n *model.Node, p netip.Prefix) (desired.Route, bool) {
 	if j.Form != desired.Direct {
 		hop.Interface, hop.OnLink, r.MTU = tunnelName(j.Form, four), true, f.tunnelMTU(j.Form, four)
 	}
-	if end := vxlanEnd(n, four).Addr; j.Form == desired.VXLAN && p == alone(end) {
+	if end := f.end(n, four).Addr; j.Form == desired.VXLAN && p == alone(end) {
 		hop.Via, hop.OnLink = netip.Addr{}, false
 		if four {
 			r.Scope = desired.ScopeLink

@@ -21,6 +21,7 @@ type Store struct {
 	rev       int64      // of the last change
 	compacted int64      // no watch may start before this
 	data      map[string]store.KV
+	keys      []string // of data, sorted
 	log       []change // what is not compacted or still read, oldest first
 	watchers  map[*watch]struct{}
 }
@@ -63,12 +64,10 @@ func (s *Store) List(ctx context.Context, prefix string) (store.Listing, error) 
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	list := store.Listing{Revision: format(s.rev)}
-	for key, kv := range s.data {
-		if strings.HasPrefix(key, prefix) {
-			list.KVs = append(list.KVs, clone(kv))
-		}
+	i, _ := slices.BinarySearch(s.keys, prefix)
+	for ; i < len(s.keys) && strings.HasPrefix(s.keys[i], prefix); i++ {
+		list.KVs = append(list.KVs, clone(s.data[s.keys[i]]))
 	}
-	slices.SortFunc(list.KVs, func(a, b store.KV) int { return strings.Compare(a.Key, b.Key) })
 	return list, nil
 }
 
@@ -108,7 +107,7 @@ func (s *Store) Delete(ctx context.Context, key string, rev store.Revision) erro
 	if err := s.check(key, rev); err != nil {
 		return fmt.Errorf("delete %s: %w", key, err)
 	}
-	delete(s.data, key)
+	s.remove(key)
 	s.append(store.Event{Key: key})
 	return nil
 }
@@ -130,10 +129,10 @@ func (s *Store) Transact(ctx context.Context, writes []store.Write) (store.Revis
 	for _, w := range writes {
 		e := store.Event{Key: w.Key, Revision: format(s.rev)}
 		if w.Value == nil {
-			delete(s.data, w.Key)
+			s.remove(w.Key)
 		} else {
 			e.Value = append([]byte{}, w.Value...)
-			s.data[w.Key] = store.KV{Key: w.Key, Value: e.Value, Revision: e.Revision}
+			s.set(store.KV{Key: w.Key, Value: e.Value, Revision: e.Revision})
 		}
 		s.log = append(s.log, change{rev: s.rev, event: e})
 	}
@@ -168,11 +167,28 @@ func (s *Store) check(key string, rev store.Revision) error {
 	return nil
 }
 
+// set stores what a key has. The caller holds the lock.
+func (s *Store) set(kv store.KV) {
+	if _, there := s.data[kv.Key]; !there {
+		i, _ := slices.BinarySearch(s.keys, kv.Key)
+		s.keys = slices.Insert(s.keys, i, kv.Key)
+	}
+	s.data[kv.Key] = kv
+}
+
+// remove forgets a key. The caller holds the lock.
+func (s *Store) remove(key string) {
+	if i, there := slices.BinarySearch(s.keys, key); there {
+		s.keys = slices.Delete(s.keys, i, i+1)
+	}
+	delete(s.data, key)
+}
+
 // put writes a value. The caller holds the lock.
 func (s *Store) put(key string, value []byte) store.Revision {
 	value = append([]byte{}, value...)
 	rev := s.append(store.Event{Key: key, Value: value})
-	s.data[key] = store.KV{Key: key, Value: value, Revision: rev}
+	s.set(store.KV{Key: key, Value: value, Revision: rev})
 	return rev
 }
 
