@@ -19,7 +19,6 @@ type imagined struct {
 	mtu     int  // of the network, for packets in the tunnel; 0: any
 	tells   int  // what the kernel was told of the path; 0: nothing
 	cuts    bool // routers cut outer packets that may be
-	lower   int  // packets larger than this do not even start; 0: the tunnel's
 	badSum  bool // checksums are not filled in
 	noTCP   bool
 	changes bool
