@@ -21,7 +21,6 @@ import (
 // below that is no host of the cluster.
 type ground struct {
 	*labtest.World
-	router  int // socket of the router's link to h1
 	sockets map[string]int
 	ears    map[string]*sniffer         // what workloads get
 	macs    map[string]net.HardwareAddr // of "MEMBER/INTERFACE"
@@ -411,11 +410,11 @@ spec:
   - {action: Deny, protocol: UDP, destination: {ports: [8472]}}
   - {action: Allow}
 `)
-	foreign := func(port int) packet {
+	foreign := func() packet {
 		return packet{src: addr(g.Addr("w2", 4)), dst: g.below("h2", 4), proto: protoUDP}
 	}
 	testenv.Until(t, labtest.Patience, func() error {
-		denied, passes := foreign(8472), foreign(ourPort)
+		denied, passes := foreign(), foreign()
 		bad, good := cookie(), cookie()
 		denied.payload = udp(5000, 8472, g.wrap("h2", 4, 1, g.forged("h2", 4, bad)))
 		passes.payload = udp(5000, ourPort, g.wrap("h2", 4, 1, g.forged("h2", 4, good)))
