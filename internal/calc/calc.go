@@ -59,6 +59,8 @@ func (c *Core) Apply(batch []model.Event) desired.Update {
 	if t.sessions {
 		u.Speakers = diff(c.asked.Speakers, c.sessions.speaker, desired.Speaker.Equal)
 		u.Peers = diff(c.asked.Peers, c.sessions.peers, same)
+	} else {
+		u.Peers = c.sessions.moved(c.asked.Peers)
 	}
 	return u
 }

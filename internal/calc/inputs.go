@@ -59,7 +59,8 @@ type touched struct {
 	pools     bool
 	blocks    bool // those with a claim of ours
 	nodes     bool
-	sessions  bool // nodes, BGP configuration, peers, filters
+	peering   bool // BGP configuration, peers, filters
+	sessions  bool // all of them
 	other     bool // info, invalid objects, host endpoints
 	hosts     bool // local host endpoints
 	tiers     bool
@@ -78,7 +79,7 @@ func (in *inputs) take(batch []model.Event) *touched {
 	t := &touched{first: in.fresh, nodeNames: map[string]bool{}, blocksWere: map[model.ID]*model.Block{}}
 	in.fresh = false
 	if t.first {
-		t.workloads, t.pools, t.blocks, t.sessions, t.other, t.matches = true, true, true, true, true, true
+		t.workloads, t.pools, t.blocks, t.peering, t.other, t.matches = true, true, true, true, true, true
 	}
 	for _, e := range batch {
 		in.takeOne(e, t)
@@ -96,19 +97,19 @@ func (in *inputs) takeOne(e model.Event, t *touched) {
 	case model.KindNode:
 		v, ok := e.Value.(*model.Node)
 		if put(in.nodes, id.Name, v, ok) {
-			t.nodes, t.sessions, t.nodeNames[id.Name] = true, true, true
+			t.nodes, t.nodeNames[id.Name] = true, true
 			in.reorder(id.Name)
 		}
 	case model.KindBGPConfig:
 		v, ok := e.Value.(*model.BGPConfig)
-		t.sessions = put(in.configs, id.Name, v, ok) || t.sessions
+		t.peering = put(in.configs, id.Name, v, ok) || t.peering
 		t.pools = in.takeProgrammers() || t.pools
 	case model.KindBGPPeer:
 		v, ok := e.Value.(*model.BGPPeer)
-		t.sessions = put(in.peers, id.Name, v, ok) || t.sessions
+		t.peering = put(in.peers, id.Name, v, ok) || t.peering
 	case model.KindBGPFilter:
 		v, ok := e.Value.(*model.BGPFilter)
-		t.sessions = put(in.filters, id.Name, v, ok) || t.sessions
+		t.peering = put(in.filters, id.Name, v, ok) || t.peering
 	case model.KindPool:
 		v, ok := e.Value.(*model.Pool)
 		t.pools = put(in.pools, id.Name, v, ok) || t.pools

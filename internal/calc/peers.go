@@ -97,7 +97,7 @@ func (r *sessionRun) toAddr(p *model.BGPPeer, scope string) {
 		return
 	}
 	end := farEnd{addr: p.Addr, port: p.Port, as: p.AS}
-	if n := r.byAddr[p.Addr]; n != nil {
+	if n := r.at[p.Addr]; n != nil {
 		end.as = cmp.Or(end.as, r.asOf(n))
 		if end.port == 0 && end.as == r.asOf(n) {
 			end.port = r.portOf(n.Name)

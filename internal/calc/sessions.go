@@ -13,8 +13,9 @@ import (
 )
 
 // sessions is the stage that decides with whom this host speaks BGP. It is
-// worked out anew whenever a node or a piece of BGP configuration changes:
-// a cluster has far fewer of them than workloads.
+// worked out anew whenever a piece of BGP configuration changes, or this host's
+// Node; another's only moves its own sessions while there is nothing but the
+// mesh.
 type sessions struct {
 	me       *model.Node // nil: this host takes no part
 	speaker  map[string]desired.Speaker
@@ -22,6 +23,12 @@ type sessions struct {
 	gateways map[netip.Addr]netip.Addr // peer that is reached by a static route -> its gateway
 	adverts  []model.Advertisement
 	troubles desired.Notices
+
+	// What moving a node takes; see follow.
+	meshed  bool // there is the mesh and nothing else
+	byAddr  map[netip.Addr]string
+	addrs   map[string][2]netip.Addr // of a node, by family
+	stirred map[desired.PeerKey]bool // sessions that may have changed
 }
 
 // sessionRun is one calculation of the stage.
@@ -29,14 +36,15 @@ type sessionRun struct {
 	*sessions
 	in     *inputs
 	nodes  []*model.Node // by name
-	byAddr map[netip.Addr]*model.Node
+	at     map[netip.Addr]*model.Node
 	common *model.BGPConfig // the cluster's; never nil
 }
 
 func (s *sessions) update(in *inputs, t *touched) {
-	if !t.sessions {
+	if !t.peering && (len(t.nodeNames) == 0 || s.follow(in, t.nodeNames)) {
 		return
 	}
+	t.sessions = true
 	*s = sessions{
 		speaker:  map[string]desired.Speaker{},
 		peers:    map[desired.PeerKey]desired.Peer{},
@@ -46,7 +54,7 @@ func (s *sessions) update(in *inputs, t *touched) {
 	r := &sessionRun{
 		sessions: s, in: in,
 		nodes:  in.order,
-		byAddr: map[netip.Addr]*model.Node{},
+		at:     map[netip.Addr]*model.Node{},
 		common: cmp.Or(in.configs["default"], &model.BGPConfig{}),
 	}
 	me := in.nodes[in.set.Node]
@@ -74,6 +82,102 @@ func (s *sessions) update(in *inputs, t *touched) {
 	r.speak()
 	r.explicit()
 	r.mesh()
+	if s.meshed = s.meshed && len(in.peers) == 0 && len(r.at) > 0 && !r.shared(); s.meshed {
+		r.remember()
+	}
+}
+
+// shared reports whether two nodes have one address.
+func (r *sessionRun) shared() bool {
+	n := 0
+	for _, node := range r.nodes {
+		for _, family := range r.in.families() {
+			if node.Addr(family).IsValid() {
+				n++
+			}
+		}
+	}
+	return n != len(r.at)
+}
+
+// remember prepares follow.
+func (r *sessionRun) remember() {
+	r.byAddr, r.addrs, r.stirred = map[netip.Addr]string{}, map[string][2]netip.Addr{}, map[desired.PeerKey]bool{}
+	for addr, n := range r.at {
+		r.byAddr[addr] = n.Name
+	}
+	for _, n := range r.nodes {
+		r.addrs[n.Name] = r.addrsOf(n)
+	}
+}
+
+func (r *sessionRun) addrsOf(n *model.Node) (out [2]netip.Addr) {
+	for i, family := range r.in.families() {
+		out[i] = n.Addr(family)
+	}
+	return out
+}
+
+// follow moves the sessions with some nodes, and reports whether that is all
+// that has to be done. If it is not, nothing here counts any more.
+func (s *sessions) follow(in *inputs, names map[string]bool) bool {
+	if !s.meshed || names[in.set.Node] {
+		return false
+	}
+	r := &sessionRun{sessions: s, in: in, common: cmp.Or(in.configs["default"], &model.BGPConfig{})}
+	for name := range names {
+		for _, addr := range s.addrs[name] {
+			if addr.IsValid() {
+				key := desired.PeerKey{Addr: addr, Port: r.portOf(name)}
+				s.stirred[key] = true
+				delete(s.peers, key)
+				delete(s.byAddr, addr)
+			}
+		}
+		delete(s.addrs, name)
+	}
+	for name := range names {
+		n := in.nodes[name]
+		if n == nil {
+			continue
+		}
+		s.addrs[name] = r.addrsOf(n)
+		for i, family := range in.families() {
+			addr := s.addrs[name][i]
+			if !addr.IsValid() {
+				continue
+			}
+			if _, taken := s.byAddr[addr]; taken {
+				return false
+			}
+			s.byAddr[addr] = name
+			if own := s.me.Addr(family); own.IsValid() && !n.ClusterID.IsValid() {
+				key, peer := r.meshPeer(n, addr, own)
+				s.peers[key], s.stirred[key] = peer, true
+			}
+		}
+	}
+	return true
+}
+
+// moved makes asked equal to the sessions that follow has moved, and says what
+// it took.
+func (s *sessions) moved(asked map[desired.PeerKey]desired.Peer) (p desired.Patch[desired.PeerKey, desired.Peer]) {
+	for key := range s.stirred {
+		old, had := asked[key]
+		switch peer, wanted := s.peers[key]; {
+		case wanted && (!had || old != peer):
+			if p.Set == nil {
+				p.Set = map[desired.PeerKey]desired.Peer{}
+			}
+			p.Set[key] = peer
+		case !wanted && had:
+			p.Delete = append(p.Delete, key)
+		}
+	}
+	clear(s.stirred)
+	p.Play(asked)
+	return p
 }
 
 // index finds the node of each address of a family: the first by name.
@@ -83,9 +187,9 @@ func (r *sessionRun) index(family int, me *model.Node) {
 		if !addr.IsValid() {
 			continue
 		}
-		first, taken := r.byAddr[addr]
+		first, taken := r.at[addr]
 		if !taken {
-			r.byAddr[addr] = n
+			r.at[addr] = n
 			continue
 		}
 		own := me != nil && me.Addr(family) == addr
@@ -151,6 +255,7 @@ func (r *sessionRun) mesh() {
 			"PasswordNotAvailable", "nodeMeshPassword "+r.common.MeshPassword+" cannot be read")
 		return
 	}
+	r.meshed = true
 	taken := map[netip.Addr]bool{}
 	for key := range r.peers {
 		taken[key.Addr] = true
@@ -160,21 +265,26 @@ func (r *sessionRun) mesh() {
 		if !own.IsValid() {
 			continue
 		}
-		ownText := own.String()
 		for _, n := range r.nodes {
 			far := n.Addr(family)
 			if n == r.me || n.ClusterID.IsValid() || !far.IsValid() || far == own || taken[far] {
 				continue
 			}
 			taken[far] = true
-			farText := far.String()
-			r.peers[desired.PeerKey{Addr: far, Port: r.portOf(n.Name)}] = desired.Peer{
-				Name: "Mesh_" + underscored(farText),
-				AS:   r.asOf(n), LocalAS: r.asOf(r.me), LocalAddr: own,
-				Passive: farText > ownText,
-				Mesh:    true, Restart: r.common.MeshRestart,
-			}
+			key, peer := r.meshPeer(n, far, own)
+			r.peers[key] = peer
 		}
+	}
+}
+
+// meshPeer is the session of the mesh between two addresses.
+func (r *sessionRun) meshPeer(n *model.Node, far, own netip.Addr) (desired.PeerKey, desired.Peer) {
+	farText := far.String()
+	return desired.PeerKey{Addr: far, Port: r.portOf(n.Name)}, desired.Peer{
+		Name: "Mesh_" + underscored(farText),
+		AS:   r.asOf(n), LocalAS: r.asOf(r.me), LocalAddr: own,
+		Passive: farText > own.String(),
+		Mesh:    true, Restart: r.common.MeshRestart,
 	}
 }
 
