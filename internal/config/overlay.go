@@ -73,7 +73,7 @@ func overlayParams() []Param {
 		{Name: "routeSyncDisabled", Default: "false", Rule: "true or false",
 			Doc: "Leave routes alone.", Why: "Other software may see to all routes, and only policy be wanted.",
 			set: boolean(func(a *Agent) *bool { return &a.Overlay.NoRoutes })},
-		{Name: "externalNodesList", Rule: "IPv4 addresses and networks, separated by commas",
+		{Name: "externalNodesList", Rule: "addresses and networks of IPv4 or IPv6, separated by commas",
 			Doc: "Who may send us encapsulated packets beside the hosts of the cluster.", Why: "Hosts of another cluster may.",
 			set: networks(func(a *Agent) *[]netip.Prefix { return &a.Overlay.ExternalNodes })},
 		{Name: "natOutgoingAddress", Rule: "an IPv4 address or empty",
@@ -144,12 +144,11 @@ func networks(to func(*Agent) *[]netip.Prefix) func(*Agent, string) error {
 		}
 		var out []netip.Prefix
 		for _, item := range list {
-			item = strings.TrimSpace(item)
-			if !strings.Contains(item, "/") {
-				item += "/32"
+			p, err := netip.ParsePrefix(strings.TrimSpace(item))
+			if a, aerr := netip.ParseAddr(strings.TrimSpace(item)); aerr == nil && a.Zone() == "" {
+				p, err = netip.PrefixFrom(a, a.BitLen()), nil
 			}
-			p, err := netip.ParsePrefix(item)
-			if err != nil || !p.Addr().Is4() {
+			if err != nil || p.Addr().Is4In6() {
 				return errRule
 			}
 			out = append(out, p.Masked())
