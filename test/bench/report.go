@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -120,18 +121,67 @@ func markdown(rows []row) string {
 	return b.String()
 }
 
-// replaceTable puts the rows between the marks in a page.
-func replaceTable(path string, rows []row) error {
+// replaceTable puts the rows between the marks in a page. Of some measurements
+// only, they take the place of those of the same name, with the rows below that
+// explain them, and what is new comes last.
+func replaceTable(path string, rows []row, some bool) error {
 	page, err := os.ReadFile(path)
 	if err != nil {
 		return err
 	}
 	before, rest, ok := strings.Cut(string(page), tableBegins)
-	_, after, ok2 := strings.Cut(rest, tableEnds)
+	old, after, ok2 := strings.Cut(rest, tableEnds)
 	if !ok || !ok2 {
 		return fmt.Errorf("%s has no lines %q and %q to put the table between", path, strings.TrimSpace(tableBegins), strings.TrimSpace(tableEnds))
 	}
-	return os.WriteFile(path, []byte(before+tableBegins+markdown(rows)+tableEnds+after), 0o644)
+	table := markdown(rows)
+	if some {
+		table = merged(old, table)
+	}
+	return os.WriteFile(path, []byte(before+tableBegins+table+tableEnds+after), 0o644)
+}
+
+// merged puts the groups of rows of a newer table in place of those of an older.
+func merged(old, newer string) string {
+	head, groups := grouped(old)
+	_, fresh := grouped(newer) // the machine is the same, or nothing is comparable
+	if len(groups) == 0 {
+		return newer
+	}
+	for _, g := range fresh {
+		i := slices.IndexFunc(groups, func(o []string) bool { return name(o[0]) == name(g[0]) })
+		if i < 0 {
+			groups = append(groups, g)
+		} else {
+			groups[i] = g
+		}
+	}
+	return head + strings.Join(slices.Concat(groups...), "")
+}
+
+// grouped cuts a table into what stands above its rows and groups of rows: one
+// with those below that explain it.
+func grouped(table string) (head string, groups [][]string) {
+	for line := range strings.Lines(table) {
+		switch {
+		case len(groups) == 0 && (!strings.HasPrefix(line, "| ") || name(line) == header()[0]):
+			head += line
+		case len(groups) > 0 && strings.HasPrefix(name(line), "–"):
+			groups[len(groups)-1] = append(groups[len(groups)-1], line)
+		default:
+			groups = append(groups, []string{line})
+		}
+	}
+	return head, groups
+}
+
+// name is the first cell of a line.
+func name(line string) string {
+	cells := strings.Split(line, "|")
+	if len(cells) < 2 {
+		return ""
+	}
+	return strings.TrimSpace(cells[1])
 }
 
 // machine describes where the figures are from.
