@@ -190,7 +190,7 @@ func (r *runner) vm(ctx context.Context) (bool, error) {
 	return ok, nil
 }
 
-// vmTest runs packages on one kernel, one virtual machine for each. Behind a
+// vmTest runs packages on one kernel, a virtual machine for each, two at a time. Behind a
 // package may stand `-programs LIST`, those of this machine that its tests run
 // there, and further flags of `go test`.
 func (r *runner) vmTest(ctx context.Context, kernel string, pkgs []string) bool {
@@ -213,7 +213,7 @@ func (r *runner) vmTest(ctx context.Context, kernel string, pkgs []string) bool 
 			exe += " -programs " + more[i+1]
 			more = slices.Delete(more, i, i+2)
 		}
-		args := slices.Concat([]string{"-p", "1", "-timeout", timeouts["vm"], "-exec", exe}, more, with[rest])
+		args := slices.Concat([]string{"-p", "2", "-timeout", timeouts["vm"], "-exec", exe}, more, with[rest])
 		ok = r.goTest(ctx, "vm-"+kernel, args, len(with[rest])) && ok
 	}
 	return ok
