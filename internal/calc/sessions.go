@@ -37,6 +37,7 @@ type sessionRun struct {
 	in     *inputs
 	nodes  []*model.Node // by name
 	at     map[netip.Addr]*model.Node
+	twice  bool             // two nodes have one address
 	common *model.BGPConfig // the cluster's; never nil
 }
 
@@ -82,22 +83,9 @@ func (s *sessions) update(in *inputs, t *touched) {
 	r.speak()
 	r.explicit()
 	r.mesh()
-	if s.meshed = s.meshed && len(in.peers) == 0 && len(r.at) > 0 && !r.shared(); s.meshed {
+	if s.meshed = s.meshed && len(in.peers) == 0 && !r.twice; s.meshed {
 		r.remember()
 	}
-}
-
-// shared reports whether two nodes have one address.
-func (r *sessionRun) shared() bool {
-	n := 0
-	for _, node := range r.nodes {
-		for _, family := range r.in.families() {
-			if node.Addr(family).IsValid() {
-				n++
-			}
-		}
-	}
-	return n != len(r.at)
 }
 
 // remember prepares follow.
@@ -192,6 +180,7 @@ func (r *sessionRun) index(family int, me *model.Node) {
 			r.at[addr] = n
 			continue
 		}
+		r.twice = true
 		own := me != nil && me.Addr(family) == addr
 		r.troubles.DuplicateNodeAddress(nodeID(n.Name), nodeID(first.Name), addr, own)
 	}
