@@ -33,8 +33,8 @@ told.`,
 			if err != nil {
 				return withStatus(err)
 			}
-			if !all {
-				v.Rows = nil
+			if all {
+				v.Rows = v.tried
 			}
 			if output == "json" {
 				err = writeJSON(e.Stdout, v)
@@ -58,8 +58,10 @@ type verification struct {
 	Allowed int     `json:"allowed"` // by the policies
 	Denied  int     `json:"denied"`
 	Differ  []tried `json:"differ"`
-	Rows    []tried `json:"rows,omitempty"` // of all flows, at the last try of each
+	Rows    []tried `json:"rows,omitempty"` // of all flows, where they are asked for
 	Took    string  `json:"took"`
+
+	tried []tried // all flows, at the last try of each
 }
 
 // tried is a connection with what packets and what the policies say of it.
@@ -96,7 +98,7 @@ func verify(ctx context.Context, name string, only []string) (*verification, err
 		}
 	}
 	flows := lab.Flows(members)
-	v := &verification{Flows: len(flows), Differ: []tried{}, Rows: make([]tried, len(flows))}
+	v := &verification{Flows: len(flows), Differ: []tried{}, tried: make([]tried, len(flows))}
 	at := make([]int, len(flows)) // the row of each flow
 	for i := range at {
 		at[i] = i
@@ -120,7 +122,7 @@ func verify(ctx context.Context, name string, only []string) (*verification, err
 		var rows []int
 		for i, f := range flows {
 			row, same := tryOutcome(f, found[i], verdicts[i])
-			v.Rows[at[i]] = row
+			v.tried[at[i]] = row
 			if !same {
 				again, rows, v.Differ = append(again, f), append(rows, at[i]), append(v.Differ, row)
 			}
