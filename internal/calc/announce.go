@@ -1,6 +1,7 @@
 package calc
 
 import (
+	"maps"
 	"math"
 	"net/netip"
 	"slices"
@@ -87,7 +88,9 @@ func (c *Core) path(p netip.Prefix) desired.Path {
 
 // imports: what is inside a pool is believed, but not about our own blocks,
 // but for the addresses in them that other hosts borrowed, and never about an
-// address of a workload here. Later entries win where prefixes are equal.
+// address of a workload here. Later entries win where prefixes are equal. A
+// workload within a block of ours needs no entry of its own, so that one more
+// of them leaves the filter as it is.
 func (c *Core) imports() map[desired.ImportKey]desired.Import {
 	out := map[desired.ImportKey]desired.Import{}
 	for _, pool := range c.in.pools {
@@ -103,8 +106,31 @@ func (c *Core) imports() map[desired.ImportKey]desired.Import {
 			out[desired.ImportKey{Prefix: single(addr)}] = desired.Import{Aside: c.in.aside(c.overlay.poolOf(single(addr)))}
 		}
 	}
-	for addr := range c.active.addrs {
-		out[desired.ImportKey{Prefix: single(addr)}] = desired.Import{Own: true}
+	var lengths [129]bool // of the entries so far
+	for key := range out {
+		lengths[key.Prefix.Bits()] = true
 	}
+	lone := map[desired.ImportKey]desired.Import{}
+	for addr := range c.active.addrs {
+		if !ours(out, &lengths, addr) {
+			lone[desired.ImportKey{Prefix: single(addr)}] = desired.Import{Own: true}
+		}
+	}
+	maps.Copy(out, lone)
 	return out
+}
+
+// ours reports whether the most specific entry around an address says that it
+// is this host's.
+func ours(entries map[desired.ImportKey]desired.Import, lengths *[129]bool, addr netip.Addr) bool {
+	for bits := addr.BitLen(); bits >= 0; bits-- {
+		if !lengths[bits] {
+			continue
+		}
+		outer, _ := addr.Prefix(bits) // not longer than the address
+		if entry, ok := entries[desired.ImportKey{Prefix: outer}]; ok {
+			return entry.Own
+		}
+	}
+	return false
 }

@@ -371,19 +371,20 @@ func describe(p desired.Peer) string {
 }
 
 // TestBorrowedAddressIsLearned: the most specific import entry decides, so an
-// address of our block that another host uses is believed, the rest is not.
+// address of our block that another host uses is believed, the rest is not,
+// and a workload here has an entry only where no block of ours speaks for it.
 func TestBorrowedAddressIsLearned(t *testing.T) {
 	c := New(model.Settings{Node: "h1"})
 	c.Apply(slices.Concat([]model.Event{
 		poolEvent(&model.Pool{Name: "4", CIDR: pfx("10.65.0.0/16")}), poolEvent(&model.Pool{Name: "6", CIDR: pfx("fd00::/64")}),
-		workloadEvent("h1", "a", "10.65.0.7", "fd00::7"),
+		workloadEvent("h1", "a", "10.65.0.7", "fd00::7"), workloadEvent("h1", "borrows", "10.65.8.9", "fd00::5"),
 	}, claimEvents("h1", "10.65.0.0/26", true, model.Use{Addr: ip("10.65.0.5"), Node: "h2"}, model.Use{Addr: ip("10.65.0.7"), Node: "h1"},
 		model.Use{Addr: ip("10.65.0.9")}), claimEvents("h1", "fd00::/122", true, model.Use{Addr: ip("fd00::5"), Node: "h2"}),
 		claimEvents("h2", "10.65.8.0/26", true, model.Use{Addr: ip("10.65.8.1"), Node: "h3"})))
 	want := map[desired.ImportKey]desired.Import{}
 	for p, own := range map[string]bool{
-		"10.65.0.0/16": false, "10.65.0.0/26": true, "10.65.0.5/32": false, "10.65.0.7/32": true,
-		"fd00::/64": false, "fd00::/122": true, "fd00::5/128": false, "fd00::7/128": true,
+		"10.65.0.0/16": false, "10.65.0.0/26": true, "10.65.0.5/32": false, "10.65.8.9/32": true,
+		"fd00::/64": false, "fd00::/122": true, "fd00::5/128": true,
 	} {
 		want[desired.ImportKey{Prefix: pfx(p)}] = desired.Import{Own: own}
 	}

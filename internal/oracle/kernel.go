@@ -205,7 +205,19 @@ func (w world) imports() map[desired.ImportKey]desired.Import {
 			}
 		}
 	}
+	var lone []netip.Addr // those that no block of this host's says it has
 	for a := range w.routed() {
+		around, depth := desired.Import{}, -1
+		for key, entry := range out {
+			if covers(key.Prefix, alone(a)) && key.Prefix.Bits() > depth {
+				around, depth = entry, key.Prefix.Bits()
+			}
+		}
+		if !around.Own {
+			lone = append(lone, a)
+		}
+	}
+	for _, a := range lone {
 		out[desired.ImportKey{Prefix: alone(a)}] = desired.Import{Own: true}
 	}
 	return out
