@@ -97,9 +97,49 @@ func (c *Client) List(ctx context.Context, kind v3.KindInfo, namespace string) (
 	if err != nil {
 		return Listing{}, id.fail("list", err)
 	}
-	out := Listing{Revision: raw.Revision}
+	objects, err := id.decodeAll(raw.KVs)
+	return Listing{withVirtual(kind, objects), raw.Revision}, err
+}
+
+// Pages is List piece by piece: it calls page with the objects in the order of
+// List, some at a time, so that not all of them are in memory at once. Each
+// Listing has the revision of all. page is called at least once, and not after
+// it returned an error, which Pages returns. Objects that cannot be read are
+// left out and named in the error at the end, which is then ErrUnreadable.
+func (c *Client) Pages(ctx context.Context, kind v3.KindInfo, namespace string, page func(Listing) error) error {
+	id := ident{kind, namespace, ""}
+	if err := id.checkKind(); err != nil {
+		return id.fail("list", err)
+	}
+	if virtual(ident{kind: kind, name: v3.ProfileDefaultAllow}) != nil {
+		list, err := c.List(ctx, kind, namespace) // whose place is among the others
+		if err != nil && !errors.Is(err, ErrUnreadable) {
+			return err
+		}
+		return errors.Join(page(list), err)
+	}
 	var unreadable []error
-	for _, kv := range raw.KVs {
+	var stopped error
+	err := store.Pages(ctx, c.driver, id.prefix(), func(kvs []store.KV, rev store.Revision) error {
+		objects, err := id.decodeAll(kvs)
+		if err != nil {
+			unreadable = append(unreadable, err)
+		}
+		stopped = page(Listing{objects, rev})
+		return stopped
+	})
+	if err != nil && stopped == nil {
+		return id.fail("list", err)
+	}
+	return errors.Join(append(unreadable, err)...)
+}
+
+// decodeAll reads what is stored below the prefix of a kind. What cannot be
+// read is left out and named in the error.
+func (id ident) decodeAll(kvs []store.KV) ([]v3.Object, error) {
+	var out []v3.Object
+	var unreadable []error
+	for _, kv := range kvs {
 		one, ok := id.parse(kv.Key)
 		if !ok {
 			continue
@@ -109,9 +149,8 @@ func (c *Client) List(ctx context.Context, kind v3.KindInfo, namespace string) (
 			unreadable = append(unreadable, one.fail("list", err))
 			continue
 		}
-		out.Objects = append(out.Objects, doc.object)
+		out = append(out, doc.object)
 	}
-	out.Objects = withVirtual(kind, out.Objects)
 	return out, errors.Join(unreadable...)
 }
 

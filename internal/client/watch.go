@@ -57,6 +57,26 @@ func (c *Client) Watch(ctx context.Context, kind v3.KindInfo, namespace string, 
 	return out
 }
 
+// Changes is what Follow delivers at once.
+type Changes struct {
+	Events []Event
+	InSync bool // with this update everything that was there has been handed over
+}
+
+// Follow hands over every object of a kind, or with a namespace those in it,
+// and then every change, until ctx ends, whose error it returns. It lists and
+// watches again by itself, as store.Follow does, and calls handle from one
+// goroutine. What exists without being stored is not among it.
+func (c *Client) Follow(ctx context.Context, kind v3.KindInfo, namespace string, handle func(Changes), cfg store.FollowConfig) error {
+	id := ident{kind, namespace, ""}
+	if err := id.checkKind(); err != nil {
+		return id.fail("watch", err)
+	}
+	return store.Follow(ctx, c.driver, id.prefix(), func(u store.Update) {
+		handle(Changes{Events: events(id, u.Events), InSync: u.InSync})
+	}, cfg)
+}
+
 // events translates what the datastore delivers.
 func events(id ident, raw []store.Event) []Event {
 	var out []Event

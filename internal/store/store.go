@@ -87,6 +87,30 @@ type Driver interface {
 // MaxWrites is how many keys one transaction may write.
 const MaxWrites = 100
 
+// Pager is a Driver that can hand over a listing piece by piece, so that its
+// reader needs not have all of it in memory. Whoever uses it goes by Pages.
+type Pager interface {
+	// Pages calls page with the values below a prefix, sorted by key, some at a
+	// time, all as of one moment: rev is the same at each call, and a Watch from
+	// it sees every later change. page is called at least once, and not after it
+	// returned an error, which Pages returns as it is. ErrCompacted means that
+	// the datastore has forgotten that moment before the last page.
+	Pages(ctx context.Context, prefix string, page func(kvs []KV, rev Revision) error) error
+}
+
+// Pages lists a datastore page by page, as Pager does; all at once if it
+// cannot.
+func Pages(ctx context.Context, d Driver, prefix string, page func(kvs []KV, rev Revision) error) error {
+	if p, ok := d.(Pager); ok {
+		return p.Pages(ctx, prefix, page)
+	}
+	list, err := d.List(ctx, prefix)
+	if err != nil {
+		return err
+	}
+	return page(list.KVs, list.Revision)
+}
+
 // Write is one key of a transaction.
 type Write struct {
 	Key      string

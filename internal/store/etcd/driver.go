@@ -32,6 +32,7 @@ type Driver struct {
 var (
 	_ store.Driver     = (*Driver)(nil)
 	_ store.Transactor = (*Driver)(nil)
+	_ store.Pager      = (*Driver)(nil)
 )
 
 // errClosed is what calls after Close get.
@@ -149,14 +150,22 @@ func (d *Driver) List(ctx context.Context, prefix string) (store.Listing, error)
 	var err error
 	for range attempts {
 		var list store.Listing
-		if list, err = d.listOnce(ctx, prefix); !errors.Is(err, rpctypes.ErrCompacted) {
+		err = d.Pages(ctx, prefix, func(kvs []store.KV, rev store.Revision) error {
+			list.KVs, list.Revision = append(list.KVs, kvs...), rev
+			return nil
+		})
+		if !errors.Is(err, store.ErrCompacted) {
+			if err != nil {
+				list = store.Listing{}
+			}
 			return list, err
 		}
 	}
 	return store.Listing{}, err
 }
 
-func (d *Driver) listOnce(ctx context.Context, prefix string) (store.Listing, error) {
+// Pages implements store.Pager.
+func (d *Driver) Pages(ctx context.Context, prefix string, page func([]store.KV, store.Revision) error) error {
 	first := d.cfg.Prefix + prefix
 	opts := []clientv3.OpOption{clientv3.WithLimit(int64(d.cfg.PageSize)), clientv3.WithFromKey()}
 	if first != "" {
@@ -164,29 +173,33 @@ func (d *Driver) listOnce(ctx context.Context, prefix string) (store.Listing, er
 	} else {
 		first = "\x00"
 	}
-	var list store.Listing
+	var rev store.Revision
 	for {
-		var page *clientv3.GetResponse
+		var got *clientv3.GetResponse
 		err := d.call(ctx, "list", prefix, func(ctx context.Context, c *clientv3.Client) (err error) {
-			page, err = c.Get(ctx, first, opts...)
+			got, err = c.Get(ctx, first, opts...)
 			return err
 		})
-		if err != nil {
-			return store.Listing{}, err
+		switch {
+		case errors.Is(err, rpctypes.ErrCompacted):
+			return fmt.Errorf("list %s: %w", prefix, store.ErrCompacted)
+		case err != nil:
+			return err
+		case rev == "":
+			rev = mark(got.Header.Revision, got.Header.ClusterId)
+			opts = append(opts, clientv3.WithRev(got.Header.Revision))
 		}
-		if list.Revision == "" {
-			list.Revision = mark(page.Header.Revision, page.Header.ClusterId)
-			opts = append(opts, clientv3.WithRev(page.Header.Revision))
+		kvs := make([]store.KV, len(got.Kvs))
+		for i, kv := range got.Kvs {
+			kvs[i] = store.KV{Key: strings.TrimPrefix(string(kv.Key), d.cfg.Prefix), Value: value(kv.Value), Revision: format(kv.ModRevision)}
 		}
-		for _, kv := range page.Kvs {
-			list.KVs = append(list.KVs, store.KV{
-				Key: strings.TrimPrefix(string(kv.Key), d.cfg.Prefix), Value: value(kv.Value), Revision: format(kv.ModRevision),
-			})
+		if err := page(kvs, rev); err != nil {
+			return err
 		}
-		if !page.More || len(page.Kvs) == 0 {
-			return list, nil
+		if !got.More || len(got.Kvs) == 0 {
+			return nil
 		}
-		first = string(page.Kvs[len(page.Kvs)-1].Key) + "\x00"
+		first = string(got.Kvs[len(got.Kvs)-1].Key) + "\x00"
 	}
 }
 

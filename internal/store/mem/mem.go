@@ -35,6 +35,7 @@ type change struct {
 var (
 	_ store.Driver     = (*Store)(nil)
 	_ store.Transactor = (*Store)(nil)
+	_ store.Pager      = (*Store)(nil)
 )
 
 // New returns an empty datastore.
@@ -69,6 +70,25 @@ func (s *Store) List(ctx context.Context, prefix string) (store.Listing, error) 
 		list.KVs = append(list.KVs, clone(s.data[s.keys[i]]))
 	}
 	return list, nil
+}
+
+// pageSize is how many values Pages hands over at once.
+const pageSize = 500
+
+// Pages implements store.Pager.
+func (s *Store) Pages(ctx context.Context, prefix string, page func([]store.KV, store.Revision) error) error {
+	list, err := s.List(ctx, prefix)
+	if err != nil {
+		return err
+	}
+	for first := true; first || len(list.KVs) > 0; first = false {
+		n := min(pageSize, len(list.KVs))
+		if err := page(list.KVs[:n:n], list.Revision); err != nil {
+			return err
+		}
+		list.KVs = list.KVs[n:]
+	}
+	return nil
 }
 
 // Create implements store.Driver.

@@ -140,6 +140,49 @@ func largeList(t *testing.T, s *suite) {
 	}
 }
 
+// pages hands over what a list has, at the list's revision, as of one moment:
+// what is written while it goes on is not in it. An error of its reader ends it.
+func pages(t *testing.T, s *suite) {
+	none := 0
+	if err := store.Pages(s.ctx, s.Driver, "/p/", func(kvs []store.KV, rev store.Revision) error {
+		if none++; len(kvs) > 0 || rev == "" {
+			t.Errorf("nothing is stored, and a page has %d values at revision %q", len(kvs), rev)
+		}
+		return nil
+	}); err != nil || none != 1 {
+		t.Errorf("%d pages of nothing, error %v: want one", none, err)
+	}
+	const n = 600 // two pages and more of each driver
+	each(n, func(i int) { s.create(t, fmt.Sprintf("/p/%04d", i), strconv.Itoa(i)) })
+	s.create(t, "/q", "of another prefix")
+	want := s.list(t, "/p/")
+	var got store.Listing
+	called := 0
+	err := store.Pages(s.ctx, s.Driver, "/p/", func(kvs []store.KV, rev store.Revision) error {
+		if called++; called == 1 {
+			s.create(t, "/p/9999", "later")
+			s.remove(t, want.KVs[n-1].Key)
+			got.Revision = rev
+		}
+		if rev != got.Revision {
+			t.Errorf("page %d is of revision %q, the first of %q", called, rev, got.Revision)
+		}
+		got.KVs = append(got.KVs, kvs...)
+		return nil
+	})
+	if d := cmp.Diff(want, got); err != nil || d != "" {
+		t.Errorf("error %v, pages (-want +got):\n%s", err, d)
+	}
+	if _, ok := s.Driver.(store.Pager); ok && called < 2 {
+		t.Errorf("all of %d values came in %d page", n, called)
+	}
+	called = 0
+	enough := errors.New("enough")
+	if err := store.Pages(s.ctx, s.Driver, "/p/", func([]store.KV, store.Revision) error { called++; return enough }); !errors.Is(err, enough) || called != 1 {
+		t.Errorf("a reader's error came back as %v after %d pages", err, called)
+	}
+}
+
 // listIsOfOneMoment lists while keys are created in order: a listing may end
 // anywhere, but has no gap.
 func listIsOfOneMoment(t *testing.T, s *suite) {

@@ -36,6 +36,7 @@ func Run(t *testing.T, start func(t *testing.T) Fixture) {
 		{"list is sorted and keeps to its prefix", listKeepsToItsPrefix},
 		{"large list", largeList},
 		{"list is of one moment", listIsOfOneMoment},
+		{"pages", pages},
 		{"watch sees what comes after the list", watchAfterList},
 		{"watch tells that it stands", watchTellsThatItStands},
 		{"watch keeps to its prefix", watchKeepsToItsPrefix},
