@@ -3,7 +3,9 @@ package differential
 import (
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"slices"
+	"sync/atomic"
 	"testing"
 
 	"github.com/brindle-net/brindle/internal/calc"
@@ -93,64 +95,81 @@ func TestEventOrder(t *testing.T) {
 	case inCI():
 		histories = 150
 	}
-	total, flows := 0, 0
-	for seed := range histories {
-		rng, w := rand.New(rand.NewPCG(seed, 7)), randworld.New(seed)
-		events := w.Events()
-		for range 25 {
-			events = append(events, w.Change()...)
-		}
-		whole := calc.New(here)
-		whole.Apply(latest(rng, events))
-		state := whole.State()
-		want := rules.Render(settings(seed, false), &state.Policy).String()
-		compiled := settings(seed, true)
-		fresh, err := nft.NewMachine(rules.Render(compiled, &state.Policy))
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, way := range []struct {
-			name    string
-			batches [][]model.Event
-			restart int // before this batch; 0: never
-		}{
-			{"as it went", batches(rng, events), 0},
-			{"one by one", slices.Collect(slices.Chunk(events, 1)), 0},
-			{"in another order", batches(rng, shuffled(rng, events)), 0},
-			{"all at once, in another order", [][]model.Event{shuffled(rng, events)}, 0},
-			{"with a restart", batches(rng, events), 3},
-		} {
-			where := fmt.Sprintf("seed %d, %s", seed, way.name)
-			plain, fast := newHost(settings(seed, false)), newHost(compiled)
-			var told []model.Event
-			for i, b := range way.batches {
-				if way.restart != 0 && i == len(way.batches)/way.restart {
-					plain, fast = newHost(plain.cfg), newHost(fast.cfg)
-					plain.apply(latest(rng, told))
-					fast.apply(latest(rng, told))
+	var next, total, flows atomic.Uint64
+	t.Run("all", func(t *testing.T) {
+		for shard := range runtime.GOMAXPROCS(0) {
+			t.Run(fmt.Sprint(shard), func(t *testing.T) {
+				t.Parallel()
+				for seed := next.Add(1) - 1; seed < histories && !t.Failed(); seed = next.Add(1) - 1 {
+					told, judged := tellHistory(t, seed)
+					total.Add(told)
+					flows.Add(judged)
 				}
-				plain.apply(b)
-				fast.apply(b)
-				told = append(told, b...)
-			}
-			if got := plain.rules.Program().String(); got != want {
-				t.Fatalf("%s:\n%s", where, diff(got, want))
-			}
-			lived, err := nft.NewMachine(fast.rules.Program())
-			if err != nil {
-				t.Fatalf("%s: %v", where, err)
-			}
-			c := &cluster{seed: seed, world: w, tables: &state.Policy}
-			for range 20 {
-				p := c.someWay(w.Flow())
-				a, b := trace(t, lived, p), trace(t, fresh, p)
-				if a.Accepted != b.Accepted || !slices.Equal(counters(a), counters(b)) {
-					t.Fatalf("%s: compiled rules with a history: %v\nwithout: %v\n%+v", where, a, b, p)
-				}
-				flows++
-			}
-			total++
+			})
 		}
+	})
+	t.Logf("%d histories told in %d ways; %d flows through compiled rules", histories, total.Load(), flows.Load())
+}
+
+// tellHistory tells the history of a seed in every way, and returns in how
+// many, and how many flows were judged.
+func tellHistory(t *testing.T, seed uint64) (total, flows uint64) {
+	t.Helper()
+	rng, w := rand.New(rand.NewPCG(seed, 7)), randworld.New(seed)
+	events := w.Events()
+	for range 25 {
+		events = append(events, w.Change()...)
 	}
-	t.Logf("%d histories told in %d ways; %d flows through compiled rules", histories, total, flows)
+	whole := calc.New(here)
+	whole.Apply(latest(rng, events))
+	state := whole.State()
+	want := rules.Render(settings(seed, false), &state.Policy).String()
+	compiled := settings(seed, true)
+	fresh, err := nft.NewMachine(rules.Render(compiled, &state.Policy))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, way := range []struct {
+		name    string
+		batches [][]model.Event
+		restart int // before this batch; 0: never
+	}{
+		{"as it went", batches(rng, events), 0},
+		{"one by one", slices.Collect(slices.Chunk(events, 1)), 0},
+		{"in another order", batches(rng, shuffled(rng, events)), 0},
+		{"all at once, in another order", [][]model.Event{shuffled(rng, events)}, 0},
+		{"with a restart", batches(rng, events), 3},
+	} {
+		where := fmt.Sprintf("seed %d, %s", seed, way.name)
+		plain, fast := newHost(settings(seed, false)), newHost(compiled)
+		var told []model.Event
+		for i, b := range way.batches {
+			if way.restart != 0 && i == len(way.batches)/way.restart {
+				plain, fast = newHost(plain.cfg), newHost(fast.cfg)
+				plain.apply(latest(rng, told))
+				fast.apply(latest(rng, told))
+			}
+			plain.apply(b)
+			fast.apply(b)
+			told = append(told, b...)
+		}
+		if got := plain.rules.Program().String(); got != want {
+			t.Fatalf("%s:\n%s", where, diff(got, want))
+		}
+		lived, err := nft.NewMachine(fast.rules.Program())
+		if err != nil {
+			t.Fatalf("%s: %v", where, err)
+		}
+		c := &cluster{seed: seed, world: w, tables: &state.Policy}
+		for range 20 {
+			p := c.someWay(w.Flow())
+			a, b := trace(t, lived, p), trace(t, fresh, p)
+			if a.Accepted != b.Accepted || !slices.Equal(counters(a), counters(b)) {
+				t.Fatalf("%s: compiled rules with a history: %v\nwithout: %v\n%+v", where, a, b, p)
+			}
+			flows++
+		}
+		total++
+	}
+	return total, flows
 }
