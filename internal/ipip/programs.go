@@ -28,6 +28,7 @@ type tables struct {
 	Networks  *ebpf.Map `ebpf:"networks"`
 	Strangers *ebpf.Map `ebpf:"strangers"`
 	Paths     *ebpf.Map `ebpf:"paths"`
+	Hops      *ebpf.Map `ebpf:"hops"`
 	Slots     *ebpf.Map `ebpf:"slots"`
 }
 
@@ -67,7 +68,7 @@ type settings struct {
 func (t *tables) all() map[string]**ebpf.Map {
 	return map[string]**ebpf.Map{
 		"counts": &t.Counts, "hosts": &t.Hosts, "networks": &t.Networks,
-		"strangers": &t.Strangers, "paths": &t.Paths, "slots": &t.Slots,
+		"strangers": &t.Strangers, "paths": &t.Paths, "hops": &t.Hops, "slots": &t.Slots,
 	}
 }
 

@@ -19,27 +19,28 @@ type Count struct {
 
 // Counters say what became of packets since the tables were made. Offloaded
 // segments that travel together count as one packet. All but Encapsulated,
-// Decapsulated, Reassembled and PathLearned were dropped.
+// Decapsulated, Reassembled, PathLearned and Late were dropped.
 type Counters struct {
 	Encapsulated  Count // sent to another host
 	Decapsulated  Count // taken from another host
 	UnknownSender Count // the outer source is not in State.Hosts or State.Networks
 	Malformed     Count // headers that contradict each other or the packet
 	TooBig        Count // larger than the path; the sender was told, where RFC 1122 allows it
-	NoPeer        Count // the packet's route has no next hop
+	NoPeer        Count // no route by the tunnel, or one without a next hop
 	NoPath        Count // no route to the other host
 	Congested     Count // congestion that could not be told to the ends (RFC 6040)
 	Fragment      Count // fragments of outer packets, those of Reassembled among them
 	Reassembled   Count // outer packets put together from fragments
 	Unsupported   Count // segmentation offload of a kind that cannot be carried
 	PathLearned   Count // messages of routers about a narrow path to another host
+	Late          Count // of Encapsulated: the route had moved away from the tunnel meanwhile
 }
 
 // fields are the counters in the order of enum cause in bpf/ipip.h.
 func (c *Counters) fields() []*Count {
 	return []*Count{
 		&c.Encapsulated, &c.Decapsulated, &c.UnknownSender, &c.Malformed, &c.TooBig, &c.NoPeer, &c.NoPath,
-		&c.Congested, &c.Fragment, &c.Reassembled, &c.Unsupported, &c.PathLearned,
+		&c.Congested, &c.Fragment, &c.Reassembled, &c.Unsupported, &c.PathLearned, &c.Late,
 	}
 }
 

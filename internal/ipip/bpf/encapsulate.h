@@ -89,8 +89,38 @@ static __always_inline __u32 longest(struct __sk_buff *skb, struct iphdr *in)
 	return in->ihl * 4 + (offset >> 4) * 4 + skb->gso_size;
 }
 
+/* Where the destination's packets went a moment ago, if that is a host still. */
+static __always_inline __u32 last_peer(struct __sk_buff *skb, __u32 to)
+{
+	struct hop *h = bpf_map_lookup_elem(&hops, &to);
+	__u32 peer;
+
+	if (!h || h->until < bpf_ktime_get_ns())
+		return 0;
+	peer = h->peer;
+	if (!bpf_map_lookup_elem(&hosts, &peer))
+		return 0;
+	tally(skb, LATE);
+	return peer;
+}
+
+static __always_inline void remember_peer(__u32 to, __u32 peer)
+{
+	struct hop *h = bpf_map_lookup_elem(&hops, &to), new = {.peer = peer};
+
+	new.until = bpf_ktime_get_ns() + HOP_LIFE;
+	if (h && h->peer == peer)
+		h->until = new.until;
+	else
+		bpf_map_update_elem(&hops, &to, &new, BPF_ANY);
+}
+
 /* The next hop of the packet's route is the host to send it to: what the
- * kernel's own device does. Returns 0 when there is none. */
+ * kernel's own device does. That one has the route with the packet; here it is
+ * looked up once more, and may have moved to another interface since the packet
+ * was given to this one. Then the packet follows those before it: to take the
+ * new way it would have to pass netfilter again, and where the tunnel's route
+ * has just gone it would leave bare. Returns 0 when there is no next hop. */
 static __always_inline __u32 peer_of(struct __sk_buff *skb, struct iphdr *in)
 {
 	struct bpf_fib_lookup q = {
@@ -105,9 +135,10 @@ static __always_inline __u32 peer_of(struct __sk_buff *skb, struct iphdr *in)
 
 	/* A neighbour is not needed, and the size is looked at later. */
 	if (err != BPF_FIB_LKUP_RET_SUCCESS && err != BPF_FIB_LKUP_RET_NO_NEIGH && err != BPF_FIB_LKUP_RET_FRAG_NEEDED)
-		return 0;
+		return last_peer(skb, in->daddr);
 	if (q.family != INET || q.ifindex != tunnel_index || q.ipv4_dst == in->daddr || q.ipv4_dst == local_address)
 		return 0;
+	remember_peer(in->daddr, q.ipv4_dst);
 	return q.ipv4_dst;
 }
 

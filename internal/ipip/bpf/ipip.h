@@ -56,13 +56,14 @@ enum cause {
 	UNKNOWN_SENDER, /* dropped: the outer source is no host of ours */
 	MALFORMED,      /* dropped: headers that contradict each other or the packet */
 	TOO_BIG,        /* dropped: larger than the path; the sender is told where that is allowed */
-	NO_PEER,        /* dropped: its route has no next hop */
+	NO_PEER,        /* dropped: no route by the tunnel, or one without a next hop */
 	NO_PATH,        /* dropped: no route to the other host */
 	CONGESTED,      /* dropped: congestion that cannot be told to the ends (RFC 6040) */
 	FRAGMENT,       /* kept or dropped: a fragment of an outer packet */
 	REASSEMBLED,    /* outer packets put together from fragments */
 	UNSUPPORTED,    /* dropped: a segmentation offload that cannot be carried */
 	PATH_LEARNED,   /* messages that a path is narrower than its first link */
+	LATE,           /* of those sent: the route had moved away meanwhile */
 	CAUSES
 };
 
@@ -128,6 +129,23 @@ struct {
 	__type(key, __u32);
 	__type(value, struct path);
 } paths SEC(".maps");
+
+/* To which host a destination's packets went last. A packet that was routed to
+ * the tunnel goes there also when the route moves away before it comes here. */
+#define HOP_LIFE (10ULL * 1000 * 1000 * 1000)
+
+struct hop {
+	__u64 until; /* on the clock of bpf_ktime_get_ns */
+	__u32 peer;
+	__u32 unused;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, __u32);
+	__type(value, struct hop);
+} hops SEC(".maps");
 
 /* What is set later has to be read byte by byte: to the compiler, a copy by
  * another way is one of zeros. */
