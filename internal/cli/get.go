@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 
@@ -13,6 +12,7 @@ import (
 	v3 "github.com/brindle-net/brindle/api/v3"
 	"github.com/brindle-net/brindle/internal/client"
 	"github.com/brindle-net/brindle/internal/selector"
+	"github.com/brindle-net/brindle/internal/store"
 )
 
 // getOptions are the flags of `brindle get`.
@@ -23,6 +23,7 @@ type getOptions struct {
 	export bool
 	labels string
 	output string
+	watch  watchFlags
 }
 
 // newGet builds `brindle get`.
@@ -34,7 +35,8 @@ func newGet(e *Env) *cobra.Command {
   brindle get ippools
   brindle get workloadendpoints -A -l app=web
   brindle get ippool/default-ipv4-ippool -o yaml
-  brindle get bgppeers -o custom-columns=NAME,PEERIP`,
+  brindle get bgppeers -o custom-columns=NAME,PEERIP
+  brindle get workloadendpoints -A --watch`,
 		ValidArgsFunction: completeKinds,
 		RunE:              func(c *cobra.Command, args []string) error { return o.run(c.Context(), e, args) },
 	}
@@ -46,6 +48,7 @@ func newGet(e *Env) *cobra.Command {
 	_ = f.MarkHidden("all") // it was added above
 	f.BoolVar(&o.export, "export", false, "without what belongs to this cluster alone: for resources given by name")
 	f.StringVarP(&o.labels, "selector", "l", "", "only those with these labels: a=b,c!=d,e or a selector such as \"a in {'b','c'}\"")
+	o.watch.add(c)
 	f.StringVarP(&o.output, "output", "o", "", "yaml, json, wide, name, custom-columns=NAME,…, go-template=… or go-template-file=FILE; nothing for a table")
 	return c
 }
@@ -64,8 +67,8 @@ func (o *getOptions) run(ctx context.Context, e *Env, args []string) error {
 		return err
 	}
 	if len(o.files.names) > 0 {
-		if len(args) > 0 || o.all || o.labels != "" {
-			return errors.New("with -f the files say which resources: KIND, NAME, -A and -l cannot be given besides")
+		if len(args) > 0 || o.all || o.labels != "" || o.watch.on() {
+			return errors.New("with -f the files say which resources: KIND, NAME, -A, -l and --watch cannot be given besides")
 		}
 		docs, err := o.files.read(e)
 		if err != nil {
@@ -81,11 +84,14 @@ func (o *getOptions) run(ctx context.Context, e *Env, args []string) error {
 		return err
 	}
 	p.namespaces = kind.Namespaced && (o.all || o.files.namespace != "")
+	if len(names) > 0 && (o.all || o.labels != "") {
+		return errors.New("-A and -l cannot be given with names: a name is of one namespace, and says which resource is meant")
+	}
+	if o.watch.on() {
+		return o.withSession(e, p, func() error { return o.follow(ctx, p, following{kind, names, match}) })
+	}
 	if len(names) == 0 {
 		return o.withSession(e, p, func() error { return o.list(ctx, p, kind, match) })
-	}
-	if o.all || o.labels != "" {
-		return errors.New("-A and -l cannot be given with names: a name is of one namespace, and says which resource is meant")
 	}
 	return o.withSession(e, p, func() error {
 		return o.named(ctx, p, namedDocuments(kind, in1(kind, o.files.namespace), names))
@@ -108,36 +114,26 @@ func (o *getOptions) list(ctx context.Context, p *printer, kind v3.KindInfo, mat
 	if !o.all {
 		namespace = in1(kind, o.files.namespace)
 	}
-	list, err := p.db.List(ctx, kind, namespace)
+	out, err := p.lister(ctx, kind)
+	if err != nil {
+		return err
+	}
+	if kind.Kind == "Tier" {
+		out = &tierList{lister: out}
+	}
+	err = p.db.Pages(ctx, kind, namespace, func(list client.Listing) error {
+		list.Objects = slices.DeleteFunc(list.Objects, func(obj v3.Object) bool {
+			return !match.Matches(selector.Map(obj.Meta().Labels))
+		})
+		return out.page(list)
+	})
+	if errors.Is(err, store.ErrCompacted) {
+		return fmt.Errorf("%w: what was printed is not all, because the datastore forgot that moment meanwhile; try again", err)
+	}
 	if err != nil && !errors.Is(err, client.ErrUnreadable) {
 		return err
 	}
-	list.Objects = slices.DeleteFunc(list.Objects, func(obj v3.Object) bool {
-		return !match.Matches(selector.Map(obj.Meta().Labels))
-	})
-	if kind.Kind == "Tier" {
-		sortTiers(list.Objects)
-	}
-	return errors.Join(p.list(ctx, kind, list), err)
-}
-
-// sortTiers puts tiers in the order in which they are asked.
-func sortTiers(list []v3.Object) {
-	order := func(o v3.Object) float64 {
-		if t, ok := o.(*v3.Tier); ok && t.Spec.Order != nil {
-			return *t.Spec.Order
-		}
-		return math.Inf(1)
-	}
-	slices.SortStableFunc(list, func(a, b v3.Object) int {
-		switch x, y := order(a), order(b); {
-		case x < y:
-			return -1
-		case x > y:
-			return 1
-		}
-		return 0
-	})
+	return errors.Join(out.end(), err)
 }
 
 // named shows the stored form of given resources; those that are missing are

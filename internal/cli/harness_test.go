@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -30,6 +31,11 @@ type world struct {
 type memStore struct{ store.Driver }
 
 func (memStore) Close() error { return nil }
+
+// Pages hands over what the datastore below does.
+func (m memStore) Pages(ctx context.Context, prefix string, page func([]store.KV, store.Revision) error) error {
+	return store.Pages(ctx, m.Driver, prefix, page)
+}
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
@@ -57,8 +63,25 @@ func (w *world) run(args ...string) outcome {
 
 func (w *world) runContext(ctx context.Context, args ...string) outcome {
 	var stdout, stderr bytes.Buffer
-	e := &Env{
-		Stdin: strings.NewReader(w.stdin), Stdout: &stdout, Stderr: &stderr, Terminal: w.terminal, Build: "v1.2.3",
+	status := Run(ctx, w.environment(&stdout, &stderr), args)
+	return outcome{status, stdout.String(), stderr.String()}
+}
+
+// runTo carries out a command line whose standard output goes elsewhere; what
+// it says besides goes to the test's log.
+func (w *world) runTo(stdout io.Writer, args ...string) int {
+	w.t.Helper()
+	var stderr bytes.Buffer
+	status := Run(w.t.Context(), w.environment(stdout, &stderr), args)
+	if stderr.Len() > 0 {
+		w.t.Logf("%q: %s", args, &stderr)
+	}
+	return status
+}
+
+func (w *world) environment(stdout, stderr io.Writer) *Env {
+	return &Env{
+		Stdin: strings.NewReader(w.stdin), Stdout: stdout, Stderr: stderr, Terminal: w.terminal, Build: "v1.2.3",
 		Getenv:  func(name string) string { return w.env[name] },
 		Environ: func() []string { return nil },
 		Open: func(cfg etcd.Config) (Datastore, error) {
@@ -66,7 +89,6 @@ func (w *world) runContext(ctx context.Context, args ...string) outcome {
 			return memStore{w.db}, nil
 		},
 	}
-	return outcome{Run(ctx, e, args), stdout.String(), stderr.String()}
 }
 
 // line splits a command line at its spaces.

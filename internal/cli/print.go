@@ -89,17 +89,6 @@ func joinAny(list any, sep string) string {
 	return strings.Join(out, sep)
 }
 
-// list prints all resources of a kind.
-func (p *printer) list(ctx context.Context, kind v3.KindInfo, l client.Listing) error {
-	switch p.format {
-	case "yaml", "json":
-		return p.document(v3.NewList(kind.Kind, string(l.Revision), l.Objects))
-	case "go-template":
-		return p.execute([]any{v3.NewList(kind.Kind, string(l.Revision), l.Objects)})
-	}
-	return p.table(ctx, kind, l.Objects)
-}
-
 // objects prints objects that were asked for one by one, of any kinds: as a
 // document one stands as it is, several as an array.
 func (p *printer) objects(ctx context.Context, list []v3.Object) error {
@@ -157,35 +146,11 @@ func (p *printer) document(v any) error {
 
 // table prints objects of one kind as rows, or as names.
 func (p *printer) table(ctx context.Context, kind v3.KindInfo, list []v3.Object) error {
-	if p.format == "name" {
-		for _, o := range list {
-			fmt.Fprintf(p.e.Stdout, "%s.%s/%s\n", strings.ToLower(kind.Kind), groupName, word(o.Meta().Name))
-		}
-		return nil
-	}
-	columns, err := p.choose(kind)
+	r, err := p.rowsOf(ctx, kind)
 	if err != nil {
 		return err
 	}
-	var cells cellContext
-	if slices.ContainsFunc(columns, func(c column) bool { return c.name == "ASN" && kind.Kind == "Node" }) {
-		if cells.globalAS, err = p.defaultAS(ctx); err != nil {
-			return err
-		}
-	}
-	var t table
-	for _, c := range columns {
-		t.header = append(t.header, c.name)
-	}
-	for _, o := range list {
-		var row []string
-		for _, c := range columns {
-			row = append(row, c.cell(o, cells))
-		}
-		t.add(row...)
-	}
-	t.print(p.e.Stdout)
-	return nil
+	return r.print(list)
 }
 
 // groupName is the API group that kinds belong to.

@@ -10,6 +10,8 @@ import (
 type table struct {
 	header []string
 	rows   [][]string
+	widths []int // of the columns at least: those of what was printed before
+	bare   bool  // the header was printed before
 }
 
 func (t *table) add(cells ...string) { t.rows = append(t.rows, cells) }
@@ -18,6 +20,9 @@ func (t *table) add(cells ...string) { t.rows = append(t.rows, cells) }
 // one, every cell on its line.
 func (t *table) print(w io.Writer) {
 	widths, lines := t.layout()
+	if t.bare {
+		lines = lines[1:]
+	}
 	var b strings.Builder
 	for _, row := range lines {
 		var line strings.Builder
@@ -67,6 +72,7 @@ func (t *table) printBoxed(w io.Writer, numbers int) {
 // for a terminal, each with a cell for every column.
 func (t *table) layout() (widths []int, lines [][]string) {
 	widths = make([]int, len(t.header))
+	copy(widths, t.widths)
 	for _, row := range append([][]string{t.header}, t.rows...) {
 		line := make([]string, len(t.header))
 		for i := range line {
