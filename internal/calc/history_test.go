@@ -122,6 +122,9 @@ func (d dice) event() model.Event {
 	case 7:
 		id = model.ID{Kind: model.KindTier, Name: one(d, "default", "t1", "t2")}
 		v = &model.Tier{Name: id.Name, Order: one(d, 1, 2, math.Inf(1)), DefaultPass: d.chance(50)}
+		if d.chance(20) {
+			v = &model.Tier{Name: id.Name, Order: math.Inf(-1), Lost: true, Broken: "bad"}
+		}
 	default:
 		name, kind := id.Name, one(d, "NetworkPolicy", "GlobalNetworkPolicy", "StagedNetworkPolicy")
 		id = model.PolicyID(kind, id.Namespace, name)

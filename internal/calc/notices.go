@@ -11,7 +11,7 @@ import (
 
 // notices is the stage that tells people.
 func (c *Core) notices(t *touched, u *desired.Update) {
-	if !(t.workloads || t.pools || t.sessions || t.other || t.matches || t.tunnels) {
+	if !(t.workloads || t.pools || t.sessions || t.other || t.matches || t.tunnels || t.tiers) {
 		return
 	}
 	next := desired.Notices{}
@@ -29,6 +29,11 @@ func (c *Core) notices(t *touched, u *desired.Update) {
 			next.InvalidPolicy(id.String(), bad.Message)
 		} else {
 			next.InvalidObject(id.String(), bad.Message)
+		}
+	}
+	for name, tier := range c.in.tiers {
+		if tier.Broken != "" {
+			next.InvalidTier(model.ID{Kind: model.KindTier, Name: name}.String(), tier.Broken)
 		}
 	}
 	for name, info := range c.in.info {

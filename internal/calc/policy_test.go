@@ -54,6 +54,11 @@ func tierEvent(name string, order float64, pass bool) model.Event {
 	return model.Event{ID: model.ID{Kind: model.KindTier, Name: name}, Value: &model.Tier{Name: name, Order: order, DefaultPass: pass}}
 }
 
+func lostTier(name string) model.Event {
+	return model.Event{ID: model.ID{Kind: model.KindTier, Name: name},
+		Value: &model.Tier{Name: name, Order: math.Inf(-1), Lost: true, Broken: "spec.order: is wrong"}}
+}
+
 // webWorkload is the workload that the tests below are about.
 func webWorkload(edit ...func(*model.Workload)) model.Event {
 	e := workloadEvent("h1", "a", "10.65.0.7", "fd00::7")
@@ -104,6 +109,11 @@ func TestTiersOfAnEndpoint(t *testing.T) {
 			"default[GlobalNetworkPolicy b, KubernetesNetworkPolicy default/c, GlobalNetworkPolicy a]", ""},
 		{"0 and less than 0 are orders", []model.Event{defaults, policyOf("GlobalNetworkPolicy a", order(0)), policyOf("GlobalNetworkPolicy b", order(-1))},
 			"default[GlobalNetworkPolicy b, GlobalNetworkPolicy a]", ""},
+		{"a tier that nobody knows the place of is first, and no policy of it is asked", []model.Event{
+			tierEvent("a", 1, true), lostTier("z"), defaults, policyOf("GlobalNetworkPolicy 1"), policyOf("GlobalNetworkPolicy 2", inTier("a")),
+			policyOf("GlobalNetworkPolicy 3", inTier("z"))}, "z[] a[GlobalNetworkPolicy 2 pass] default[GlobalNetworkPolicy 1]", ""},
+		{"one such without a policy that is enforced does nothing", []model.Event{lostTier("z"), defaults, policyOf("GlobalNetworkPolicy 1"),
+			policyOf("StagedGlobalNetworkPolicy 3", inTier("z"), func(p *model.Policy) { p.Staged = true })}, "default[GlobalNetworkPolicy 1]", ""},
 		{"tiers by order, then name, without order last", []model.Event{
 			tierEvent("none", math.Inf(1), false), tierEvent("b", 5, true), tierEvent("a", 5, false), tierEvent("z", 1, false), defaults,
 			policyOf("GlobalNetworkPolicy 1", inTier("none")), policyOf("GlobalNetworkPolicy 2", inTier("b")), policyOf("GlobalNetworkPolicy 3", inTier("a")),

@@ -222,7 +222,7 @@ func (c *Core) enforcePolicies(u *desired.Update) {
 		if at.on == nil || at.on.workloads == 0 {
 			return desired.RulesID{}, false
 		}
-		return desired.RulesID{Owner: at.on.title, Direction: d}, at.flags&applies(d) != 0
+		return desired.RulesID{Owner: at.on.title, Direction: d}, at.flags&applies(d) != 0 && !at.on.tier.lost
 	}
 	both := []desired.Direction{desired.Ingress, desired.Egress}
 	for id := range p.changes.enforce { // what goes comes first: names are free then
@@ -261,7 +261,7 @@ func (p *policies) rulesOf(id policyID) [2][]model.Rule {
 // noteHTTP keeps who has rules with HTTP criteria in force.
 func (p *policies) noteHTTP(id policyID) {
 	at := p.all.at(id)
-	has := at.on != nil && at.on.workloads > 0 && at.flags&packHTTP != 0
+	has := at.on != nil && at.on.workloads > 0 && at.flags&packHTTP != 0 && !at.on.tier.lost
 	if has || p.told.http[id] {
 		p.changes.told = true
 		delete(p.told.http, id)

@@ -17,6 +17,7 @@ type tier struct {
 	missing bool // it does not exist: its policies come after all others
 	order   float64
 	pass    bool
+	lost    bool // nobody knows where it comes: it denies everything
 }
 
 // tierLists is what policy says for a slot, shared by all that have the same.
@@ -31,9 +32,7 @@ type tierLists struct {
 func (p *policies) arrange(in *inputs, t *touched) {
 	if t.tiers {
 		p.changes.sort = true
-		for name := range p.tiers {
-			p.tiers[name].read(in)
-		}
+		p.reread(in)
 		for _, s := range p.slotOf {
 			p.changes.dirty[s] = true
 		}
@@ -44,6 +43,23 @@ func (p *policies) arrange(in *inputs, t *touched) {
 		p.merge(at, s)
 		if !at.key.host {
 			p.assemble(at)
+		}
+	}
+}
+
+// reread takes over what the datastore says of all tiers. Of one that is lost
+// no rules are in force.
+func (p *policies) reread(in *inputs) {
+	flipped := map[*tier]bool{}
+	for _, t := range p.tiers {
+		was := t.lost
+		if t.read(in); t.lost != was {
+			flipped[t] = true
+		}
+	}
+	for _, id := range p.order {
+		if flipped[p.all.at(id).on.tier] {
+			p.changes.enforce[id] = true
 		}
 	}
 }
@@ -78,7 +94,7 @@ func (t *tier) read(in *inputs) {
 	v := in.tiers[t.name]
 	*t = tier{name: t.name, missing: v == nil, order: math.Inf(1)}
 	if v != nil {
-		t.order, t.pass = v.Order, v.DefaultPass
+		t.order, t.pass, t.lost = v.Order, v.DefaultPass, v.Lost
 	}
 }
 
@@ -175,14 +191,18 @@ func (p *policies) assemble(at *slot) {
 }
 
 // tiersOf lists the tiers of one direction. A tier without a policy for the
-// direction is not there, so it denies nothing.
+// direction is not there, so it denies nothing. One that is lost stands
+// without its policies, and denies.
 func (p *policies) tiersOf(at *slot, d desired.Direction) []desired.Tier {
 	var out []desired.Tier
 	var last *tier
 	p.owners = p.owners[:0]
 	flush := func() {
-		if len(p.owners) > 0 {
-			out = append(out, desired.Tier{Name: last.name, Policies: slices.Clone(p.owners), Pass: last.pass})
+		if last != nil {
+			out = append(out, desired.Tier{Name: last.name, Pass: last.pass})
+			if len(p.owners) > 0 {
+				out[len(out)-1].Policies = slices.Clone(p.owners)
+			}
 			p.owners = p.owners[:0]
 		}
 	}
@@ -195,7 +215,9 @@ func (p *policies) tiersOf(at *slot, d desired.Direction) []desired.Tier {
 			flush()
 			last = v.on.tier
 		}
-		p.owners = append(p.owners, v.on.title)
+		if !last.lost {
+			p.owners = append(p.owners, v.on.title)
+		}
 	}
 	flush()
 	return out

@@ -63,6 +63,12 @@ func (n Notices) InvalidPolicy(policy, why string) {
 	n.add(ConditionPolicy, policy, "InvalidPolicy", why, true)
 }
 
+// InvalidTier says that a tier cannot be read, or not whole, so nobody knows
+// what its policies come before. why says what holds meanwhile. Blocking.
+func (n Notices) InvalidTier(tier, why string) {
+	n.add(ConditionPolicy, tier, "InvalidTier", why, true)
+}
+
 // InvalidObject says that a stored object breaks the rules and is ignored.
 func (n Notices) InvalidObject(object, why string) {
 	n.add(ConditionDatastore, object, "InvalidObject", why, false)

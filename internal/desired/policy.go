@@ -152,7 +152,8 @@ type Endpoint struct {
 }
 
 // Tier is the enforced policies of one tier that apply to an endpoint in one
-// direction: at least one. After the last comes a denial unless Pass.
+// direction. After the last comes a denial unless Pass. Without a policy it is
+// one of which nobody knows where it comes, and denies everything.
 type Tier struct {
 	Name     string
 	Policies []string // owners, in order

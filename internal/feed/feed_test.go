@@ -187,6 +187,51 @@ func nodeJSON(i int) string {
 	return v
 }
 
+// TestTierThatCannotBeRead: what was in force stays, and where nothing was the
+// tier is lost.
+func TestTierThatCannotBeRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := mem.New()
+		key, good := object("tiers", "Tier", "", "t", `{"order":5,"defaultAction":"Pass"}`)
+		put(t, d, key, good)
+		var log bytes.Buffer
+		cfg := Config{Driver: d, Node: "me", Log: slog.New(slog.NewTextHandler(&log, nil))}
+		old, id := start(t, cfg), model.ID{Kind: model.KindTier, Name: "t"}
+		state := func(w *world) string {
+			synctest.Wait()
+			v, ok := w.inputs[id].(*model.Tier)
+			if !ok {
+				return "gone"
+			}
+			return fmt.Sprint(v.Order, v.DefaultPass, v.Lost, v.Broken != "")
+		}
+		stored := func(value string) func() { return func() { put(t, d, key, value) } }
+		_, orderless := object("tiers", "Tier", "", "t", `{"order":"5"}`)
+		for _, step := range []struct {
+			name, kept, anew string // of an agent that was there all the time, and of one that starts
+			change           func()
+		}{
+			{"sound", "5 true false false", "5 true false false", func() {}},
+			{"no JSON", "5 true false true", "-Inf false true true", stored("{")},
+			{"another kind", "5 true false true", "-Inf false true true", stored(`{"kind":"Node"}`)},
+			{"no order", "5 false false true", "-Inf false true true", stored(orderless)},
+			{"sound again", "5 true false false", "5 true false false", stored(good)},
+			{"deleted", "gone", "gone", func() { _ = d.Delete(t.Context(), key, "") }},
+			{"no JSON from the start", "-Inf false true true", "-Inf false true true", stored("{")},
+		} {
+			step.change()
+			if got, anew := state(old), state(start(t, cfg)); got != step.kept || anew != step.anew {
+				t.Errorf("%s: %s, anew %s; want %s, %s", step.name, got, anew, step.kept, step.anew)
+			}
+		}
+		for _, part := range []string{"used in part", "Tier t", "spec.order", "nobody knows where it comes", "apply the tier anew"} {
+			if !strings.Contains(log.String(), part) {
+				t.Errorf("the log does not say %q: %s", part, log.String())
+			}
+		}
+	})
+}
+
 func TestInvalidObject(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := mem.New()

@@ -17,6 +17,7 @@ import (
 type parser struct {
 	node  string                 // this host
 	kinds map[string]v3.KindInfo // by the plural in a key
+	tiers *tiers                 // nil: nothing is remembered
 }
 
 func newParser(node string) parser {
@@ -61,11 +62,13 @@ func (p parser) readAll(stored []store.Event) []read {
 func (p parser) events(ctx context.Context, log *slog.Logger, stored []store.Event) []model.Event {
 	out := make([]model.Event, 0, len(stored))
 	for i, r := range p.readAll(stored) {
-		if r.err != nil {
-			log.WarnContext(ctx, "stored object is ignored", "key", stored[i].Key, "err", r.err)
+		if p.tiers != nil && r.event.ID.Kind == model.KindTier {
+			r.event = p.tiers.keep(r.event)
 		}
 		if why := broken(r.event.Value); why != "" {
 			log.WarnContext(ctx, "stored object is used in part", "object", r.event.ID.String(), "err", why)
+		} else if r.err != nil {
+			log.WarnContext(ctx, "stored object is ignored", "key", stored[i].Key, "err", r.err)
 		}
 		if r.ok {
 			out = append(out, r.event)
@@ -142,6 +145,31 @@ func broken(v model.Value) string {
 		return v.Broken
 	case *model.NetworkSet:
 		return v.Broken
+	case *model.Tier:
+		return v.Broken
 	}
 	return ""
+}
+
+// tiers remembers each tier as it was last in force. One that cannot be read
+// any more stays as it was: its policies would otherwise all deny at once.
+type tiers struct {
+	mu   sync.Mutex // guards everything below
+	last map[model.ID]*model.Tier
+}
+
+// keep returns the event with what is remembered in place of what cannot be
+// read.
+func (t *tiers) keep(e model.Event) model.Event {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	v, ok := e.Value.(*model.Tier)
+	if !ok {
+		delete(t.last, e.ID)
+		return e
+	}
+	if v = v.Keep(t.last[e.ID]); !v.Lost {
+		t.last[e.ID] = v
+	}
+	return model.Event{ID: e.ID, Value: v}
 }

@@ -47,8 +47,8 @@ func ResourceID(apiKind, namespace, name string) (ID, bool) {
 // FromObject turns an API object into the event that it exists. An object
 // that breaks a rule gives an event with an Invalid value and the reason as
 // an error, which names the object, the field, the value and the rule. Of a
-// policy, profile or network set what can be read is kept, and its Broken says
-// what cannot; that is no error. false: no host needs objects of this kind.
+// policy, profile, tier or network set what can be read is kept, and its Broken
+// says what cannot; that is no error. false: no host needs objects of this kind.
 func FromObject(o v3.Object) (Event, bool, error) {
 	m := o.Meta()
 	id, ok := ResourceID(o.Type().Kind, m.Namespace, m.Name)
@@ -63,15 +63,15 @@ func FromObject(o v3.Object) (Event, bool, error) {
 }
 
 // FromPart is FromObject for an object of which only a part could be decoded:
-// unread names the fields that could not. A policy, profile or network set is
-// kept as one that breaks the rules, anything else is invalid.
+// unread names the fields that could not. A policy, profile, tier or network
+// set is kept as one that breaks the rules, anything else is invalid.
 func FromPart(o v3.Object, unread v3.FieldErrors) (Event, bool, error) {
 	m := o.Meta()
 	id, ok := ResourceID(o.Type().Kind, m.Namespace, m.Name)
 	switch {
 	case !ok || len(unread) == 0:
 		return FromObject(o)
-	case id.Kind != KindPolicy && id.Kind != KindProfile && id.Kind != KindNetworkSet:
+	case id.Kind != KindPolicy && id.Kind != KindProfile && id.Kind != KindTier && id.Kind != KindNetworkSet:
 		return Invalidate(id, unread), true, fmt.Errorf("%s: %w", id, unread)
 	}
 	v, err := fromObject(id, o, unread)
@@ -81,8 +81,12 @@ func FromPart(o v3.Object, unread v3.FieldErrors) (Event, bool, error) {
 	return Event{ID: id, Value: v}, true, nil
 }
 
-// Invalidate is the event that an object is stored but cannot be used.
+// Invalidate is the event that an object is stored but cannot be used. Of a
+// tier its name is left, and so it is one that is lost.
 func Invalidate(id ID, err error) Event {
+	if id.Kind == KindTier {
+		return Event{ID: id, Value: lostTier(id.Name, err.Error())}
+	}
 	return Event{ID: id, Value: &Invalid{Message: err.Error(), Staged: staged(id)}}
 }
 
@@ -99,7 +103,7 @@ func fromObject(id ID, o v3.Object, unread v3.FieldErrors) (Value, error) {
 	case *v3.Profile:
 		return fromProfile(o, unread), nil
 	case *v3.Tier:
-		return fromTier(o), nil
+		return fromTier(o, unread), nil
 	case *v3.NetworkSet:
 		return fromNetworkSet(id, o, o.Spec.Nets, unread), nil
 	case *v3.GlobalNetworkSet:

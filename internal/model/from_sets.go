@@ -2,7 +2,6 @@ package model
 
 import (
 	"maps"
-	"math"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -15,16 +14,6 @@ import (
 
 // namespaceProfile is what the name of the profile of a namespace begins with.
 const namespaceProfile = "kns."
-
-// fromTier reads a tier. One that says nothing readable about its end denies.
-func fromTier(o *v3.Tier) *Tier {
-	t := &Tier{Name: o.Name, Order: math.Inf(1)}
-	if o.Spec.Order != nil {
-		t.Order = *o.Spec.Order
-	}
-	t.DefaultPass = o.Spec.DefaultAction != nil && *o.Spec.DefaultAction == v3.ActionPass
-	return t
-}
 
 func fromProfile(o *v3.Profile, unread v3.FieldErrors) *Profile {
 	r := ruleReader{unread: unread, errs: slices.Clone(unread)}

@@ -126,13 +126,6 @@ type PortMatch struct {
 // ServiceRef names a Kubernetes service.
 type ServiceRef struct{ Namespace, Name string }
 
-// Tier is a group of policies. A policy may name a tier that does not exist.
-type Tier struct {
-	Name        string
-	Order       float64 // +Inf if the object has none
-	DefaultPass bool    // what ends the tier: false denies
-}
-
 // NetworkSet is a named list of networks with labels: a NetworkSet or, without
 // Namespace, a GlobalNetworkSet. Labels has the implied namespace label; the
 // labels of its namespace come from the profile "kns.<namespace>".
@@ -159,6 +152,5 @@ type Backend struct {
 	Port     uint16 // 0: none
 }
 
-func (*Tier) isModel()       {}
 func (*NetworkSet) isModel() {}
 func (*Service) isModel()    {}

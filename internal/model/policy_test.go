@@ -2,6 +2,7 @@ package model
 
 import (
 	"encoding/json"
+	"errors"
 	"math"
 	"math/rand/v2"
 	"net/netip"
@@ -321,9 +322,62 @@ func TestTiers(t *testing.T) {
 		{`{}`, Tier{Name: "p", Order: math.Inf(1)}}, // raw: clients write 1000000
 		{`{"defaultAction":"pass"}`, Tier{Name: "p", Order: math.Inf(1)}},
 	} {
-		if got := fromJSON(t, "Tier", "", tt.spec).(*Tier); *got != tt.want {
+		got := *fromJSON(t, "Tier", "", tt.spec).(*Tier)
+		if wrong := strings.Contains(tt.spec, `"pass"`); wrong != (got.Broken != "") || got.Lost {
 			t.Errorf("%s: %+v", tt.spec, got)
 		}
+		if got.Broken, got.why, got.guess = "", "", (guess{}); got != tt.want {
+			t.Errorf("%s: %+v", tt.spec, got)
+		}
+	}
+}
+
+// TestTiersThatCannotBeRead: without an order a tier is lost, unless it always
+// exists or something was in force.
+func TestTiersThatCannotBeRead(t *testing.T) {
+	lost := Tier{Order: math.Inf(-1), Lost: true}
+	for _, tt := range []struct {
+		name, tier, stored, told string
+		last                     *Tier // nil: nothing was in force
+		want                     Tier  // order and end alone
+	}{
+		{"order", "t", `{"order":"x","defaultAction":"Pass"}`, "spec.order: ", nil, lost},
+		{"an order that no field can hold", "t", `{"order":1e999}`, "spec.order: ", nil, lost},
+		{"defaultAction of another type", "t", `{"order":5,"defaultAction":7}`, "spec.defaultAction: ", nil, Tier{Order: 5}},
+		{"defaultAction that is none", "t", `{"order":5,"defaultAction":"Allow"}`, `spec.defaultAction: "Allow": must be one of Deny, Pass`, nil, Tier{Order: 5}},
+		{"all", "t", `[]`, "spec: ", nil, lost},
+		{"a built-in one's order", "kube-admin", `{"order":"x","defaultAction":"Deny"}`, "what is documented of it holds", nil, Tier{Order: 1000}},
+		{"all of a built-in one", "kube-baseline", `[]`, "what is documented of it holds", nil, Tier{Order: 1e7, DefaultPass: true}},
+		{"order, after another", "t", `{"order":"x","defaultAction":"Pass"}`, "what was last read of it holds", &Tier{Order: 7}, Tier{Order: 7, DefaultPass: true}},
+		{"end, after another", "t", `{"order":5,"defaultAction":7}`, "(order 5, defaultAction Pass)", &Tier{Order: 7, DefaultPass: true}, Tier{Order: 5, DefaultPass: true}},
+		{"all, after another", "t", `[]`, "(no order, defaultAction Pass)", &Tier{Order: math.Inf(1), DefaultPass: true}, Tier{Order: math.Inf(1), DefaultPass: true}},
+		{"all of a built-in one, after another", "default", `[]`, "(order 3, defaultAction Pass)", &Tier{Order: 3, DefaultPass: true}, Tier{Order: 3, DefaultPass: true}},
+		{"after one that was lost", "t", `{"order":"x"}`, "nobody knows where it comes", &lost, lost},
+		{"sound, after another", "t", `{"order":5}`, "", &Tier{Order: 7, DefaultPass: true}, Tier{Order: 5}},
+		{"metadata", "t", `{"order":5},"metadata":{"name":"t","labels":1}`, "nothing of what it says about policies is lost", &Tier{Order: 7}, Tier{Order: 5}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			o, unread, err := v3.DecodeStoredPart([]byte(`{"kind":"Tier","metadata":{"name":"` + tt.tier + `"},"spec":` + tt.stored + `}`))
+			if err != nil {
+				t.Fatal(err)
+			}
+			o.Meta().Name = tt.tier
+			e, _, err := FromPart(o, unread)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := e.Value.(*Tier).Keep(tt.last)
+			if got.Order != tt.want.Order || got.DefaultPass != tt.want.DefaultPass || got.Lost != tt.want.Lost {
+				t.Errorf("%+v", got)
+			}
+			if !strings.Contains(got.Broken, tt.told) || (tt.told == "") != (got.Broken == "") || got.Broken != "" && !strings.HasSuffix(got.Broken, "; apply the tier anew") {
+				t.Errorf("told: %s", got.Broken)
+			}
+		})
+	}
+	e := Invalidate(ID{Kind: KindTier, Name: "t"}, errors.New("no JSON"))
+	if v, ok := e.Value.(*Tier); !ok || !v.Lost || !strings.HasPrefix(v.Broken, "no JSON: ") {
+		t.Errorf("of something that is no JSON: %+v", e.Value)
 	}
 }
 

@@ -161,9 +161,15 @@ func (e *evaluation) byTiers(policies [][]*model.Policy) bool {
 
 // byTier goes through the policies of a tier and reports whether it decided.
 func (e *evaluation) byTier(t tier, policies []*model.Policy) bool {
-	step := TierStep{Tier: t.name, Missing: t.missing, Pass: t.pass, Outcome: OutcomeNone}
+	step := TierStep{Tier: t.name, Missing: t.missing, Lost: t.lost, Pass: t.pass, Outcome: OutcomeNone}
 	var last *model.Policy // that is enforced
 	for _, p := range policies {
+		if t.lost && !p.Staged {
+			step.Policies = append(step.Policies, Step{Owner: p.Title, Outcome: OutcomeNone, LastWriter: p.LastWriter,
+				Note: "is not looked at: the tier cannot be read"})
+			last = p
+			continue
+		}
 		s, by := e.byRules(p.Title, t.name, e.rulesOf(p), p.Staged)
 		s.Staged, s.LastWriter, by.LastWriter = p.Staged, p.LastWriter, p.LastWriter
 		s.Note = policyNote(p)
@@ -348,6 +354,9 @@ func (e *evaluation) words(outcome string) string {
 		}
 		if t.Missing {
 			s += "; the tier does not exist, so its policies come last"
+		}
+		if t.Lost {
+			s = "tier " + by.Tier + " cannot be read: nobody knows where it comes, so it denies everything to the endpoints that its policies are for"
 		}
 		return s
 	case outcome == OutcomeEndDeny && len(e.Profiles) == 0:

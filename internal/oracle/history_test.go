@@ -241,7 +241,7 @@ func TestPolicyHistoriesMeet(t *testing.T) {
 	for _, k := range []string{
 		"endpoints", "rules", "set s: of kind 0 empty false", "set s: of kind 0 empty true", "set n: of kind 1 empty false",
 		"set n: of kind 1 empty true", "set v: of kind 1 empty false", "set w: of kind 0 empty false", "set w: of kind 0 empty true",
-		"tiers true", "v6 true", "v6 false", "notice HTTPNotEnforced", "notice PolicyNotEnforced", "notice InvalidPolicy", "notice InvalidObject",
+		"tiers true", "v6 true", "v6 false", "notice HTTPNotEnforced", "notice PolicyNotEnforced", "notice InvalidPolicy", "notice InvalidTier", "notice InvalidObject",
 	} {
 		if seen[k] < 20 {
 			t.Errorf("%s: %d in %d worlds", k, seen[k], worlds)

@@ -21,6 +21,10 @@ func (w world) notices(policy desired.Policy) desired.Notices {
 			} else {
 				out.InvalidPolicy(id.String(), v.Message)
 			}
+		case *model.Tier:
+			if v.Broken != "" {
+				out.InvalidTier(id.String(), v.Broken)
+			}
 		case *model.ClusterInfo:
 			if !v.Ready {
 				out.DatastoreNotReady(id.String())

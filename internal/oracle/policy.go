@@ -82,7 +82,11 @@ func (v *View) enforced(labels selector.Labels, ingress bool) []desired.Tier {
 				to.Policies = append(to.Policies, p.Title)
 			}
 		}
-		if len(to.Policies) > 0 {
+		switch {
+		case len(to.Policies) == 0:
+		case t.lost: // no rule of it is looked at
+			out = append(out, desired.Tier{Name: t.name})
+		default:
 			out = append(out, to)
 		}
 	}

@@ -86,8 +86,11 @@ func tierWords(s TierStep) string {
 		OutcomeEndPass: "no rule matched, and its end passes the flow on",
 		OutcomeStaged:  "all its policies are staged: it does nothing",
 	}[s.Outcome]
-	if s.Missing {
+	switch {
+	case s.Missing:
 		out += " (the tier does not exist)"
+	case s.Lost && s.Outcome == OutcomeEndDeny:
+		out = "denies everything (the tier cannot be read)"
 	}
 	return out
 }
@@ -163,6 +166,7 @@ type (
 	}
 	tierJSON struct {
 		Tier     string     `json:"tier"`
+		Lost     bool       `json:"lost,omitempty"`
 		Missing  bool       `json:"missing,omitempty"`
 		Outcome  string     `json:"outcome"`
 		Policies []stepJSON `json:"policies"`
@@ -220,7 +224,7 @@ func (d *Decision) json() *decisionJSON {
 	}
 	for _, t := range d.Tiers {
 		out.Tiers = append(out.Tiers, tierJSON{
-			Tier: t.Tier, Missing: t.Missing, Outcome: t.Outcome, Policies: stepsJSON(t.Policies),
+			Tier: t.Tier, Missing: t.Missing, Lost: t.Lost, Outcome: t.Outcome, Policies: stepsJSON(t.Policies),
 		})
 	}
 	return out

@@ -57,6 +57,7 @@ const (
 type TierStep struct {
 	Tier     string
 	Missing  bool // policies name it and it does not exist: it comes last, and denies at its end
+	Lost     bool // nobody knows where it comes: it comes first, and denies everything
 	Pass     bool // its default action
 	Policies []Step
 	Outcome  string // "allow", "deny", "pass", "end-deny", "end-pass", "staged"

@@ -67,6 +67,7 @@ type tier struct {
 	name     string
 	missing  bool
 	pass     bool
+	lost     bool // nobody knows where it comes: it denies everything
 	policies []*model.Policy
 }
 
@@ -217,7 +218,7 @@ func sortedTiers(w world) []tier {
 	})
 	var out []tier
 	for _, t := range existing {
-		out = append(out, tier{name: t.Name, pass: t.DefaultPass})
+		out = append(out, tier{name: t.Name, pass: t.DefaultPass, lost: t.Lost})
 	}
 	var named []string
 	policies := each[*model.Policy](w)

@@ -43,6 +43,9 @@ var tierNames = [...]string{"default", "first", "second", "kube-baseline", "aaa"
 
 func (w *World) tier(i int) (model.ID, model.Value) {
 	t := &model.Tier{Name: tierNames[i], Order: w.order(math.Inf(1)), DefaultPass: w.chance(45)}
+	if w.rare.IntN(100) < 3 {
+		t = &model.Tier{Name: t.Name, Order: math.Inf(-1), Lost: true, Broken: "spec.order: is wrong"}
+	}
 	return model.ID{Kind: model.KindTier, Name: t.Name}, t
 }
 

@@ -22,6 +22,7 @@ const Node = "h1"
 // World is one random cluster. It is used by one goroutine.
 type World struct {
 	rng     *rand.Rand
+	rare    *rand.Rand // for what is seldom: the rest of the world is the same with it
 	objects map[model.ID]model.Value
 	ids     []model.ID // of objects, in order
 	flows   flowMaker
@@ -60,7 +61,8 @@ func New(seed uint64) *World {
 }
 
 func empty(seed uint64) *World {
-	return &World{rng: rand.New(rand.NewPCG(seed, 0x6272696e646c65)), objects: map[model.ID]model.Value{}, stale: true}
+	return &World{rng: rand.New(rand.NewPCG(seed, 0x6272696e646c65)), rare: rand.New(rand.NewPCG(seed, 0x72617265)),
+		objects: map[model.ID]model.Value{}, stale: true}
 }
 
 // Events tells of every object of the cluster once, in random order.

@@ -81,6 +81,9 @@ func TestWorldsHaveEverything(t *testing.T) {
 				profiles[v.Name] = true
 			case *model.Tier:
 				tiers[v.Name] = true
+				if v.Lost {
+					seen["lost tier"]++
+				}
 			}
 		}
 		orders := map[float64]bool{}
@@ -113,7 +116,7 @@ func TestWorldsHaveEverything(t *testing.T) {
 	for _, k := range []string{
 		"Node", "WorkloadEndpoint", "HostEndpoint", "Profile", "Tier", "Policy", "NetworkSet", "Service",
 		"NetworkPolicy", "GlobalNetworkPolicy", "KubernetesNetworkPolicy", "KubernetesClusterNetworkPolicy",
-		"StagedNetworkPolicy", "StagedGlobalNetworkPolicy", "missing profile", "missing tier", "order tie", "large order",
+		"StagedNetworkPolicy", "StagedGlobalNetworkPolicy", "missing profile", "missing tier", "lost tier", "order tie", "large order",
 		"nil rules", "empty rules",
 	} {
 		if seen[k] < 100 {
