@@ -186,6 +186,9 @@ func (h *host) makeTunnel() {
 	if _, err := testenv.TryRun(t, h.ns, "ip", "link", "add", k.device, "type", "ipip"); err == nil {
 		return
 	}
+	if vm := os.Getenv("BRINDLE_VM"); vm != "" {
+		t.Fatalf("kernel %s has a device for IP in IP, which did not come", vm)
+	}
 	h.programs = true
 	if _, err := testenv.TryRun(t, h.ns, "ip", "link", "add", k.device, "type", "dummy"); err != nil {
 		w.ip(h.ns, "link", "add", k.device, "type", "ifb")
