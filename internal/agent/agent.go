@@ -40,6 +40,7 @@ type Config struct {
 	Build    string
 	Driver   store.Driver
 	Settings config.Agent
+	Outcome  config.Result // where Settings come from, for whoever asks
 	HoldTime time.Duration // of BGP sessions; 0: the default
 	Log      *slog.Logger
 	// Changed returns when the settings have changed and the agent must start
@@ -395,6 +396,7 @@ func (a *agent) routes() http.Handler {
 		answer(w, rules, err, http.StatusNotFound)
 	})
 	mux.HandleFunc("GET "+agentapi.PathPaths, a.servePaths)
+	mux.HandleFunc("GET "+agentapi.PathSettings, a.serveSettings)
 	mux.Handle("/", a.health.Handler())
 	return mux
 }

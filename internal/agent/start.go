@@ -61,7 +61,7 @@ func Start(ctx context.Context, o Options) error {
 	if rerr != nil {
 		log.WarnContext(ctx, "settings of the datastore not read, or not all", "err", rerr)
 	}
-	run := Config{Node: src.Node, Build: o.Build, Driver: o.Driver, Settings: res.Agent, HoldTime: o.HoldTime, Log: log}
+	run := Config{Node: src.Node, Build: o.Build, Driver: o.Driver, Settings: res.Agent, Outcome: res, HoldTime: o.HoldTime, Log: log}
 	run.Changed = func(ctx context.Context) error { return watchSettings(ctx, run, src, res) }
 	err = Run(ctx, run)
 	if errors.Is(err, ErrReconfigured) && ctx.Err() != nil {

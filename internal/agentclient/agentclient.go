@@ -124,3 +124,9 @@ func (c *Client) Paths(ctx context.Context, now bool) (agentapi.Paths, error) {
 	var p agentapi.Paths
 	return p, c.call(ctx, http.MethodGet, path, nil, &p)
 }
+
+// Settings asks which settings the agent runs with, and where each comes from.
+func (c *Client) Settings(ctx context.Context) (agentapi.Settings, error) {
+	var s agentapi.Settings
+	return s, c.call(ctx, http.MethodGet, agentapi.PathSettings, nil, &s)
+}

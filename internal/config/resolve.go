@@ -35,6 +35,7 @@ type Value struct {
 type Result struct {
 	Agent    Agent
 	Values   []Value  // every parameter, in the order of Params
+	Said     []Value  // all that sources say of parameters, in the order of Params, of each the strongest last
 	Ignored  []Value  // what sources say that is known of Calico and not honoured here
 	Warnings []string // for people: unknown names, values that gave way to defaults
 }
@@ -43,7 +44,7 @@ type Result struct {
 // gives way to the default with a warning, or is part of the error where
 // going on would do harm; the Result is as complete as it can be even then.
 func Resolve(s Sources) (Result, error) {
-	r := resolver{params: Params(), said: map[string]Value{}}
+	r := newResolver()
 	for _, o := range r.objects(s) {
 		r.object(o)
 	}
@@ -62,9 +63,11 @@ func Resolve(s Sources) (Result, error) {
 // resolver is one run of Resolve.
 type resolver struct {
 	params []Param
-	said   map[string]Value // by parameter name
+	said   map[string][]Value // by parameter name, the strongest last
 	out    Result
 }
+
+func newResolver() *resolver { return &resolver{params: Params(), said: map[string][]Value{}} }
 
 func (r *resolver) warn(format string, args ...any) {
 	r.out.Warnings = append(r.out.Warnings, fmt.Sprintf(format, args...))
@@ -92,7 +95,7 @@ func (r *resolver) say(name, value, source string, local bool) bool {
 	case p.Local && !local:
 		r.warn("%s: %s can only be set on the host itself", source, p.Name)
 	case value != "":
-		r.said[p.Name] = Value{p.Name, value, source}
+		r.said[p.Name] = append(r.said[p.Name], Value{p.Name, value, source})
 	}
 	return true
 }
@@ -101,9 +104,10 @@ func (r *resolver) say(name, value, source string, local bool) bool {
 func (r *resolver) settle() []error {
 	var errs []error
 	for _, p := range r.params {
-		v, ok := r.said[p.Name]
-		if !ok {
-			v = Value{p.Name, p.Default, "default"}
+		v := Value{p.Name, p.Default, "default"}
+		if said := r.said[p.Name]; len(said) > 0 {
+			v = said[len(said)-1]
+			r.out.Said = append(r.out.Said, said...)
 		}
 		raw := v.Value
 		if strings.EqualFold(raw, "none") && !canBeNone(p.Name) {

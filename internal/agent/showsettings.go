@@ -1,0 +1,27 @@
+package agent
+
+import (
+	"net/http"
+
+	"github.com/brindle-net/brindle/internal/agentapi"
+	"github.com/brindle-net/brindle/internal/config"
+)
+
+// settings is what this agent runs with, and who said so.
+func (a *agent) settings() agentapi.Settings {
+	r := a.cfg.Outcome
+	return agentapi.Settings{
+		Node: a.cfg.Node, Values: told(r.Values), Said: told(r.Said), Ignored: told(r.Ignored),
+		Warnings: append([]string{}, r.Warnings...),
+	}
+}
+
+func told(values []config.Value) []agentapi.Setting {
+	out := []agentapi.Setting{}
+	for _, v := range values {
+		out = append(out, agentapi.Setting{Name: v.Name, Value: v.Value, Source: v.Source})
+	}
+	return out
+}
+
+func (a *agent) serveSettings(w http.ResponseWriter, _ *http.Request) { writeJSON(w, a.settings()) }
