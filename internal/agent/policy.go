@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -35,6 +36,7 @@ type policyDoc struct {
 	scope   *flows.Scope      // connections to judge, once what is wanted is in force
 	marked  []conntrack.Entry // all connections that are cut; some may be gone
 	known   bool              // marked is complete
+	behind  behind            // networks behind workloads
 	failed  error             // of the last look
 }
 
@@ -45,6 +47,8 @@ type flowConfig struct {
 	keep  bool // those that policy denies from now on go on
 	// host reads this host's own addresses.
 	host func() ([]netip.Addr, error)
+	// route asks by which interface packets to an address leave; "": none.
+	route func(netip.Addr) (string, error)
 	// allows asks the policy in force. The document's lock is held.
 	allows func(flows.Packet) bool
 }
@@ -53,6 +57,7 @@ func newPolicyDoc(driver dataplane.Driver, cfg flowConfig, log *slog.Logger) *po
 	return &policyDoc{
 		driver: driver, log: log, flows: cfg, again: make(chan struct{}, 1),
 		want: desired.NewPolicy(), unknown: true, left: map[netip.Addr]uint64{}, scope: flows.Everything(),
+		behind: behind{route: cfg.route},
 	}
 }
 
@@ -65,6 +70,7 @@ func (d *policyDoc) Take(p desired.PolicyPatch) {
 	}
 	for iface, e := range p.Endpoints.Set {
 		d.leave(iface, e)
+		d.behind.note(e)
 	}
 	d.scope = flows.Join(d.scope, flows.Changed(&d.want, &p, !d.known || len(d.marked) > 0))
 	if !d.changed.Merge(p) {
@@ -192,7 +198,8 @@ type looked struct {
 
 // judge judges connections and carries out the verdicts.
 func (d *policyDoc) judge(ctx context.Context, scope *flows.Scope, l looked) error {
-	by := flows.Judge{Mark: d.flows.mark, Allows: d.flows.allows, Host: map[netip.Addr]bool{}}
+	find, failed := d.behind.finder()
+	by := flows.Judge{Mark: d.flows.mark, Allows: d.flows.allows, Host: map[netip.Addr]bool{}, Behind: find}
 	for _, a := range l.host {
 		by.Host[a] = true
 	}
@@ -201,7 +208,7 @@ func (d *policyDoc) judge(ctx context.Context, scope *flows.Scope, l looked) err
 		gone[a] = d.left[a] == n // else it was forgotten meanwhile, and may be used again
 	}
 	v := scope.Judge(l.entries, &d.want, gone, by)
-	err := v.Apply(d.flows.table)
+	err := errors.Join(v.Apply(d.flows.table), failed())
 	if v.Cut > 0 && !d.changed.Empty() { // what waits was taken as if nothing were cut
 		d.scope = flows.Everything()
 	}

@@ -360,3 +360,50 @@ func TestUnreadableConnectionsAreJudgedLater(t *testing.T) {
 		}
 	})
 }
+
+// TestConnectionsBehindAWorkload: what a workload may send from is asked for
+// by route, also once it may no longer, and an answer that fails is no answer.
+func TestConnectionsBehindAWorkload(t *testing.T) {
+	far, other := connection("198.51.100.7", "10.0.0.1"), connection("203.0.113.7", "10.0.0.1")
+	d, _, c := document(false, nil, far, other)
+	broken := errors.New("no answer")
+	var asked []string
+	var fails error
+	d.behind.route = func(a netip.Addr) (string, error) {
+		asked = append(asked, a.String())
+		return "cali2", fails
+	}
+	denied := false
+	d.flows.allows = func(p flows.Packet) bool { return !denied || p.From != "cali2" }
+	gateway := endpoint("b", "10.0.0.2")
+	gateway.Sources = []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}
+	step := func(e *desired.Endpoint, want ...uint32) {
+		t.Helper()
+		d.Take(set("cali2", e))
+		if err := d.Sync(t.Context(), false); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := d.lookOnce(t.Context(), nil); !errors.Is(err, fails) {
+			t.Errorf("error %v, want %v", err, fails)
+		}
+		var marks []uint32
+		for _, e := range c.entries {
+			marks = append(marks, e.Mark)
+		}
+		if !slices.Equal(marks, want) {
+			t.Errorf("marks %v, want %v", marks, want)
+		}
+	}
+	d.Take(set("cali1", endpoint("a", "10.0.0.1")))
+	step(gateway, 0, 0)
+	denied = true
+	step(endpoint("b", "10.0.0.2"), 1, 0) // it may not send from there any more
+	if slices.Contains(asked, "203.0.113.7") || !slices.Contains(asked, "198.51.100.7") {
+		t.Errorf("asked for the routes to %v", asked)
+	}
+	denied, fails = false, broken
+	step(gateway, 1, 0) // nobody knows whose it is: it is looked at again
+	if d.known || !errors.Is(d.trouble(), broken) {
+		t.Error("that a route could not be asked for is not told")
+	}
+}

@@ -4,6 +4,7 @@
 package threats
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -243,6 +244,83 @@ func marked(t *testing.T, before, after map[place]uint32) {
 	if n == 0 {
 		t.Error("no connection is marked")
 	}
+}
+
+// behind is a network behind w1, which may send from it.
+var behind = map[int]string{4: "198.51.100.7", 6: "2001:db8:7::7"}
+
+// TestCutBehindAWorkload: w1 stands for a network. What it has under way for
+// that network falls under its policy, and ends when it may no longer send
+// from there; all else goes on. The server alone sends, so that not only the
+// check of sources is seen.
+func TestCutBehindAWorkload(t *testing.T) {
+	t.Setenv("BRINDLE_WORKLOADSOURCESPOOFING", "Any") // the agents inherit it
+	w := labtest.Up(t, "behind", "--hosts", "1")
+	var id struct {
+		Items []struct {
+			Metadata struct{ Name, Namespace string }
+		}
+	}
+	if err := json.Unmarshal([]byte(w.Run("get", "workloadendpoints", "-A", "-o", "json")), &id); err != nil {
+		t.Fatal(err)
+	}
+	at := slices.IndexFunc(id.Items, func(i struct {
+		Metadata struct{ Name, Namespace string }
+	}) bool { return strings.Contains(i.Metadata.Name, "w1") })
+	if at < 0 {
+		t.Fatalf("no endpoint of w1: %+v", id)
+	}
+	may := func(prefixes string) {
+		w.Run("patch", "workloadendpoint", id.Items[at].Metadata.Name, "-n", id.Items[at].Metadata.Namespace,
+			"-p", `{"spec":{"allowSpoofedSourcePrefixes":[`+prefixes+`]}}`)
+	}
+	may(`"198.51.100.0/24","2001:db8:7::/64"`)
+	link := w.Work["w1"].HostInterface
+	var cut, free talks
+	for _, family := range []int{4, 6} {
+		option := fmt.Sprint("-", family)
+		w.On("w1", "ip", option, "address", "add", behind[family], "dev", "lo")
+		w.On("h1", "ip", option, "route", "add", behind[family], "via", w.Addr("w1", family), "dev", link)
+		for _, proto := range []string{"tcp", "udp"} {
+			s := spec{proto: proto, family: family, from: w.NS("w1"), at: w.NS("w2"), to: w.Addr("w2", family), port: freePorts + family}
+			free = append(free, s.start(t))
+			s.source, s.who = behind[family], serverOnly
+			for i, port := range []int{cutPorts, freePorts + 100} {
+				s.port = port + family
+				testenv.Until(t, labtest.Patience, func() error {
+					_, err := w.Try("", "lab", "exec", "w1", "--", "ping", option, "-c1", "-W1", "-I", behind[family], s.to)
+					return err
+				})
+				if k := s.start(t); i == 0 {
+					cut = append(cut, k)
+				} else {
+					free = append(free, k)
+				}
+			}
+		}
+	}
+	free.goOn(t, 5)
+	cut.goOn(t, 5)
+	w.Apply(ways[0].deny)
+	free.goOn(t, 100)
+	cut.silent(t, free, 50)
+	w.Remove(ways[0].deny)
+	cut.goOn(t, 20)
+
+	may("")
+	ended, going := talks{}, talks{}
+	for _, k := range append(cut, free...) {
+		if k.source != "" {
+			ended = append(ended, k)
+		} else {
+			going = append(going, k)
+		}
+	}
+	going.goOn(t, 100)
+	ended.silent(t, going, 50)
+	may(`"198.51.100.0/24","2001:db8:7::/64"`)
+	ended.goOn(t, 20)
+	going.goOn(t, 20)
 }
 
 // TestKeepEstablished runs with onPolicyChange Keep: what is under way goes

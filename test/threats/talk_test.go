@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -52,6 +53,22 @@ type spec struct {
 	at     *netns.NS // where the server is
 	to     string    // what the client calls it
 	port   int
+	source string // of the client; "": whatever it chooses
+}
+
+// local is where the client sends from, nil for anywhere.
+func (s spec) local() net.Addr {
+	a := netip.AddrPort{}
+	if s.source != "" {
+		a = netip.AddrPortFrom(netip.MustParseAddr(s.source), 0)
+	}
+	switch {
+	case s.source == "":
+		return nil
+	case s.proto == "tcp":
+		return net.TCPAddrFromAddrPort(a)
+	}
+	return net.UDPAddrFromAddrPort(a)
 }
 
 func (s spec) String() string {
@@ -91,7 +108,7 @@ func (k *talk) tcp(t *testing.T, s spec) error {
 	defer l.Close()
 	var c net.Conn
 	err = netns.Do(s.from, func() (err error) {
-		d := net.Dialer{Timeout: 5 * time.Second}
+		d := net.Dialer{Timeout: 5 * time.Second, LocalAddr: s.local()}
 		c, err = d.Dial(fmt.Sprint("tcp", s.family), net.JoinHostPort(s.to, strconv.Itoa(s.port)))
 		return err
 	})
@@ -133,7 +150,8 @@ func (k *talk) udp(t *testing.T, s spec) error {
 	k.close = append(k.close, d)
 	var c net.Conn
 	err = netns.Do(s.from, func() (err error) {
-		c, err = net.Dial(fmt.Sprint("udp", s.family), net.JoinHostPort(s.to, strconv.Itoa(s.port)))
+		d := net.Dialer{LocalAddr: s.local()}
+		c, err = d.Dial(fmt.Sprint("udp", s.family), net.JoinHostPort(s.to, strconv.Itoa(s.port)))
 		return err
 	})
 	if err != nil {

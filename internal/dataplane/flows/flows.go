@@ -40,6 +40,19 @@ type Judge struct {
 	// Allows asks the policy that is enforced now.
 	Allows func(Packet) bool
 	Host   map[netip.Addr]bool // this host's own addresses
+	// Behind returns the interface of the local workload that an address is
+	// behind which is nobody's own here; "" for all others. May be nil.
+	Behind func(netip.Addr) string
+}
+
+// end returns the interface of the local workload whose end of a connection
+// has an address, "" if there is none.
+func (j *Judge) end(local map[netip.Addr]string, a netip.Addr) string {
+	iface := local[a]
+	if iface == "" && j.Behind != nil && !j.Host[a] {
+		iface = j.Behind(a)
+	}
+	return iface
 }
 
 // Result counts connections.
@@ -55,35 +68,10 @@ type Scope struct {
 	all       bool
 	endpoints map[string]bool     // interfaces whose policy changed
 	members   map[netip.Addr]bool // what came into sets or left them
-	networks  networks            // the same, where it is more than an address
+	networks  Networks            // the same, where it is more than an address
 	// again is the same of changes that deny nothing that was allowed: they
 	// concern connections that are cut, and no others. It has no again itself.
 	again *Scope
-}
-
-// networks are prefixes of both families, each once.
-type networks struct {
-	in      map[netip.Prefix]bool
-	lengths [129]bool // that some have
-}
-
-func (n *networks) add(p netip.Prefix) {
-	if n.in == nil {
-		n.in = map[netip.Prefix]bool{}
-	}
-	n.in[p.Masked()], n.lengths[p.Bits()] = true, true
-}
-
-func (n *networks) contain(a netip.Addr) bool {
-	for bits := range a.BitLen() {
-		if !n.lengths[bits] {
-			continue
-		}
-		if p, err := a.Prefix(bits); err == nil && n.in[p] {
-			return true
-		}
-	}
-	return false
 }
 
 // tooMany is from how many parts on a scope is that of everything: to look for
@@ -242,7 +230,7 @@ func (s *Scope) add(p netip.Prefix) {
 		s.members[p.Addr()] = true
 		return
 	}
-	s.networks.add(p)
+	s.networks.Add(p)
 }
 
 // Join returns the scope of both; either may be nil.
@@ -260,7 +248,7 @@ func Join(a, b *Scope) *Scope {
 		maps.Copy(joined.endpoints, s.endpoints)
 		maps.Copy(joined.members, s.members)
 		for p := range s.networks.in {
-			joined.networks.add(p)
+			joined.networks.Add(p)
 		}
 	}
 	return joined.bounded()
@@ -313,7 +301,7 @@ func (s *Scope) Judge(entries []conntrack.Entry, want *desired.Policy, gone map[
 		if s == nil {
 			continue
 		}
-		p, ok := s.packet(e, local, by.Host)
+		p, ok := s.packet(e, local, &by)
 		if !ok {
 			continue
 		}
@@ -358,21 +346,21 @@ func (v Verdicts) Marked(entries []conntrack.Entry) []conntrack.Entry {
 
 // packet is the first packet of a connection, false for one that the scope
 // does not hold.
-func (s *Scope) packet(e conntrack.Entry, local map[netip.Addr]string, host map[netip.Addr]bool) (Packet, bool) {
+func (s *Scope) packet(e conntrack.Entry, local map[netip.Addr]string, by *Judge) (Packet, bool) {
 	p := Packet{
 		Src: e.Orig.Src, Dst: e.Reply.Src, Protocol: e.Orig.Protocol,
 		SrcPort: e.Orig.SrcPort, DstPort: e.Reply.SrcPort,
 		ICMPType: e.Orig.ICMPType, ICMPCode: e.Orig.ICMPCode,
 	}
-	p.From, p.To = local[p.Src], local[p.Dst]
+	p.From, p.To = by.end(local, p.Src), by.end(local, p.Dst)
 	if p.From == "" && p.To == "" {
 		return p, false
 	}
 	if !s.holds(&p) && (s.again == nil || !s.again.holds(&p)) {
 		return p, false
 	}
-	p.ToHost = p.To == "" && host[p.Dst]
-	p.FromHost = p.From == "" && host[p.Src]
+	p.ToHost = p.To == "" && by.Host[p.Dst]
+	p.FromHost = p.From == "" && by.Host[p.Src]
 	return p, true
 }
 
@@ -381,5 +369,5 @@ func (s *Scope) holds(p *Packet) bool {
 }
 
 func (s *Scope) member(a netip.Addr) bool {
-	return s.members[a] || s.networks.contain(a)
+	return s.members[a] || s.networks.Contain(a)
 }

@@ -330,3 +330,46 @@ func TestScopeOfWhatAllowsMore(t *testing.T) {
 		})
 	}
 }
+
+// TestBehind: a connection of a network behind a workload is the workload's,
+// one of a host's or another workload's own address never.
+func TestBehind(t *testing.T) {
+	nets := map[netip.Prefix]string{netip.MustParsePrefix("198.51.100.0/24"): "cali1", netip.MustParsePrefix("2001:db8::/32"): "cali1",
+		netip.MustParsePrefix("10.0.0.0/8"): "cali1", netip.MustParsePrefix("192.0.2.0/24"): "cali1"}
+	by := judge()
+	by.Behind = func(a netip.Addr) string {
+		for n, iface := range nets {
+			if n.Contains(a) {
+				return iface
+			}
+		}
+		return ""
+	}
+	for _, tt := range []struct {
+		name     string
+		e        conntrack.Entry
+		from, to string
+		there    bool
+	}{
+		{"from it to a workload", flow("198.51.100.7", "10.0.0.2", 80), "cali1", "cali2", true},
+		{"from it to elsewhere", flow("198.51.100.7", "203.0.113.1", 80), "cali1", "", true},
+		{"IPv6", flow("2001:db8::7", "fd00:9::1", 80), "cali1", "", true},
+		{"to it", flow("203.0.113.1", "198.51.100.7", 80), "", "cali1", true},
+		{"a workload's own address", flow("10.0.0.2", "203.0.113.1", 80), "cali2", "", true},
+		{"this host's", flow("192.0.2.1", "203.0.113.1", 80), "", "", false},
+		{"of others", flow("203.0.113.2", "203.0.113.1", 80), "", "", false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := host()
+			p, ok := Everything().packet(tt.e, owners(&w), &by)
+			if ok != tt.there || p.From != tt.from || p.To != tt.to {
+				t.Errorf("%v: %+v", ok, p)
+			}
+		})
+	}
+	s := Scope{endpoints: map[string]bool{"cali1": true}}
+	w := host()
+	if _, ok := s.packet(flow("198.51.100.7", "203.0.113.1", 80), owners(&w), &by); !ok {
+		t.Error("not in the scope of its workload's policy")
+	}
+}
