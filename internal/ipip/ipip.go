@@ -43,6 +43,11 @@ type State struct {
 	Hosts    []netip.Addr   // who may send to us, in any order; IPv4
 	Networks []netip.Prefix // all of whose addresses may, too; IPv4
 	Underlay []string       // the interfaces by which they may
+	// Strict are those of Underlay by which a host is believed only if packets
+	// to it may leave there, too. Where it is behind a router of another
+	// interface, any route by this one will do, also one to everywhere: its
+	// route may have several next hops, of which a program sees one.
+	Strict []string
 }
 
 // A Carrier is the programs and tables of one host. Its methods may be called
@@ -132,7 +137,10 @@ func (c *Carrier) Sync(ctx context.Context, s State) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	wanted, failed := c.wanted(s.Underlay)
+	wanted, strict, failed := c.wanted(s)
+	if err := setStrict(c.tables.Strict, strict); err != nil {
+		return errors.Join(failed, err)
+	}
 	return errors.Join(failed, c.attach(wanted), c.expel(s.Hosts, s.Networks))
 }
 
@@ -226,12 +234,12 @@ func (c *Carrier) configure(local netip.Addr) error {
 	return nil
 }
 
-// wanted says which program belongs where. Interfaces that are not there, or
-// that no program can be had for, are told of, and do without.
-func (c *Carrier) wanted(underlay []string) (map[place]*ebpf.Program, error) {
-	var failed error
-	want := map[place]*ebpf.Program{{index: c.settings.index, egress: true}: c.programs.Encapsulate}
-	names := slices.Clone(underlay)
+// wanted says which program belongs where, and which interfaces are strict.
+// Interfaces that are not there, or that no program can be had for, are told
+// of, and do without.
+func (c *Carrier) wanted(s State) (want map[place]*ebpf.Program, strict []uint32, failed error) {
+	want = map[place]*ebpf.Program{{index: c.settings.index, egress: true}: c.programs.Encapsulate}
+	names := slices.Clone(s.Underlay)
 	slices.Sort(names)
 	for _, name := range slices.Compact(names) {
 		dev, err := readLink(c.conn, name)
@@ -247,8 +255,11 @@ func (c *Carrier) wanted(underlay []string) (map[place]*ebpf.Program, error) {
 			continue
 		}
 		want[place{index: dev.index}] = program
+		if slices.Contains(s.Strict, name) {
+			strict = append(strict, dev.index)
+		}
 	}
-	return want, failed
+	return want, strict, failed
 }
 
 // attach puts programs where they belong and takes ours away from elsewhere.

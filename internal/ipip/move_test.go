@@ -112,7 +112,7 @@ func TestRouteToAndFro(t *testing.T) {
 		t.Fatal(err)
 	}
 	stop := toAndFro(t, w.a.ns, netip.PrefixFrom(w.b.tunnel, 24).Masked(), [2]hop{{w.b.node, w.a.device}, {netip.MustParseAddr("172.16.1.254"), "eth0"}})
-	lost := pingPong(t, w.a.pod, w.b.workload, amount(20000))
+	lost := pingPong(t, w.a.pod, w.b.workload, amount(amount(20000)))
 	moves := stop()
 	n := w.a.counters(t)
 	t.Logf("%d moves; %d packets by the tunnel, %d late", moves, n.Encapsulated.Packets, n.Late.Packets)

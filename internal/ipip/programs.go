@@ -26,6 +26,7 @@ type tables struct {
 	Counts    *ebpf.Map `ebpf:"counts"`
 	Hosts     *ebpf.Map `ebpf:"hosts"`
 	Networks  *ebpf.Map `ebpf:"networks"`
+	Strict    *ebpf.Map `ebpf:"strict"`
 	Strangers *ebpf.Map `ebpf:"strangers"`
 	Paths     *ebpf.Map `ebpf:"paths"`
 	Hops      *ebpf.Map `ebpf:"hops"`
@@ -67,7 +68,7 @@ type settings struct {
 
 func (t *tables) all() map[string]**ebpf.Map {
 	return map[string]**ebpf.Map{
-		"counts": &t.Counts, "hosts": &t.Hosts, "networks": &t.Networks,
+		"counts": &t.Counts, "hosts": &t.Hosts, "networks": &t.Networks, "strict": &t.Strict,
 		"strangers": &t.Strangers, "paths": &t.Paths, "hops": &t.Hops, "slots": &t.Slots,
 	}
 }

@@ -33,6 +33,7 @@ type Counters struct {
 	Reassembled   Count // outer packets put together from fragments
 	Unsupported   Count // segmentation offload of a kind that cannot be carried
 	PathLearned   Count // messages of routers about a narrow path to another host
+	WrongWay      Count // a host's address as the outer source, by an interface of State.Strict where that host is not
 	Late          Count // of Encapsulated: the route had moved away from the tunnel meanwhile
 }
 
@@ -40,7 +41,7 @@ type Counters struct {
 func (c *Counters) fields() []*Count {
 	return []*Count{
 		&c.Encapsulated, &c.Decapsulated, &c.UnknownSender, &c.Malformed, &c.TooBig, &c.NoPeer, &c.NoPath,
-		&c.Congested, &c.Fragment, &c.Reassembled, &c.Unsupported, &c.PathLearned, &c.Late,
+		&c.Congested, &c.Fragment, &c.Reassembled, &c.Unsupported, &c.PathLearned, &c.WrongWay, &c.Late,
 	}
 }
 
@@ -60,7 +61,8 @@ func (c *Carrier) Counters() (Counters, error) {
 	return out, nil
 }
 
-// A Stranger is an address that sent us IP in IP and is no host.
+// A Stranger is an address that sent us IP in IP and is no host, or a host's
+// that came by the wrong interface.
 type Stranger struct {
 	Addr    netip.Addr
 	Packets uint64 // dropped since the table was made
@@ -173,4 +175,31 @@ func addHosts(m *ebpf.Map, hosts []netip.Addr) error {
 	}
 	_, err := m.BatchUpdate(keys, values, nil)
 	return err
+}
+
+// setStrict makes the table of interfaces have these, by number.
+func setStrict(m *ebpf.Map, want []uint32) error {
+	var stale []uint32
+	var key, unused uint32
+	all := m.Iterate()
+	for all.Next(&key, &unused) {
+		if !slices.Contains(want, key) {
+			stale = append(stale, key)
+		}
+	}
+	err := all.Err()
+	for _, index := range want {
+		if err == nil {
+			err = m.Put(index, uint32(0))
+		}
+	}
+	for _, index := range stale {
+		if err == nil {
+			err = m.Delete(index)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("set the interfaces where IP in IP must come the way that leads back: %w", err)
+	}
+	return nil
 }

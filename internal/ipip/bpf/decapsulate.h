@@ -9,8 +9,8 @@
 
 #define HEADER_MAX 60
 
-/* An address that is no host's sent to us. */
-static __always_inline int stranger(struct __sk_buff *skb, __u32 from)
+/* An address that is no host's sent to us, or a host's by the wrong interface. */
+static __always_inline int stranger(struct __sk_buff *skb, __u32 from, __u32 cause)
 {
 	__u64 one = 1, *n = bpf_map_lookup_elem(&strangers, &from);
 
@@ -18,7 +18,7 @@ static __always_inline int stranger(struct __sk_buff *skb, __u32 from)
 		__sync_fetch_and_add(n, 1);
 	else
 		bpf_map_update_elem(&strangers, &from, &one, BPF_ANY);
-	return drop(skb, UNKNOWN_SENDER);
+	return drop(skb, cause);
 }
 
 static __always_inline int known(__u32 from)
@@ -26,6 +26,36 @@ static __always_inline int known(__u32 from)
 	struct network key = {.bits = 32, .address = from};
 
 	return bpf_map_lookup_elem(&hosts, &from) || bpf_map_lookup_elem(&networks, &key);
+}
+
+/* Whether packets to the sender cannot leave by the interface that this one
+ * came by, where that matters. The way to the sender is the one that our
+ * packets to it take. Where that has several next hops only one is to be seen:
+ * then any route by the interface will do, also a wider one. */
+static __always_inline int astray(struct __sk_buff *skb, __u32 from)
+{
+	struct bpf_fib_lookup q = {.family = INET, .l4_protocol = IPPROTO_IPIP, .ifindex = tunnel_index};
+	__u32 at = skb->ifindex;
+	long err;
+
+	if (!bpf_map_lookup_elem(&strict, &at))
+		return 0;
+	q.ipv4_src = local_address;
+	q.ipv4_dst = from;
+	err = bpf_fib_lookup(skb, &q, sizeof(q), 0);
+	if (!found_route(err))
+		return err > 0 && err != BPF_FIB_LKUP_RET_FWD_DISABLED && err != BPF_FIB_LKUP_RET_UNSUPP_LWT;
+	if (q.ifindex == at)
+		return 0;
+	if (q.family == INET && q.ipv4_dst == from)
+		return 1; /* it is on another link */
+	__builtin_memset(&q, 0, sizeof(q));
+	q.family = INET;
+	q.l4_protocol = IPPROTO_IPIP;
+	q.ipv4_src = local_address;
+	q.ipv4_dst = from;
+	q.ifindex = at;
+	return !found_route(bpf_fib_lookup(skb, &q, sizeof(q), BPF_FIB_LOOKUP_OUTPUT));
 }
 
 static __always_inline int outer_is_sound(struct __sk_buff *skb, struct arrival *a)
@@ -150,7 +180,9 @@ static __always_inline int decapsulate_packet(struct __sk_buff *skb, __u32 l2)
 	if (a.out.protocol != IPPROTO_IPIP)
 		return TC_ACT_UNSPEC;
 	if (!known(a.out.saddr))
-		return stranger(skb, a.out.saddr);
+		return stranger(skb, a.out.saddr, UNKNOWN_SENDER);
+	if (astray(skb, a.out.saddr))
+		return stranger(skb, a.out.saddr, WRONG_WAY);
 	if (!outer_is_sound(skb, &a))
 		return drop(skb, MALFORMED);
 	if (a.out.frag_off & bpf_htons(IP_MF | IP_OFFSET) && reassemble(skb, &a))

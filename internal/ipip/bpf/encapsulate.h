@@ -133,8 +133,7 @@ static __always_inline __u32 peer_of(struct __sk_buff *skb, struct iphdr *in)
 	};
 	long err = bpf_fib_lookup(skb, &q, sizeof(q), BPF_FIB_LOOKUP_OUTPUT);
 
-	/* A neighbour is not needed, and the size is looked at later. */
-	if (err != BPF_FIB_LKUP_RET_SUCCESS && err != BPF_FIB_LKUP_RET_NO_NEIGH && err != BPF_FIB_LKUP_RET_FRAG_NEEDED)
+	if (!found_route(err))
 		return last_peer(skb, in->daddr);
 	if (q.family != INET || q.ifindex != tunnel_index || q.ipv4_dst == in->daddr || q.ipv4_dst == local_address)
 		return 0;
@@ -222,7 +221,7 @@ static __always_inline int encapsulate_packet(struct __sk_buff *skb)
 	q.ipv4_src = out.saddr;
 	q.ipv4_dst = out.daddr;
 	err = bpf_fib_lookup(skb, &q, sizeof(q), 0);
-	if (err != BPF_FIB_LKUP_RET_SUCCESS && err != BPF_FIB_LKUP_RET_NO_NEIGH && err != BPF_FIB_LKUP_RET_FRAG_NEEDED)
+	if (!found_route(err))
 		return drop(skb, NO_PATH);
 	mtu = q.mtu_result;
 	if (out.frag_off || skb->gso_size) {

@@ -63,6 +63,7 @@ enum cause {
 	REASSEMBLED,    /* outer packets put together from fragments */
 	UNSUPPORTED,    /* dropped: a segmentation offload that cannot be carried */
 	PATH_LEARNED,   /* messages that a path is narrower than its first link */
+	WRONG_WAY,      /* dropped: a host's address, by an interface where that host is not */
 	LATE,           /* of those sent: the route had moved away meanwhile */
 	CAUSES
 };
@@ -108,7 +109,18 @@ struct {
 	__type(value, __u32);
 } networks SEC(".maps");
 
-/* Who else sent to us, and how often. */
+/* The interfaces by which a host is believed only if packets to it may leave
+ * there (strict reverse paths, RFC 3704), by number. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u32);
+	__type(value, __u32);
+} strict SEC(".maps");
+
+/* Who else sent to us, and how often; hosts too, whose address came by the
+ * wrong interface. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 1024);
@@ -166,6 +178,13 @@ static __always_inline void tally(struct __sk_buff *skb, __u32 cause)
 		c->packets++;
 		c->bytes += skb->len;
 	}
+}
+
+/* What a look-up of a route answers when it found one: a neighbour is not
+ * needed, and the size is another matter. */
+static __always_inline int found_route(long err)
+{
+	return err == BPF_FIB_LKUP_RET_SUCCESS || err == BPF_FIB_LKUP_RET_NO_NEIGH || err == BPF_FIB_LKUP_RET_FRAG_NEEDED;
 }
 
 static __always_inline int drop(struct __sk_buff *skb, __u32 cause)
