@@ -28,10 +28,13 @@ func run() int {
 	if err != nil {
 		exe = os.Args[0]
 	}
-	info, err := os.Stdout.Stat()
+	terminal := func(f *os.File) bool {
+		info, err := f.Stat()
+		return err == nil && info.Mode()&os.ModeCharDevice != 0
+	}
 	return cli.Run(ctx, &cli.Env{
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv, Environ: os.Environ,
-		Terminal: err == nil && info.Mode()&os.ModeCharDevice != 0, Executable: exe, Build: build(), Restart: func() error { return restart(exe) },
+		Terminal: terminal(os.Stdout), ErrTerminal: terminal(os.Stderr), Executable: exe, Build: build(), Restart: func() error { return restart(exe) },
 	}, os.Args[1:])
 }
 

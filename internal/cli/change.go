@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,45 +17,73 @@ import (
 
 // newPatch builds `brindle patch`.
 func newPatch(e *Env) *cobra.Command {
-	var ds datastoreFlags
+	var o writeOptions
 	var patch, file, kindOfPatch, namespace string
 	c := &cobra.Command{
 		Use: "patch KIND NAME -p PATCH", Short: "Change some fields of a resource", GroupID: "resources",
 		Args: cobra.MinimumNArgs(1), ValidArgsFunction: completeKinds,
-		Example: `  brindle patch ippool pool-a -p '{"spec":{"natOutgoing":true}}'`,
-		Long: `Change some fields of a resource. Objects are merged field by field, lists are
-replaced whole, null removes a field (RFC 7386). The patch may be JSON or YAML.`,
+		Example: `  brindle patch ippool pool-a -p '{"spec":{"natOutgoing":true}}'
+  brindle patch node h1 -t json -p '[{"op":"remove","path":"/spec/bgp/asNumber"}]'`,
+		Long: `Change some fields of a resource. With --type merge and strategic objects are
+merged field by field, lists are replaced whole, null removes a field (RFC 7386);
+strategic also knows "$patch": "replace" and "delete". With --type json the patch
+is a list of operations (RFC 6902). The patch may be JSON or YAML.`,
 		RunE: func(c *cobra.Command, args []string) error {
+			if err := o.check("yaml", "json", "name"); err != nil {
+				return err
+			}
 			kind, name, err := oneName(args)
 			if err != nil {
 				return err
 			}
-			if kindOfPatch != "merge" && kindOfPatch != "strategic" {
-				return fmt.Errorf("--type %q: must be merge or strategic, which mean the same here: no list of this API has a merge key", kindOfPatch)
-			}
-			change, err := readPatch(patch, file)
+			edit, err := readPatch(kindOfPatch, patch, file)
 			if err != nil {
 				return err
 			}
-			db, err := ds.connect(e)
+			is, err := o.modify(c.Context(), e, target{kind, in1(kind, namespace), name}, edit)
 			if err != nil {
-				return err
+				return failed("patch", kind, err)
 			}
-			defer db.close()
-			_, err = db.Modify(c.Context(), kind, in1(kind, namespace), name, func(o v3.Object) error { return merge(o, change) })
-			if err != nil {
-				return failed("patch", kind, plainError(kind, &v3.ObjectMeta{Namespace: in1(kind, namespace), Name: name}, err))
+			if o.output != "" {
+				return o.printWritten(c.Context(), e, []v3.Object{is})
 			}
-			_, err = fmt.Fprintf(e.Stdout, "Successfully patched 1 '%s' resource\n", kind.Kind)
+			_, err = fmt.Fprintf(e.Stdout, "Successfully patched 1 '%s' resource%s\n", kind.Kind, o.dry.note())
 			return err
 		},
 	}
-	ds.addClient(c)
+	o.addChange(e, c)
 	c.Flags().StringVarP(&patch, "patch", "p", "", "the patch itself")
 	c.Flags().StringVar(&file, "patch-file", "", "file that holds the patch")
-	c.Flags().StringVarP(&kindOfPatch, "type", "t", "strategic", "merge or strategic")
+	c.Flags().StringVarP(&kindOfPatch, "type", "t", "strategic", "strategic, merge or json")
 	c.Flags().StringVarP(&namespace, "namespace", "n", "", "namespace (default \"default\")")
 	return c
+}
+
+// addChange adds the flags of commands that change one stored resource.
+func (o *writeOptions) addChange(e *Env, c *cobra.Command) {
+	o.ds.addClient(c)
+	o.dry.addServer(c)
+	c.Flags().StringVarP(&o.output, "output", "o", "", "yaml, json or name: print the resource instead of a message")
+}
+
+// target is one stored resource.
+type target struct {
+	kind            v3.KindInfo
+	namespace, name string
+}
+
+// modify changes one stored resource.
+func (o *writeOptions) modify(ctx context.Context, e *Env, t target, edit func(v3.Object) error) (v3.Object, error) {
+	db, err := o.ds.connect(e)
+	if err != nil {
+		return nil, err
+	}
+	defer db.close()
+	is, err := o.dry.session(db).Modify(ctx, t.kind, t.namespace, t.name, edit)
+	if err != nil {
+		return nil, plainError(t.kind, &v3.ObjectMeta{Namespace: t.namespace, Name: t.name}, err)
+	}
+	return is, nil
 }
 
 // oneName reads KIND NAME or KIND/NAME.
@@ -85,9 +114,12 @@ func failed(verb string, kind v3.KindInfo, err error) error {
 	return fmt.Errorf("failed to %s '%s' resource: %w", verb, kind.Kind, err)
 }
 
-// readPatch reads the patch from where it was given.
-func readPatch(patch, file string) (map[string]any, error) {
+// readPatch reads the patch from where it was given, and returns what carries
+// it out.
+func readPatch(kindOfPatch, patch, file string) (func(v3.Object) error, error) {
 	switch {
+	case kindOfPatch != "merge" && kindOfPatch != "strategic" && kindOfPatch != "json":
+		return nil, fmt.Errorf("--type %q: must be strategic, merge or json", kindOfPatch)
 	case patch == "" && file == "":
 		return nil, errors.New("no patch given: use -p '{\"spec\": …}' or --patch-file FILE")
 	case patch != "" && file != "":
@@ -103,25 +135,36 @@ func readPatch(patch, file string) (map[string]any, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the patch is neither JSON nor YAML: %w", err)
 	}
-	var change map[string]any
-	if err := json.Unmarshal(data, &change); err != nil || change == nil {
+	if kindOfPatch == "json" {
+		ops, err := parseJSONPatch(data)
+		return func(o v3.Object) error {
+			return editTree(o, func(doc any) (any, error) { return applyJSONPatch(doc, ops) })
+		}, err
+	}
+	var changes map[string]any
+	if err := json.Unmarshal(data, &changes); err != nil || changes == nil {
 		return nil, errors.New("the patch must be an object, as {\"spec\": {…}}")
 	}
-	return change, nil
+	m := merger{strategic: kindOfPatch == "strategic"}
+	return func(o v3.Object) error {
+		return editTree(o, func(doc any) (any, error) { return m.merge(doc, changes) })
+	}, nil
 }
 
-// merge applies a merge patch to an object. The outcome is read strictly, so
-// that a mistyped field is an error here as it is in a file.
-func merge(o v3.Object, change map[string]any) error {
+// editTree changes an object as JSON. The outcome is read strictly, so that a
+// mistyped field is an error here as it is in a file.
+func editTree(o v3.Object, edit func(any) (any, error)) error {
 	data, err := v3.Encode(o)
 	if err != nil {
 		return err
 	}
-	var doc map[string]any
+	var doc any
 	if err := json.Unmarshal(data, &doc); err != nil {
 		return err
 	}
-	mergeMaps(doc, change)
+	if doc, err = edit(doc); err != nil {
+		return err
+	}
 	if data, err = json.Marshal(doc); err != nil {
 		return err
 	}
@@ -144,29 +187,54 @@ func merge(o v3.Object, change map[string]any) error {
 	return nil
 }
 
-// mergeMaps is RFC 7386, section 2.
-func mergeMaps(doc, change map[string]any) {
-	for k, v := range change {
+// merger merges trees by RFC 7386, section 2; a strategic one follows the
+// directive that a tree may hold, too. No list of this API has a merge key.
+type merger struct{ strategic bool }
+
+// directive is where a strategic patch says what to do with an object.
+const directive = "$patch"
+
+func (m merger) merge(doc any, changes map[string]any) (any, error) {
+	target, ok := doc.(map[string]any)
+	if !ok {
+		target = map[string]any{}
+	}
+	if do, given := changes[directive]; given && m.strategic {
+		changes = maps.Clone(changes)
+		delete(changes, directive)
+		switch do {
+		case "replace":
+			target = map[string]any{}
+		case "merge":
+		case "delete":
+			return nil, nil
+		default:
+			return nil, fmt.Errorf("%s: %v: must be replace, merge or delete", directive, do)
+		}
+	}
+	for k, v := range changes {
 		sub, ok := v.(map[string]any)
 		switch {
 		case v == nil:
-			delete(doc, k)
+			delete(target, k)
 		case !ok:
-			doc[k] = v
+			target[k] = v
 		default:
-			target, ok := doc[k].(map[string]any)
-			if !ok {
-				target = map[string]any{}
-				doc[k] = target
+			is, err := m.merge(target[k], sub)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", k, err)
 			}
-			mergeMaps(target, sub)
+			if target[k] = is; is == nil {
+				delete(target, k)
+			}
 		}
 	}
+	return target, nil
 }
 
 // newLabel builds `brindle label`.
 func newLabel(e *Env) *cobra.Command {
-	var ds datastoreFlags
+	var o writeOptions
 	var overwrite, remove bool
 	namespace := ""
 	c := &cobra.Command{
@@ -175,6 +243,9 @@ func newLabel(e *Env) *cobra.Command {
 		Example: `  brindle label nodes h1 rack=r1
   brindle label nodes h1 rack-`,
 		RunE: func(c *cobra.Command, args []string) error {
+			if err := o.check("yaml", "json", "name"); err != nil {
+				return err
+			}
 			named := 2
 			if strings.Contains(args[0], "/") {
 				named = 1
@@ -187,27 +258,25 @@ func newLabel(e *Env) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			db, err := ds.connect(e)
-			if err != nil {
-				return err
-			}
-			defer db.close()
 			var said []string
-			_, err = db.Modify(c.Context(), kind, in1(kind, namespace), name, func(o v3.Object) error {
-				said, err = relabel(o.Meta(), changes, overwrite)
+			is, err := o.modify(c.Context(), e, target{kind, in1(kind, namespace), name}, func(obj v3.Object) error {
+				said, err = relabel(obj.Meta(), changes, overwrite)
 				return err
 			})
 			if err != nil {
-				return failed("label", kind, plainError(kind, &v3.ObjectMeta{Namespace: in1(kind, namespace), Name: name}, err))
+				return failed("label", kind, err)
+			}
+			if o.output != "" {
+				return o.printWritten(c.Context(), e, []v3.Object{is})
 			}
 			written, _, _ := strings.Cut(args[0], "/")
 			for _, s := range said {
-				fmt.Fprintf(e.Stdout, "Successfully %s on %s %s\n", word(s), word(written), word(name))
+				fmt.Fprintf(e.Stdout, "Successfully %s on %s %s%s\n", word(s), word(written), word(name), o.dry.note())
 			}
 			return nil
 		},
 	}
-	ds.addClient(c)
+	o.addChange(e, c)
 	c.Flags().BoolVar(&overwrite, "overwrite", false, "change labels that have another value")
 	c.Flags().BoolVar(&remove, "remove", false, "remove the labels named")
 	c.Flags().StringVarP(&namespace, "namespace", "n", "", "namespace (default \"default\")")

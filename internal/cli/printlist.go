@@ -39,8 +39,8 @@ func (p *printer) lister(ctx context.Context, kind v3.KindInfo) (lister, error) 
 	return &rowList{r}, nil
 }
 
-// rows prints objects of one kind as a table, or as names, some at a time.
-type rows struct {
+// rowsPrinter prints objects of one kind as a table, or as names, some at a time.
+type rowsPrinter struct {
 	p       *printer
 	kind    v3.KindInfo
 	columns []column
@@ -50,8 +50,8 @@ type rows struct {
 }
 
 // rowsOf begins a table of a kind.
-func (p *printer) rowsOf(ctx context.Context, kind v3.KindInfo) (*rows, error) {
-	r := &rows{p: p, kind: kind}
+func (p *printer) rowsOf(ctx context.Context, kind v3.KindInfo) (*rowsPrinter, error) {
+	r := &rowsPrinter{p: p, kind: kind}
 	if p.format == "name" {
 		return r, nil
 	}
@@ -66,13 +66,13 @@ func (p *printer) rowsOf(ctx context.Context, kind v3.KindInfo) (*rows, error) {
 }
 
 // print prints some of the objects, the header before the first.
-func (r *rows) print(list []v3.Object) error {
+func (r *rowsPrinter) print(list []v3.Object) error {
 	return r.printBehind("", "", list)
 }
 
 // printBehind is print with one column before all others, unless that has no
 // name.
-func (r *rows) printBehind(name, cell string, list []v3.Object) error {
+func (r *rowsPrinter) printBehind(name, cell string, list []v3.Object) error {
 	if r.p.format == "name" {
 		var b strings.Builder
 		for _, o := range list {
@@ -113,7 +113,7 @@ func resourceName(kind v3.KindInfo, o v3.Object) string {
 }
 
 // rowList is a table of all objects of a kind.
-type rowList struct{ rows *rows }
+type rowList struct{ rows *rowsPrinter }
 
 func (l *rowList) page(list client.Listing) error { return l.rows.print(list.Objects) }
 

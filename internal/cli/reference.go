@@ -17,7 +17,9 @@ func Reference() string {
 	var b strings.Builder
 	b.WriteString(`# Commands
 
-Generated from the tree of commands in internal/cli; a test keeps it true. Data goes to standard output, everything else to standard error. The exit status is 0 after success and 1 after a failure, unless the command says otherwise.
+Generated from the tree of commands in internal/cli; a test keeps it true. Data goes to standard output, everything else to standard error. The exit status is 0 after success and 1 after a failure, unless the command says otherwise. With ` + "`-o json`" + ` errors and warnings are JSON too: on standard error, one object a line, ` + "`{\"error\": …, \"exitStatus\": …, \"fields\": […]}` or `{\"warning\": …}`" + `.
+
+Every command takes ` + "`--allow-version-mismatch` and `-l`, `--log-level`" + `, which calicoctl has, and does nothing about them: no version of the cluster has to match, and these commands keep no log. (Behind ` + "`get`, `-l`" + ` is the selector of labels.)
 `)
 	store := &cobra.Command{Use: "x"}
 	new(datastoreFlags).addClient(store)

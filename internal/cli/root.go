@@ -22,6 +22,7 @@ type Env struct {
 	Getenv         func(string) string
 	Environ        func() []string
 	Terminal       bool   // standard output is a terminal
+	ErrTerminal    bool   // standard error is one
 	Executable     string // path of this program, for the programs it starts
 	Build          string // version and commit
 	// Restart replaces this process by a new one of the same program, arguments
@@ -29,6 +30,8 @@ type Env struct {
 	Restart func() error
 	// Open connects to the datastore; nil is etcd.New.
 	Open func(etcd.Config) (Datastore, error)
+
+	jsonErrors bool // what goes wrong is told in JSON
 }
 
 // Datastore is a datastore that a command has opened, and closes.
@@ -56,24 +59,46 @@ func (e *ExitError) Unwrap() error { return e.Err }
 // Run carries out one command line and returns the exit status of the
 // process: 0, or 1 after an error was printed, unless the command has a
 // status of its own. Data goes to standard output, everything else to
-// standard error.
+// standard error, in JSON if the command line asks for JSON.
 func Run(ctx context.Context, e *Env, args []string) int {
+	own := *e
+	e = &own
 	root := newRoot(e)
-	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
+	root.SetArgs(shortLogLevel(args))
+	root.PersistentPreRun = func(c *cobra.Command, _ []string) { e.jsonErrors = asksJSON(c, args) }
+	c, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return 0
 	}
+	e.jsonErrors = asksJSON(c, args)
 	var exit *ExitError
 	if !errors.As(err, &exit) {
 		exit = &ExitError{Status: 1, Err: err}
 	}
 	if exit.Err != nil {
-		// Lines after the first are set in, so that none of them, whoever wrote
-		// it, can pretend to be another message.
-		fmt.Fprintf(e.Stderr, "brindle: %s\n", strings.ReplaceAll(clean(exit.Err.Error()), "\n", "\n  "))
+		tell(e, exit)
 	}
 	return exit.Status
+}
+
+// shortLogLevel spells out the -l that calicoctl has in front of its commands;
+// behind them it may have another meaning.
+func shortLogLevel(args []string) []string {
+	if len(args) > 0 && strings.HasPrefix(args[0], "-l") {
+		if args[0] == "-l" {
+			return append([]string{"--log-level"}, args[1:]...)
+		}
+		return append([]string{"--log-level=" + strings.TrimPrefix(args[0][2:], "=")}, args[1:]...)
+	}
+	return args
+}
+
+// addGlobal adds the flags that every command has.
+func addGlobal(c *cobra.Command) {
+	f := c.PersistentFlags()
+	f.Bool("allow-version-mismatch", false, "accepted for calicoctl's sake: no version of the cluster has to match")
+	f.String("log-level", "", "accepted for calicoctl's sake: these commands keep no log")
+	_ = f.MarkHidden("log-level") // it was added above
 }
 
 // newRoot builds the tree of commands.
@@ -87,6 +112,7 @@ lets routes travel by BGP. Start with a network on this machine:
   sudo brindle lab up`,
 		Version: e.Build, SilenceErrors: true, SilenceUsage: true, DisableAutoGenTag: true,
 	}
+	addGlobal(root)
 	root.SetIn(e.Stdin)
 	root.SetOut(e.Stdout)
 	root.SetErr(e.Stderr)
@@ -96,7 +122,7 @@ lets routes travel by BGP. Start with a network on this machine:
 		&cobra.Group{ID: "run", Title: "Run it:"},
 	)
 	root.AddCommand(
-		newGet(e), newApply(e), newCreate(e), newReplace(e), newDelete(e), newPatch(e), newLabel(e), newValidate(e), newKinds(e),
+		newGet(e), newApply(e), newCreate(e), newReplace(e), newDelete(e), newPatch(e), newLabel(e), newDiff(e), newValidate(e), newKinds(e),
 		newExplain(e), newSimulate(e), newPolicy(e), newIPAM(e), newNode(e), newBGP(e), newConfig(e),
 		newLab(e), newAgent(e), newServer(e), newVersion(e),
 	)

@@ -208,7 +208,7 @@ func applyTo(ctx context.Context, e *Env, db *session, docs []v3.Document) error
 		return err
 	}
 	quiet := &Env{Stdout: io.Discard, Stderr: e.Stderr}
-	return new(writeOptions).write(ctx, quiet, db, writing{v, docs})
+	return new(writeOptions).write(ctx, quiet, db, writing{verb: v, docs: docs})
 }
 
 // inMemory is a datastore that ends with the command.

@@ -60,7 +60,7 @@ func (o *getOptions) follow(ctx context.Context, p *printer, f following) error 
 		if err := w.take(u); err != nil {
 			cancel(err)
 		}
-	}, store.FollowConfig{Log: slog.New(slog.NewTextHandler(p.e.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))})
+	}, store.FollowConfig{Log: troubles(p.e)})
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
 		return cause
 	}
@@ -70,12 +70,21 @@ func (o *getOptions) follow(ctx context.Context, p *printer, f following) error 
 	return err
 }
 
+// troubles is a log for what goes wrong while a command goes on.
+func troubles(e *Env) *slog.Logger {
+	opts := &slog.HandlerOptions{Level: slog.LevelWarn}
+	if e.jsonErrors {
+		return slog.New(slog.NewJSONHandler(e.Stderr, opts))
+	}
+	return slog.New(slog.NewTextHandler(e.Stderr, opts))
+}
+
 // watcher prints changes.
 type watcher struct {
 	p      *printer
 	flags  watchFlags
 	f      following
-	rows   *rows                   // of a table or names
+	rows   *rowsPrinter            // of a table or names
 	shown  map[[2]string]v3.Object // by namespace and name: as last shown
 	synced bool
 	docs   int // documents printed

@@ -17,16 +17,19 @@ import (
 // verb is one of the commands that write files of resources.
 type verb struct {
 	name, past, short string
-	write             func(ctx context.Context, db *session, o v3.Object) error
+	write             func(ctx context.Context, db *session, o v3.Object) (v3.Object, error)
 	skip              func(error) bool // errors that a flag turns into nothing
 	fresh             bool             // the objects must look like new ones
+	bare              bool             // the objects are names only: there is nothing in them to check
 }
 
 // writeOptions are the flags of such a command.
 type writeOptions struct {
-	ds    datastoreFlags
-	files fileFlags
-	skip  bool
+	ds     datastoreFlags
+	files  fileFlags
+	skip   bool
+	dry    dryRun
+	output string // "", name, yaml or json: what was written
 }
 
 // newApply builds `brindle apply`.
@@ -37,8 +40,9 @@ func newApply(e *Env) *cobra.Command {
 func applying() verb {
 	return verb{
 		name: "apply", past: "applied", short: "Create resources, or bring those that exist to what the files say",
-		write: func(ctx context.Context, db *session, o v3.Object) error {
-			return db.as(ctx, o, func(c *client.Client) error { _, _, err := c.Apply(ctx, o); return err })
+		write: func(ctx context.Context, db *session, o v3.Object) (is v3.Object, err error) {
+			err = db.as(ctx, o, func(c *client.Client) (err error) { is, _, err = c.Apply(ctx, o); return err })
+			return is, err
 		},
 	}
 }
@@ -47,8 +51,9 @@ func applying() verb {
 func newReplace(e *Env) *cobra.Command {
 	return newWriter(e, verb{
 		name: "replace", past: "replaced", short: "Bring resources that exist to what the files say",
-		write: func(ctx context.Context, db *session, o v3.Object) error {
-			return db.as(ctx, o, func(c *client.Client) error { _, _, err := c.Replace(ctx, o); return err })
+		write: func(ctx context.Context, db *session, o v3.Object) (is v3.Object, err error) {
+			err = db.as(ctx, o, func(c *client.Client) (err error) { is, _, err = c.Replace(ctx, o); return err })
+			return is, err
 		},
 	}, nil)
 }
@@ -57,8 +62,9 @@ func newReplace(e *Env) *cobra.Command {
 func newCreate(e *Env) *cobra.Command {
 	return newWriter(e, verb{
 		name: "create", past: "created", short: "Create resources that do not exist",
-		write: func(ctx context.Context, db *session, o v3.Object) error {
-			return db.as(ctx, o, func(c *client.Client) error { _, err := c.Create(ctx, o); return err })
+		write: func(ctx context.Context, db *session, o v3.Object) (is v3.Object, err error) {
+			err = db.as(ctx, o, func(c *client.Client) (err error) { is, err = c.Create(ctx, o); return err })
+			return is, err
 		},
 		skip:  client.IsExists,
 		fresh: true,
@@ -80,23 +86,20 @@ wrong means that nothing is. A NetworkPolicy (networking.k8s.io/v1) or
 ClusterNetworkPolicy (policy.networking.k8s.io/v1alpha2) of Kubernetes is stored
 as the policy that it means, whose name is told.`,
 		RunE: func(c *cobra.Command, _ []string) error {
+			if err := o.check("yaml", "json", "name"); err != nil {
+				return err
+			}
 			docs, err := o.files.read(e)
 			if err != nil {
 				return err
 			}
-			db, err := o.ds.connect(e)
-			if err != nil {
-				return err
-			}
-			defer db.close()
-			if err := v.prepare(c.Context(), e, db, docs); err != nil {
-				return err
-			}
-			return o.write(c.Context(), e, db, writing{v, docs})
+			return o.carryOut(c.Context(), e, writing{verb: v, docs: docs})
 		},
 	}
 	o.ds.addClient(c)
 	o.files.add(c)
+	o.dry.add(c)
+	c.Flags().StringVarP(&o.output, "output", "o", "", "yaml, json or name: print what was written instead of a message")
 	if flags != nil {
 		flags(c, &o)
 	}
@@ -121,10 +124,53 @@ func (v verb) prepare(ctx context.Context, e *Env, db *session, docs []v3.Docume
 	return nil
 }
 
-// writing is what one command is to write.
+// check checks the flags.
+func (o *writeOptions) check(formats ...string) error {
+	if o.output != "" && !slices.Contains(formats, o.output) {
+		return fmt.Errorf("output format %q: must be %s, or nothing for a message", o.output, strings.Join(formats, ", "))
+	}
+	return o.dry.check()
+}
+
+// carryOut writes what a command is to write, or does as if.
+func (o *writeOptions) carryOut(ctx context.Context, e *Env, w writing) error {
+	if o.dry.mode == dryClient {
+		return o.pretend(ctx, e, w)
+	}
+	db, err := o.ds.connect(e)
+	if err != nil {
+		return err
+	}
+	defer db.close()
+	db = o.dry.session(db)
+	if !w.verb.bare {
+		if err := w.verb.prepare(ctx, e, db, w.docs); err != nil {
+			return err
+		}
+	}
+	return o.write(ctx, e, db, w)
+}
+
+// pretend checks documents by themselves, and says that it did.
+func (o *writeOptions) pretend(ctx context.Context, e *Env, w writing) error {
+	warnings := warningsOf(w.docs)
+	if !w.verb.bare {
+		if err := errors.Join(mayWrite(w.docs, w.verb.fresh), check(ctx, nil, w.docs)); err != nil {
+			return err
+		}
+	}
+	warn(e, warnings)
+	for _, d := range w.docs {
+		w.written = append(w.written, d.Object)
+	}
+	return o.report(ctx, e, w, len(w.docs), nil)
+}
+
+// writing is what one command is to write, and has written.
 type writing struct {
-	verb verb
-	docs []v3.Document
+	verb    verb
+	docs    []v3.Document
+	written []v3.Object
 }
 
 // tiersFirst puts tiers before the policies that are in them, and leaves the
@@ -178,23 +224,30 @@ func mayWrite(docs []v3.Document, fresh bool) error {
 func (o *writeOptions) write(ctx context.Context, e *Env, db *session, w writing) error {
 	done, silent := 0, false
 	var errs []error
+	say := newProgress(e, w.verb.past, len(w.docs))
 	for i, d := range w.docs {
+		say.step(i)
 		if silent || ctx.Err() != nil {
 			errs = append(errs, fmt.Errorf("%d not tried", len(w.docs)-i))
 			break
 		}
-		err := w.verb.write(ctx, db, d.Object)
+		is, err := w.verb.write(ctx, db, d.Object)
 		if err == nil || o.skip && w.verb.skip != nil && w.verb.skip(err) {
 			done++
-			if err == nil {
+			if err == nil && o.output == "" && converted(d.Object) {
+				say.clear()
 				tellStored(e, d.Object)
+			}
+			if err == nil && o.output != "" {
+				w.written = append(w.written, is)
 			}
 			continue
 		}
 		silent = errors.Is(err, context.DeadlineExceeded)
 		errs = append(errs, fmt.Errorf("%s%w", place(d), plainError(kindOf(d.Object), d.Object.Meta(), err)))
 	}
-	return report(e, w, done, errs)
+	say.clear()
+	return o.report(ctx, e, w, done, errs)
 }
 
 // place says where a document stands; nothing for the command line.
@@ -224,8 +277,9 @@ func plainError(kind v3.KindInfo, m *v3.ObjectMeta, err error) error {
 	return fmt.Errorf("%s: %s", what, titled(kind, m.Namespace, m.Name))
 }
 
-// report tells how many resources were written, in calicoctl's words.
-func report(e *Env, w writing, done int, errs []error) error {
+// report tells how many resources were written, in calicoctl's words, or prints
+// them if that was asked for.
+func (o *writeOptions) report(ctx context.Context, e *Env, w writing, done int, errs []error) error {
 	kinds := map[string]bool{}
 	for _, d := range w.docs {
 		kinds[d.Object.Type().Kind] = true
@@ -235,12 +289,16 @@ func report(e *Env, w writing, done int, errs []error) error {
 		what = "'" + w.docs[0].Object.Type().Kind + "' "
 	}
 	switch {
+	case o.output != "":
+		if err := o.printWritten(ctx, e, w.written); err != nil {
+			errs = append(errs, err)
+		}
 	case len(w.docs) == 0:
 		fmt.Fprintln(e.Stdout, "No resources specified")
 	case len(errs) == 0:
-		fmt.Fprintf(e.Stdout, "Successfully %s %d %sresource(s)\n", w.verb.past, done, what)
+		fmt.Fprintf(e.Stdout, "Successfully %s %d %sresource(s)%s\n", w.verb.past, done, what, o.dry.note())
 	case done > 0:
-		fmt.Fprintf(e.Stdout, "Partial success: %s %d out of %d %sresources\n", w.verb.past, done, len(w.docs), what)
+		fmt.Fprintf(e.Stdout, "Partial success: %s %d out of %d %sresources%s\n", w.verb.past, done, len(w.docs), what, o.dry.note())
 	}
 	if len(errs) == 0 {
 		return nil
@@ -268,13 +326,6 @@ func warningsOf(docs []v3.Document) []string {
 	return out
 }
 
-// warn prints warnings, each on its line.
-func warn(e *Env, warnings []string) {
-	for _, w := range warnings {
-		fmt.Fprintln(e.Stderr, "warning:", word(w))
-	}
-}
-
 // newValidate builds `brindle validate`.
 func newValidate(e *Env) *cobra.Command {
 	var files fileFlags
@@ -293,11 +344,24 @@ func newValidate(e *Env) *cobra.Command {
 			for _, d := range docs {
 				tellStored(e, d.Object)
 			}
-			return report(e, writing{verb{name: "validate", past: "validated"}, docs}, len(docs), nil)
+			w := writing{verb: verb{name: "validate", past: "validated"}, docs: docs}
+			return new(writeOptions).report(c.Context(), e, w, len(docs), nil)
 		},
 	}
 	files.add(c)
 	return c
+}
+
+func deleting() verb {
+	return verb{
+		name: "delete", past: "deleted", skip: client.IsNotFound, bare: true,
+		write: func(ctx context.Context, db *session, obj v3.Object) (v3.Object, error) {
+			m := obj.Meta()
+			return obj, db.as(ctx, obj, func(c *client.Client) error {
+				return c.Delete(ctx, kindOf(obj), m.Namespace, m.Name, client.Preconditions{UID: m.UID, ResourceVersion: m.ResourceVersion})
+			})
+		},
+	}
 }
 
 // newDelete builds `brindle delete`.
@@ -309,29 +373,21 @@ func newDelete(e *Env) *cobra.Command {
   brindle delete networkset/office -n shop
   brindle delete -f network.yaml --ignore-not-found`,
 		RunE: func(c *cobra.Command, args []string) error {
+			if err := o.check("name"); err != nil {
+				return err
+			}
 			docs, err := o.targets(e, args)
 			if err != nil {
 				return err
 			}
 			tiersLast(docs)
-			db, err := o.ds.connect(e)
-			if err != nil {
-				return err
-			}
-			defer db.close()
-			return o.write(c.Context(), e, db, writing{verb{
-				name: "delete", past: "deleted", skip: client.IsNotFound,
-				write: func(ctx context.Context, db *session, obj v3.Object) error {
-					m := obj.Meta()
-					return db.as(ctx, obj, func(c *client.Client) error {
-						return c.Delete(ctx, kindOf(obj), m.Namespace, m.Name, client.Preconditions{UID: m.UID, ResourceVersion: m.ResourceVersion})
-					})
-				},
-			}, docs})
+			return o.carryOut(c.Context(), e, writing{verb: deleting(), docs: docs})
 		},
 	}
 	o.ds.addClient(c)
 	o.files.add(c)
+	o.dry.add(c)
+	c.Flags().StringVarP(&o.output, "output", "o", "", "name: print what was deleted instead of a message")
 	c.Flags().BoolVarP(&o.skip, "skip-not-exists", "s", false, "leave out resources that do not exist")
 	c.Flags().BoolVar(&o.skip, "ignore-not-found", false, "the same, as kubectl spells it")
 	return c
