@@ -74,7 +74,7 @@ func diff[K comparable, V any](old, next map[K]V, equal func(a, b V) bool) desir
 	for k, v := range next {
 		if o, ok := old[k]; !ok || !equal(o, v) {
 			if p.Set == nil {
-				p.Set = map[K]V{}
+				p.Set = make(map[K]V, max(0, len(next)-len(old)))
 			}
 			p.Set[k], old[k] = v, v
 		}

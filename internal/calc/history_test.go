@@ -88,7 +88,7 @@ func (d dice) rules() (out []model.Rule) {
 func (d dice) event() model.Event {
 	id := model.ID{Namespace: one(d, "n", "o"), Name: one(d, "x", "y", "z")}
 	var v model.Value
-	switch d.IntN(9) {
+	switch d.IntN(10) {
 	case 0, 1, 2:
 		id.Kind = model.KindWorkload
 		w := &model.Workload{ID: id, Node: one(d, "me", "me", "h"), Interface: one(d, "cali1", "cali2", "cali3", "eth0", ""),
@@ -125,6 +125,18 @@ func (d dice) event() model.Event {
 		if d.chance(20) {
 			v = &model.Tier{Name: id.Name, Order: math.Inf(-1), Lost: true, Broken: "bad"}
 		}
+	case 8: // a host may take an address of a workload, and leave it
+		n := &model.Node{Name: one(d, "me", "g", "h"), VXLAN4: model.TunnelEnd{Addr: one(d, netip.Addr{}, d.addr())}}
+		if a := d.addr(); a.Is4() {
+			n.Addr4 = netip.PrefixFrom(a, 29)
+		} else {
+			n.Addr6, n.VXLAN4.Addr = netip.PrefixFrom(a, 125), netip.Addr{}
+		}
+		if !n.VXLAN4.Addr.Is4() {
+			n.VXLAN4.Addr = netip.Addr{}
+		}
+		id = model.ID{Kind: model.KindNode, Name: n.Name}
+		v = n
 	default:
 		name, kind := id.Name, one(d, "NetworkPolicy", "GlobalNetworkPolicy", "StagedNetworkPolicy")
 		id = model.PolicyID(kind, id.Namespace, name)

@@ -1,6 +1,7 @@
 package calc
 
 import (
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -16,7 +17,7 @@ type inputs struct {
 	set       model.Settings
 	fresh     bool // nothing was calculated yet
 	nodes     map[string]*model.Node
-	order     []*model.Node                    // nodes by name
+	order     sorted
 	workloads map[model.ID]*model.Workload     // on this host
 	hosts     map[model.ID]*model.HostEndpoint // of this host
 	pools     map[string]*model.Pool
@@ -98,7 +99,7 @@ func (in *inputs) takeOne(e model.Event, t *touched) {
 		v, ok := e.Value.(*model.Node)
 		if put(in.nodes, id.Name, v, ok) {
 			t.nodes, t.nodeNames[id.Name] = true, true
-			in.reorder(id.Name)
+			in.order.note(id.Name)
 		}
 	case model.KindBGPConfig:
 		v, ok := e.Value.(*model.BGPConfig)
@@ -227,19 +228,49 @@ func put[K comparable, V any](table map[K]*V, key K, value *V, keep bool) bool {
 	return true
 }
 
-// reorder puts a node that has changed in its place.
-func (in *inputs) reorder(name string) {
-	i, found := slices.BinarySearchFunc(in.order, name, func(n *model.Node, name string) int {
-		return strings.Compare(n.Name, name)
-	})
-	switch n := in.nodes[name]; {
-	case n == nil:
-		in.order = slices.Delete(in.order, i, i+1)
-	case found:
-		in.order[i] = n
-	default:
-		in.order = slices.Insert(in.order, i, n)
+// sorted is the nodes by name, put in order when somebody asks: most changes of
+// a node concern nobody who does.
+type sorted struct {
+	nodes []*model.Node   // nil: all are to be sorted
+	moved map[string]bool // that have changed since; few
+}
+
+// few is how many things of a kind are looked at one by one, rather than all
+// of them anew.
+const few = 64
+
+// note says that a node has changed.
+func (s *sorted) note(name string) {
+	if s.moved == nil || len(s.moved) == few {
+		s.nodes, s.moved = nil, map[string]bool{}
 	}
+	if s.nodes != nil {
+		s.moved[name] = true
+	}
+}
+
+// byName returns all nodes in order. The caller does not keep the list.
+func (in *inputs) byName() []*model.Node {
+	s := &in.order
+	if s.nodes == nil {
+		s.nodes = slices.SortedFunc(maps.Values(in.nodes), func(a, b *model.Node) int { return strings.Compare(a.Name, b.Name) })
+		return s.nodes
+	}
+	for name := range s.moved {
+		i, found := slices.BinarySearchFunc(s.nodes, name, func(n *model.Node, name string) int {
+			return strings.Compare(n.Name, name)
+		})
+		switch n := in.nodes[name]; {
+		case n != nil && found:
+			s.nodes[i] = n
+		case n != nil:
+			s.nodes = slices.Insert(s.nodes, i, n)
+		case found:
+			s.nodes = slices.Delete(s.nodes, i, i+1)
+		}
+	}
+	clear(s.moved)
+	return s.nodes
 }
 
 // families returns the address families that this host cares for.

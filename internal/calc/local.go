@@ -17,6 +17,7 @@ import (
 type active struct {
 	workloads []activeWorkload // by ID
 	addrs     map[netip.Addr]bool
+	asked     map[netip.Addr]bool // what workloads say they have, whether they get it or not
 	clashes   desired.Notices
 }
 
@@ -26,11 +27,11 @@ type activeWorkload struct {
 }
 
 func (a *active) update(in *inputs, o *overlay, t *touched) {
-	if !t.workloads && !t.nodes {
+	if !t.workloads && !a.meets(o.dirty.addrs) {
 		return
 	}
 	t.workloads = true
-	*a = active{addrs: map[netip.Addr]bool{}, clashes: desired.Notices{}}
+	*a = active{addrs: map[netip.Addr]bool{}, asked: map[netip.Addr]bool{}, clashes: desired.Notices{}}
 	byInterface := map[string]model.ID{}
 	byAddr := map[netip.Addr]model.ID{}
 	for _, id := range slices.SortedFunc(maps.Keys(in.workloads), model.ID.Compare) {
@@ -52,6 +53,7 @@ func (a *active) update(in *inputs, o *overlay, t *touched) {
 			if in.set.NoIPv6 && addr.Is6() {
 				continue
 			}
+			a.asked[addr] = true
 			if host := o.hostOf(addr); host != "" {
 				a.clashes.HostAddress(id.String(), host, addr)
 				continue
@@ -67,6 +69,20 @@ func (a *active) update(in *inputs, o *overlay, t *touched) {
 		}
 		a.workloads = append(a.workloads, won)
 	}
+}
+
+// meets reports whether a workload says that it has one of these addresses of
+// hosts: then it may get it, or lose it.
+func (a *active) meets(hosts map[netip.Addr]bool) bool {
+	if len(a.asked) == 0 {
+		return false
+	}
+	for addr := range hosts {
+		if a.asked[addr] {
+			return true
+		}
+	}
+	return false
 }
 
 // owned is the stage that knows the blocks of this host.

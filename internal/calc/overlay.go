@@ -51,6 +51,7 @@ type dirty struct {
 	addrs map[netip.Addr]bool
 	macs  map[macKey]bool
 	all   bool
+	wide  bool // there was made room for many
 }
 
 // at is the place of a family in an array of both.
@@ -70,8 +71,51 @@ func newDirty() dirty {
 	}
 }
 
+// clear forgets all.
+func (d *dirty) clear() {
+	if d.wide {
+		*d = newDirty()
+		return
+	}
+	*d = dirty{nodes: emptied(d.nodes), slots: emptied(d.slots), addrs: emptied(d.addrs), macs: emptied(d.macs)}
+}
+
+// emptied returns an empty map, which may be m: one that was once large stays
+// slow to clear.
+func emptied[K comparable, V any](m map[K]V) map[K]V {
+	if len(m) > few {
+		return map[K]V{}
+	}
+	clear(m)
+	return m
+}
+
+// room returns a map with what is in m and room for n more entries if these are
+// many and it has few, else m: a map that grows by doubling costs as much again.
+func room[K comparable, V any](m map[K]V, n int) map[K]V {
+	if len(m) > few || n <= few {
+		return m
+	}
+	out := make(map[K]V, len(m)+n)
+	maps.Copy(out, m)
+	return out
+}
+
+// expect makes room for so many nodes, most of which have an address and an
+// end of a tunnel.
+func (o *overlay) expect(nodes int) {
+	if nodes <= few {
+		return
+	}
+	o.peers, o.addrs, o.tunneled, o.macs = room(o.peers, nodes), room(o.addrs, nodes), room(o.tunneled, nodes), room(o.macs, nodes)
+	d := &o.dirty
+	d.nodes, d.slots, d.addrs, d.macs = room(d.nodes, nodes), room(d.slots, 2*nodes), room(d.addrs, 2*nodes), room(d.macs, nodes)
+	d.wide = true
+}
+
 // meet takes the nodes that have changed.
 func (o *overlay) meet(t *touched) {
+	o.expect(len(t.nodeNames))
 	for name := range t.nodeNames {
 		o.takeNode(name, o.in.nodes[name])
 	}
@@ -110,8 +154,7 @@ func (o *overlay) update(a *active, t *touched) {
 		}
 	}
 	for name := range o.dirty.nodes {
-		o.settle(name)
-		t.tunnels = true
+		t.tunnels = o.settle(name) || t.tunnels
 	}
 	if o.dirty.all {
 		t.tunnels = true
@@ -184,14 +227,29 @@ func (o *overlay) takeLocal(next map[netip.Addr]bool) {
 // takeNode stores a node and marks all whom it shares something with.
 func (o *overlay) takeNode(name string, n *model.Node) {
 	p := o.peer(name)
-	o.claim(p.node, false)
-	p.node = n
-	o.claim(n, true)
+	o.claim(p, false)
+	p.node, p.ends, p.tunneled = n, [2]model.TunnelEnd{}, nil
+	if n != nil {
+		p.ends, p.tunneled = endsOf(n), o.tunnelAddrs(n)
+	}
+	o.claim(p, true)
 	o.dirty.nodes[name] = true
 }
 
+// endsOf returns a node's ends of VXLAN tunnels by family, each with the MAC
+// address that it has. One without an address is none.
+func endsOf(n *model.Node) (out [2]model.TunnelEnd) {
+	for i, end := range [2]model.TunnelEnd{n.VXLAN4, n.VXLAN6} {
+		if end.Addr.IsValid() {
+			out[i] = n.VXLAN(4 + 2*i)
+		}
+	}
+	return out
+}
+
 // claim makes a node claim what it has, or no more.
-func (o *overlay) claim(n *model.Node, has bool) {
+func (o *overlay) claim(p *peer, has bool) {
+	n := p.node
 	if n == nil {
 		return
 	}
@@ -201,13 +259,13 @@ func (o *overlay) claim(n *model.Node, has bool) {
 			o.tunneled.mark(a, o.dirty.nodes)
 			o.dirty.addrs[a], o.dirty.slots[single(a)] = true, true
 		}
-		if end := n.VXLAN(family); end.Addr.IsValid() {
+		if end := p.ends[at(family)]; end.Addr.IsValid() {
 			k := macKey{family, end.MAC}
 			o.macs.set(k, n.Name, has, o.dirty.nodes)
 			o.dirty.macs[k] = true
 		}
 	}
-	for _, a := range o.tunnelAddrs(n) {
+	for _, a := range p.tunneled {
 		o.tunneled.set(a, n.Name, has, o.dirty.nodes)
 		o.dirty.addrs[a] = true
 	}

@@ -18,6 +18,10 @@ type peer struct {
 	slots   map[netip.Prefix]int  // that name it, and how often
 	blocks  map[netip.Prefix]bool // its own
 	tunnels []netip.Addr          // that have a way of their own
+
+	// Of node, worked out once.
+	ends     [2]model.TunnelEnd // of VXLAN, by family; no address: none
+	tunneled []netip.Addr       // of its ends of tunnels, each once
 }
 
 // facts is what routes to a host are made from.
@@ -44,8 +48,9 @@ func (f facts) takes(form, asked desired.Form) bool {
 	return form == asked
 }
 
-// look works out the facts of a node.
-func (o *overlay) look(n *model.Node) facts {
+// look works out the facts of a host.
+func (o *overlay) look(p *peer) facts {
+	n := p.node
 	if n == nil {
 		return facts{}
 	}
@@ -59,7 +64,7 @@ func (o *overlay) look(n *model.Node) facts {
 		if net := o.mine.nets[at(family)]; net.IsValid() {
 			r.near = net.Contains(a)
 		}
-		end := n.VXLAN(family)
+		end := p.ends[at(family)]
 		if o.may(n.Name, end.Addr) && o.macs.first(macKey{family, end.MAC}) == n.Name && end.MAC != o.mine.mac[at(family)] {
 			r.vtep, r.mac = end.Addr, end.MAC
 		}
@@ -68,11 +73,12 @@ func (o *overlay) look(n *model.Node) facts {
 	return f
 }
 
-// settle looks at a node again and marks what depends on it.
-func (o *overlay) settle(name string) {
+// settle looks at a node again, marks what depends on it, and reports whether
+// what is to be told of it may be new.
+func (o *overlay) settle(name string) (news bool) {
 	p := o.peer(name)
 	old := p.facts
-	p.facts = o.look(p.node)
+	p.facts = o.look(p)
 	if p.facts != old {
 		for s := range p.slots {
 			o.dirty.slots[s] = true
@@ -88,12 +94,15 @@ func (o *overlay) settle(name string) {
 	}
 	o.retunnel(p)
 	told := desired.Notices{}
-	if o.say(p, told); len(told) > 0 {
+	o.say(p, told)
+	news = o.troubled[name] || len(told) > 0
+	if len(told) > 0 {
 		o.troubled[name] = true
 	} else {
 		delete(o.troubled, name)
 	}
 	o.forget(p)
+	return news
 }
 
 // forget drops a host that nothing is known of.
@@ -158,7 +167,7 @@ func (o *overlay) host(b *model.Block, there bool) {
 		o.forget(p)
 		return
 	}
-	if slices.ContainsFunc(o.tunnelAddrs(p.node), b.CIDR.Contains) {
+	if slices.ContainsFunc(p.tunneled, b.CIDR.Contains) {
 		o.dirty.nodes[b.Host] = true
 	}
 }
@@ -169,7 +178,7 @@ func (o *overlay) host(b *model.Block, there bool) {
 func (o *overlay) retunnel(p *peer) {
 	var next []netip.Addr
 	if p.node != nil && p.name != o.in.set.Node {
-		for _, a := range o.tunnelAddrs(p.node) {
+		for _, a := range p.tunneled {
 			if o.may(p.name, a) && (!p.has(a) || a == p.node.VXLAN6.Addr) {
 				next = append(next, a)
 			}

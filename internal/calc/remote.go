@@ -117,7 +117,7 @@ func (o *overlay) say(p *peer, to desired.Notices) {
 	}
 	id := nodeID(n.Name)
 	for _, family := range o.in.families() {
-		end := n.VXLAN(family)
+		end := p.ends[at(family)]
 		if own {
 			o.sayOwn(n, family, to)
 		} else if r := p.facts.reach[at(family)]; r.addr.IsValid() && !end.Addr.IsValid() && o.ends.vxlan[at(family)] != nil &&
@@ -125,7 +125,7 @@ func (o *overlay) say(p *peer, to desired.Notices) {
 			to.NoTunnelAddress(id, desired.VXLAN, family, false)
 		}
 	}
-	for _, a := range o.tunnelAddrs(n) {
+	for _, a := range p.tunneled {
 		if host := o.addrs.first(a); host != "" {
 			to.TunnelAddressTaken(id, nodeID(host), a, own)
 		} else if first := o.tunneled.first(a); first != n.Name {
@@ -133,7 +133,7 @@ func (o *overlay) say(p *peer, to desired.Notices) {
 		}
 	}
 	for _, family := range o.in.families() {
-		end := n.VXLAN(family)
+		end := p.ends[at(family)]
 		first := o.macs.first(macKey{family, end.MAC})
 		switch {
 		case !end.Addr.IsValid():

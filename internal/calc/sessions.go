@@ -54,8 +54,8 @@ func (s *sessions) update(in *inputs, t *touched) {
 	}
 	r := &sessionRun{
 		sessions: s, in: in,
-		nodes:  in.order,
-		at:     map[netip.Addr]*model.Node{},
+		nodes:  in.byName(),
+		at:     make(map[netip.Addr]*model.Node, len(in.nodes)),
 		common: cmp.Or(in.configs["default"], &model.BGPConfig{}),
 	}
 	me := in.nodes[in.set.Node]
@@ -90,7 +90,8 @@ func (s *sessions) update(in *inputs, t *touched) {
 
 // remember prepares follow.
 func (r *sessionRun) remember() {
-	r.byAddr, r.addrs, r.stirred = map[netip.Addr]string{}, map[string][2]netip.Addr{}, map[desired.PeerKey]bool{}
+	r.byAddr, r.addrs = make(map[netip.Addr]string, len(r.at)), make(map[string][2]netip.Addr, len(r.nodes))
+	r.stirred = map[desired.PeerKey]bool{}
 	for addr, n := range r.at {
 		r.byAddr[addr] = n.Name
 	}
@@ -245,7 +246,8 @@ func (r *sessionRun) mesh() {
 		return
 	}
 	r.meshed = true
-	taken := map[netip.Addr]bool{}
+	r.peers = room(r.peers, len(r.at))
+	taken := make(map[netip.Addr]bool, len(r.at))
 	for key := range r.peers {
 		taken[key.Addr] = true
 	}

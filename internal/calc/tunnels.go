@@ -169,6 +169,7 @@ func (c *Core) tunnels(t *touched, u *desired.Update) {
 	if t.pools {
 		u.Policy.Pools = diff(c.asked.Policy.Pools, c.pools(), same)
 	}
+	c.expect(u)
 	for a := range o.dirty.addrs {
 		c.sender(single(a), u)
 		c.neighbour(a, u)
@@ -179,9 +180,19 @@ func (c *Core) tunnels(t *touched, u *desired.Update) {
 	for p := range o.dirty.slots {
 		c.remote(p, u)
 	}
-	if d := &o.dirty; d.all || len(d.nodes)+len(d.slots)+len(d.addrs)+len(d.macs) > 0 {
-		o.dirty = newDirty()
-	}
+	o.dirty.clear()
+}
+
+// expect makes room for rows of what is dirty.
+func (c *Core) expect(u *desired.Update) {
+	d, table := &c.overlay.dirty, &c.asked
+	expect(&u.Policy.Hosts, &table.Policy.Hosts, len(d.addrs))
+	expect(&u.Neighbours, &table.Neighbours, len(d.macs)+len(d.addrs)/2)
+	expect(&u.Routes, &table.Routes, len(d.slots))
+}
+
+func expect[K comparable, V any](p *desired.Patch[K, V], table *map[K]V, n int) {
+	p.Set, *table = room(p.Set, n), room(*table, n)
 }
 
 // ownTunnels writes the interfaces.

@@ -2,7 +2,7 @@ package model
 
 import (
 	"crypto/sha1"
-	"fmt"
+	"encoding/hex"
 	"net/netip"
 	"strings"
 
@@ -92,7 +92,11 @@ func VTEPMAC(node string, family int) string {
 		node += "-v6"
 	}
 	sum := sha1.Sum([]byte(node))
-	return fmt.Sprintf("66:%02x:%02x:%02x:%02x:%02x", sum[0], sum[1], sum[2], sum[3], sum[4])
+	mac := []byte("66:00:00:00:00:00")
+	for i, b := range sum[:5] {
+		hex.Encode(mac[3+3*i:], []byte{b})
+	}
+	return string(mac)
 }
 
 // VXLAN returns the node's end of the VXLAN tunnels of a family (4 or 6), with
