@@ -40,6 +40,16 @@ type Policy struct {
 	// Tunnels are the interfaces of tunnels that this host has, by name, with
 	// its address there; invalid: none yet.
 	Tunnels map[string]netip.Addr
+	// Strict are the interfaces at which the outer source of a packet in a
+	// packet is believed only if packets to it leave there, too. The agent says
+	// so, by what the host's settings and routes are.
+	Strict map[LinkFamily]struct{}
+}
+
+// LinkFamily is an interface, for one family of addresses, 4 or 6.
+type LinkFamily struct {
+	Interface string
+	Family    int
 }
 
 // PolicyPatch changes a Policy. Rule lists and endpoints are replaced whole;
@@ -52,6 +62,7 @@ type PolicyPatch struct {
 	Hosts     Patch[netip.Prefix, Forms]
 	Pools     Patch[netip.Prefix, PoolUse]
 	Tunnels   Patch[string, netip.Addr]
+	Strict    Patch[LinkFamily, struct{}]
 }
 
 // SetID names a set by its content, not by who uses it.
@@ -165,13 +176,14 @@ func NewPolicy() Policy {
 	return Policy{
 		Sets: map[SetID]*Set{}, Rules: map[RulesID]*RuleList{}, Endpoints: map[string]*Endpoint{},
 		Hosts: map[netip.Prefix]Forms{}, Pools: map[netip.Prefix]PoolUse{}, Tunnels: map[string]netip.Addr{},
+		Strict: map[LinkFamily]struct{}{},
 	}
 }
 
 // Empty reports whether the patch changes nothing.
 func (p PolicyPatch) Empty() bool {
 	return len(p.Sets) == 0 && p.Rules.Empty() && p.Endpoints.Empty() &&
-		p.Hosts.Empty() && p.Pools.Empty() && p.Tunnels.Empty()
+		p.Hosts.Empty() && p.Pools.Empty() && p.Tunnels.Empty() && p.Strict.Empty()
 }
 
 // Play applies the patch to tables in memory.
@@ -184,6 +196,7 @@ func (p PolicyPatch) Play(to Policy) {
 	p.Hosts.Play(to.Hosts)
 	p.Pools.Play(to.Pools)
 	p.Tunnels.Play(to.Tunnels)
+	p.Strict.Play(to.Strict)
 }
 
 func (p SetPatch) play(id SetID, sets map[SetID]*Set) {
@@ -210,6 +223,7 @@ func (p *PolicyPatch) Merge(next PolicyPatch) bool {
 	p.Rules = p.Rules.then(next.Rules)
 	p.Endpoints = p.Endpoints.then(next.Endpoints)
 	p.Hosts, p.Pools, p.Tunnels = p.Hosts.then(next.Hosts), p.Pools.then(next.Pools), p.Tunnels.then(next.Tunnels)
+	p.Strict = p.Strict.then(next.Strict)
 	if p.Sets == nil && len(next.Sets) > 0 {
 		p.Sets = make(map[SetID]SetPatch, len(next.Sets))
 	}

@@ -91,6 +91,7 @@ func forms() []struct {
 		{"reject", "reject with icmpx admin-prohibited", []expr{reject{with: unix.NFT_REJECT_ICMPX_UNREACH, icmp: 3}}},
 		{"reset", "meta l4proto tcp reject with tcp reset", and(tcp, reject{with: unix.NFT_REJECT_TCP_RST})},
 		{"fib", "fib daddr type local", []expr{fib{result: unix.NFT_FIB_RESULT_ADDRTYPE, flags: unix.NFTA_FIB_F_DADDR}, comparison{value: mark(unix.RTN_LOCAL)}}},
+		{"way back", "fib saddr . iif oif 0", []expr{fib{result: unix.NFT_FIB_RESULT_OIF, flags: unix.NFTA_FIB_F_SADDR | unix.NFTA_FIB_F_IIF}, comparison{value: mark(0)}}},
 		{"dynset", "update @seen { ip saddr timeout 1m }", and(four, payload{base: nh, offset: 12, size: 4}, dynset{set: "seen", key: 0, refresh: true, timeout: 60000})},
 		{"dynset not", "ip saddr", and(four, payload{base: nh, offset: 12, size: 4}, dynset{set: "seen", key: 0, not: true})},
 		{"notrack", "notrack", []expr{notrack{}}},

@@ -88,6 +88,8 @@ func loadField(f rules.Field, at reg) ([]expr, error) {
 		return []expr{fib{to: at, result: unix.NFT_FIB_RESULT_ADDRTYPE, flags: unix.NFTA_FIB_F_SADDR}}, nil
 	case rules.DestinationIs:
 		return []expr{fib{to: at, result: unix.NFT_FIB_RESULT_ADDRTYPE, flags: unix.NFTA_FIB_F_DADDR}}, nil
+	case rules.SourceBy:
+		return []expr{fib{to: at, result: unix.NFT_FIB_RESULT_OIF, flags: unix.NFTA_FIB_F_SADDR | unix.NFTA_FIB_F_IIF}}, nil
 	case rules.ARPOp:
 		return part(ip, 6), nil
 	case rules.ARPMAC:

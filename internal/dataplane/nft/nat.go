@@ -126,8 +126,16 @@ func unsound(format string, args ...any) error {
 	return fmt.Errorf(format+": %w", append(args, ErrUnsound)...)
 }
 
-// fib loads what kind of address the packet's is.
+// fib loads what kind of address the packet's is, or the interface by which
+// packets to its source leave if it came by that.
 func (w *walk) fib(e fib) (verdict, error) {
+	if e.flags == unix.NFTA_FIB_F_SADDR|unix.NFTA_FIB_F_IIF && e.result == unix.NFT_FIB_RESULT_OIF {
+		number := uint32(1)
+		if w.packet.astray {
+			number = 0
+		}
+		return onward, w.load(e.to, native.AppendUint32(nil, number))
+	}
 	ours := w.packet.forUs
 	switch e.flags {
 	case unix.NFTA_FIB_F_DADDR:

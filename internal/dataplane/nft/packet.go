@@ -17,6 +17,7 @@ type packet struct {
 	state                    uint32 // bits as the kernel's
 	connMark                 uint32
 	fromUs, forUs            bool // its addresses are this host's
+	astray                   bool // packets to its source leave by other interfaces
 }
 
 // Sizes of headers (RFC 791, 8200, 9293, 826; Ethernet).
@@ -30,7 +31,7 @@ const (
 
 // frame makes the bytes of a packet.
 func frame(p rules.Packet) packet {
-	made := packet{in: p.In, out: p.Out, connMark: p.ConnMark, fromUs: p.FromUs, forUs: p.ForUs}
+	made := packet{in: p.In, out: p.Out, connMark: p.ConnMark, fromUs: p.FromUs, forUs: p.ForUs, astray: p.Astray}
 	// The program's states are the kernel's, but for the last.
 	made.state = uint32(p.State &^ rules.StateUntracked)
 	if p.State&rules.StateUntracked != 0 {

@@ -389,7 +389,9 @@ func TestChangesLeadToTheWhole(t *testing.T) {
 
 // stepOverlay changes hosts, pools or tunnels.
 func (c *chaos) stepOverlay(p *desired.PolicyPatch) {
-	switch c.IntN(3) {
+	switch c.IntN(4) {
+	case 3:
+		stepTable(c, &p.Strict, desired.LinkFamily{Interface: oneOf(c, "eth0", "eth1"), Family: oneOf(c, 4, 6)}, struct{}{})
 	case 0:
 		stepTable(c, &p.Hosts, c.net(), desired.Forms(c.IntN(8)))
 	case 1:
@@ -415,7 +417,7 @@ func stepTable[K comparable, V any](c *chaos, p *desired.Patch[K, V], k K, v V) 
 
 // overlay makes some packets ones of tunnels.
 func (c *chaos) overlay(p *rules.Packet) {
-	p.FromUs, p.ForUs = c.once(3), c.once(2)
+	p.FromUs, p.ForUs, p.Astray = c.once(3), c.once(2), c.once(2)
 	if c.once(4) {
 		p.Protocol, p.DestPort, p.VNI = oneOf[uint8](c, 17, 17, 4), oneOf[uint16](c, 4789, 4789, 8472), oneOf[uint32](c, 4096, 4096, 7, 0)
 	}

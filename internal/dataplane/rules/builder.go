@@ -81,7 +81,7 @@ func Renew(cfg Config, want *desired.Policy, old *Builder) *Builder {
 		all.Sets[id] = desired.SetPatch{Kind: s.Kind}
 	}
 	all.Rules.Set, all.Endpoints.Set = want.Rules, want.Endpoints
-	all.Hosts.Set, all.Pools.Set, all.Tunnels.Set = want.Hosts, want.Pools, want.Tunnels
+	all.Hosts.Set, all.Pools.Set, all.Tunnels.Set, all.Strict.Set = want.Hosts, want.Pools, want.Tunnels, want.Strict
 	b.take(want, &all)
 	b.was = newJournal()
 	return b

@@ -22,12 +22,14 @@ const (
 	setVXLANHosts = "vxlan-hosts"
 	setPools      = "pools"
 	setNATPools   = "nat-pools" // those with Masquerade
+	setStrict     = "strict"    // interfaces
 	netsOf        = "-nets"
 )
 
 // priorityUntrack is just behind the check of workloads' sources.
 const (
 	priorityUntrack = prioritySpoof + 1
+	priorityBack    = prioritySpoof
 	prioritySenders = -300
 )
 
@@ -46,17 +48,18 @@ type overlay struct {
 	nets    map[string]*netSet // what sets of ranges are made of, by name
 	forms   [3]int             // how many hosts may send in a form
 	nat     [2]int             // how many pools have Masquerade, by family
-	shape   overlayShape       // that the chains have now
+	strict  map[desired.LinkFamily]bool
+	shape   overlayShape // that the chains have now
 }
 
 // overlayShape is what the chains depend on beside tunnels' names and
 // addresses.
-type overlayShape struct{ ipip, vxlan, nat4, nat6 bool }
+type overlayShape struct{ ipip, vxlan, nat4, nat6, strict bool }
 
 func newOverlay() *overlay {
 	return &overlay{
 		hosts: map[netip.Prefix]desired.Forms{}, pools: map[netip.Prefix]desired.PoolUse{},
-		tunnels: map[string]netip.Addr{}, nets: map[string]*netSet{},
+		tunnels: map[string]netip.Addr{}, nets: map[string]*netSet{}, strict: map[desired.LinkFamily]bool{},
 	}
 }
 
@@ -73,6 +76,7 @@ func overlaySets() []Set {
 		for _, name := range []string{setPools, setNATPools} {
 			list = append(list, Set{Name: name + f.digit(), Key: key, Interval: true})
 		}
+		list = append(list, Set{Name: setStrict + f.digit(), Key: []Type{InterfaceType}})
 	}
 	return list
 }
@@ -98,7 +102,13 @@ func (b *Builder) patchOverlay(patch *desired.PolicyPatch) {
 	for name, a := range patch.Tunnels.Set {
 		o.tunnels[name] = a.Unmap()
 	}
-	now := overlayShape{o.uses(desired.IPIP), b.cfg.VXLAN.Port != 0 && o.uses(desired.VXLAN), o.nat[0] > 0, o.nat[1] > 0}
+	for _, l := range patch.Strict.Delete {
+		b.setStrict(l, false)
+	}
+	for l := range patch.Strict.Set {
+		b.setStrict(l, true)
+	}
+	now := overlayShape{o.uses(desired.IPIP), b.cfg.VXLAN.Port != 0 && o.uses(desired.VXLAN), o.nat[0] > 0, o.nat[1] > 0, len(o.strict) > 0}
 	if now == o.shape && patch.Tunnels.Empty() {
 		return
 	}
@@ -168,6 +178,17 @@ func (b *Builder) setPool(p netip.Prefix, use desired.PoolUse, there bool) {
 	}
 }
 
+// setStrict says whether an interface is strict.
+func (b *Builder) setStrict(l desired.LinkFamily, is bool) {
+	set, name := setStrict+family(l.Family).digit(), interfaceBytes(l.Interface)
+	if delete(b.overlay.strict, l); is {
+		b.overlay.strict[l] = true
+		b.putElement(set, Element{Lo: name})
+	} else {
+		b.dropElement(set, name)
+	}
+}
+
 // setMember puts a prefix into the set of its kind, or takes it out.
 func (b *Builder) setMember(set string, p netip.Prefix, in bool) {
 	f := familyOf(p.Addr())
@@ -198,7 +219,7 @@ func (b *Builder) setNet(set string, p netip.Prefix, in bool) {
 
 // overlayChains are those that are there only while something is for them.
 var overlayChains = []string{
-	"untrack-in", "untrack-out", "vxlan-untrack", "senders", "ipip-senders", "vxlan-senders", "nat-out4", "nat-out6",
+	"untrack-in", "untrack-out", "vxlan-untrack", "ways-back", "senders", "ipip-senders", "vxlan-senders", "nat-out4", "nat-out6",
 }
 
 // vxlan begins the matches of a packet of this cluster's VXLAN.
@@ -243,6 +264,38 @@ func (b *Builder) senderChains(chains map[string]*Chain) {
 	if len(senders) > 0 {
 		put(base("senders", Input, prioritySenders, senders...))
 	}
+	if len(senders) > 0 && b.overlay.shape.strict {
+		put(b.waysBack())
+	}
+}
+
+// waysBack drops packets in packets that came by a strict interface, if packets
+// to their source leave by others only: ahead of the kernel's own filter, which
+// it has for IPv4 alone, and which tells nobody.
+func (b *Builder) waysBack() *Chain {
+	c := base("ways-back", Prerouting, priorityBack)
+	add := func(m on, counter, what string) {
+		for _, f := range families {
+			astray := m.and(bytesOf(Family, byte(f)), inSet(setStrict+f.digit(), InInterface), is(DestinationIs, RouteLocal), is(SourceBy, Elsewhere))
+			c.Rules = append(c.Rules, b.tellSender(astray, what+" by the wrong interface: "), astray.drop(counter))
+		}
+	}
+	if b.overlay.shape.ipip {
+		add(when(bytesOf(Protocol, protoIPIP)), CounterUnknownIPIP, "IP in IP")
+	}
+	if b.overlay.shape.vxlan {
+		add(b.vxlan(), CounterUnknownVXLAN, "VXLAN")
+	}
+	return c
+}
+
+// tellSender lets people know of a packet in a packet that is dropped next.
+func (b *Builder) tellSender(m on, what string) Rule {
+	line, limit := Log{Prefix: "brindle: " + what, Group: b.cfg.LogGroup}, unknownLimit
+	if b.cfg.SenderGroup != 0 {
+		line.Group, limit = b.cfg.SenderGroup, sampleLimit
+	}
+	return m.do(limit, line)
 }
 
 // fromHosts matches packets from the hosts of a set, in one of several ways.
@@ -262,10 +315,6 @@ func (b *Builder) sendersOf(chain, set, counter, what string) *Chain {
 	for _, m := range fromHosts(set) {
 		c.Rules = append(c.Rules, m.do(Accept{}))
 	}
-	line, limit := Log{Prefix: "brindle: " + what + " from an unknown host: ", Group: b.cfg.LogGroup}, unknownLimit
-	if b.cfg.SenderGroup != 0 {
-		line.Group, limit = b.cfg.SenderGroup, sampleLimit
-	}
-	c.Rules = append(c.Rules, when().do(limit, line), when().drop(counter))
+	c.Rules = append(c.Rules, b.tellSender(when(), what+" from an unknown host: "), when().drop(counter))
 	return c
 }

@@ -38,7 +38,13 @@ func fromUs(p *Packet) { byHost(p); p.FromUs = true }
 
 // TestSenders: packets in packets get to this host from known hosts only.
 func TestSenders(t *testing.T) {
-	program := Render(testConfig(), network())
+	p := network()
+	for _, l := range []desired.LinkFamily{{Interface: "eth9", Family: 4}, {Interface: "eth9", Family: 6}, {Interface: "eth8", Family: 4}} {
+		p.Strict[l] = struct{}{}
+	}
+	program := Render(testConfig(), p)
+	by := func(name string) func(*Packet) { return func(p *Packet) { p.In = name } }
+	astray := func(p *Packet) { p.Astray = true }
 	from := func(a string) func(*Packet) { return from("eth0", macOther, a) }
 	vxlan := func(p *Packet) { transport(17, 4789)(p); vni(4096)(p) }
 	tests := []struct {
@@ -64,6 +70,14 @@ func TestSenders(t *testing.T) {
 		{"VXLAN from outside, IPv6", packetOf(from("2001:db8:9::1"), forUs, vxlan), CounterUnknownVXLAN, false},
 		{"VXLAN for everybody on the link", packetOf(from("198.51.100.7"), local, vxlan), CounterUnknownVXLAN, false},
 		{"VXLAN with our own address, IPv6", packetOf(from("2001:db8::1"), forUs, vxlan, func(p *Packet) { p.FromUs = true }), CounterUnknownVXLAN, false},
+		{"VXLAN from a host by a strict interface", packetOf(from("192.168.0.2"), by("eth9"), forUs, vxlan), "", true},
+		{"VXLAN from a host by another way", packetOf(from("192.168.0.2"), astray, forUs, vxlan), "", true},
+		{"VXLAN from a host by the wrong interface", packetOf(from("192.168.0.2"), by("eth9"), astray, forUs, vxlan), CounterUnknownVXLAN, false},
+		{"VXLAN from a host by the wrong interface, IPv6", packetOf(from("2001:db8::2"), by("eth9"), astray, forUs, vxlan), CounterUnknownVXLAN, false},
+		{"VXLAN from a host by an interface that is strict for IPv4", packetOf(from("2001:db8::2"), by("eth8"), astray, forUs, vxlan), "", true},
+		{"IP in IP from a host by the wrong interface", packetOf(from("192.168.0.2"), by("eth9"), astray, forUs, transport(4, 0)), CounterUnknownIPIP, false},
+		{"another's VXLAN by the wrong interface", packetOf(from("192.168.0.2"), by("eth9"), astray, forUs, vxlan, vni(7)), "", false},
+		{"VXLAN passes by, from the wrong interface", packetOf(from("192.168.0.2"), by("eth9"), astray, to("eth1", "203.0.113.1"), vxlan), "", false},
 		{"VXLAN of another network", packetOf(from("198.51.100.7"), forUs, vxlan, vni(4097)), "", false},
 		{"VXLAN on another port", packetOf(from("198.51.100.7"), forUs, vxlan, transport(17, 8472)), "", false},
 		{"UDP to the port that is no VXLAN", packetOf(from("198.51.100.7"), forUs, transport(17, 4789)), "", false},
@@ -247,7 +261,9 @@ func TestOneHostMore(t *testing.T) {
 
 // stepOverlay changes hosts, pools and tunnels.
 func (w *world) stepOverlay(p *desired.PolicyPatch) {
-	switch w.IntN(5) {
+	switch w.IntN(6) {
+	case 5:
+		change(w, &p.Strict, desired.LinkFamily{Interface: pick(w, "eth0", "eth1"), Family: pick(w, 4, 6)}, struct{}{})
 	case 0, 1:
 		change(w, &p.Hosts, w.prefix(), desired.Forms(w.IntN(8)))
 	case 2, 3:
@@ -328,7 +344,12 @@ func senderOf(p *desired.Policy, pkt Packet) bool {
 	for name := range p.Tunnels {
 		used = used || (name == desired.DeviceIPIP) == (form == desired.IPIP)
 	}
-	return used && !inside(p.Hosts, pkt.Source, func(f desired.Forms) bool { return f.Has(form) })
+	family := 4
+	if pkt.Source.Is6() {
+		family = 6
+	}
+	_, strict := p.Strict[desired.LinkFamily{Interface: pkt.In, Family: family}]
+	return used && (strict && pkt.Astray && pkt.ForUs || !inside(p.Hosts, pkt.Source, func(f desired.Forms) bool { return f.Has(form) }))
 }
 
 // TestOverlayMeaning: random hosts, pools, tunnels and packets, against what
@@ -356,7 +377,7 @@ func TestOverlayMeaning(t *testing.T) {
 					pkt.Dest = w.addr()
 				}
 				pkt.Way, pkt.State = pick(w, Forwarded, ToHost, FromHost), pick(w, StateNew, StateNew, StateEstablished)
-				pkt.FromUs, pkt.ForUs = pkt.Way == FromHost, pkt.Way == ToHost
+				pkt.FromUs, pkt.ForUs, pkt.Astray = pkt.Way == FromHost, pkt.Way == ToHost, w.chance(3)
 				if pkt.Way == FromHost && pkt.VNI != 0 {
 					continue // TestSenders has those that are not tracked
 				}

@@ -100,12 +100,19 @@ const (
 	ARPSource // sender's IPv4 address
 	SourceIs  // what the routing tables say of the source address: RouteLocal or something else
 	DestinationIs
+	// SourceBy is the number of the interface that the packet came by if packets
+	// to its source leave there, too; else 0. Before the packet is delivered.
+	SourceBy
 	VNI // network identifier of a UDP datagram that is VXLAN (RFC 7348)
 )
 
 // RouteLocal is the value of SourceIs and DestinationIs for this host's own
 // addresses (RTN_LOCAL of rtnetlink(7)).
 const RouteLocal = "\x00\x00\x00\x02"
+
+// Elsewhere is the value of SourceBy of a packet to whose source no packets
+// leave by the interface that it came by.
+const Elsewhere = "\x00\x00\x00\x00"
 
 // Type is that of a field's value, which is a string of bytes of fixed length,
 // in network order.
@@ -307,7 +314,7 @@ func (f Field) Type() Type {
 		return ShortType
 	case State, ConnMark, Mark:
 		return MarkType
-	case SourceIs, DestinationIs:
+	case SourceIs, DestinationIs, SourceBy:
 		return RouteType
 	case VNI:
 		return VNIType

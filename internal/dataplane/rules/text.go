@@ -182,7 +182,7 @@ func (f Field) String() string {
 	names := [...]string{"", "in", "out", "family", "protocol", "eth-source", "source4", "destination4",
 		"source6", "destination6", "source-port", "destination-port", "icmp-type", "icmp-code",
 		"nd-target", "about4", "about6", "state", "connection-mark", "mark", "arp-op", "arp-mac", "arp-source",
-		"source-is", "destination-is", "vni"}
+		"source-is", "destination-is", "source-by", "vni"}
 	if int(f) < len(names) {
 		return names[f]
 	}

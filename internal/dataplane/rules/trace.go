@@ -34,10 +34,16 @@ type Packet struct {
 	NDTarget             netip.Addr
 	About                netip.Addr // destination of the packet that an ICMP error speaks of
 	VNI                  uint32     // of a datagram that is VXLAN; 0: it is none
-	FromUs, ForUs        bool       // source and destination are addresses of this host
-	State                ConnState
-	ConnMark, Mark       uint32
-	ARP                  ARPMessage
+	Routing
+	State          ConnState
+	ConnMark, Mark uint32
+	ARP            ARPMessage
+}
+
+// Routing is what the routing tables say of a packet.
+type Routing struct {
+	FromUs, ForUs bool // source and destination are addresses of this host
+	Astray        bool // it came by an interface by which no packets to its source leave
 }
 
 // ARPMessage is what is looked at in one.
@@ -386,6 +392,9 @@ func within(key string, e Element, types []Type) bool {
 	return true
 }
 
+// someInterface stands for the number of an interface.
+const someInterface = "\x00\x00\x00\x01"
+
 // value returns what the packet has in a field. ok is false if it has none.
 func (w *walk) value(f Field) (v string, ok bool) {
 	p := &w.pkt
@@ -405,6 +414,11 @@ func (w *walk) value(f Field) (v string, ok bool) {
 		return routeBytes(p.FromUs), ip
 	case DestinationIs:
 		return routeBytes(p.ForUs), ip
+	case SourceBy:
+		if p.Astray {
+			return Elsewhere, ip
+		}
+		return someInterface, ip && (p.Way == Forwarded || p.Way == ToHost)
 	case VNI:
 		return vniBytes(p.VNI), ip && p.Protocol == protoUDP && p.VNI != 0
 	case ARPOp:
