@@ -38,6 +38,7 @@ type change struct {
 	// errAlong if it is that which cannot be written. Needs Manager.tx.
 	also *store.Write
 
+	doubt bool           // a write of this change may have been made, or not
 	rev   store.Revision // of also, once written; "" if an earlier write had landed
 	err   error
 	turn  chan bool // capacity 1; true: you write now, false: err is final
@@ -274,6 +275,9 @@ func (m *Manager) commit(ctx context.Context, c *cell, batch []*change) (undone 
 			continue
 		}
 		doubt = fmt.Errorf("write block %s: %w", c.cidr, err)
+		for _, ch := range batch {
+			ch.doubt = true
+		}
 		if unknown++; unknown > maxUnknown || ctx.Err() != nil {
 			return batch, doubt
 		}

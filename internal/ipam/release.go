@@ -84,7 +84,8 @@ func (m *Manager) releaseIn(ctx context.Context, cidr netip.Prefix, options []Re
 		}
 	}
 	op := &release{m: m, options: options, coolDown: coolDown}
-	err := m.update(ctx, cidr, &change{apply: op.apply, coolDown: coolDown})
+	op.change = &change{apply: op.apply, coolDown: coolDown}
+	err := m.update(ctx, cidr, op.change)
 	if errors.Is(err, store.ErrNotFound) {
 		return op.missing()
 	}
@@ -107,6 +108,7 @@ var errRefused = errors.New("nothing was released")
 // applied several times, on what the block has become meanwhile.
 type release struct {
 	m        *Manager
+	change   *change
 	options  []ReleaseOptions
 	coolDown time.Duration
 	pinned   map[netip.Addr]pin // whose addresses we tried to release
@@ -125,10 +127,15 @@ func (r *release) apply(b *Block) error {
 	r.counts, r.errs = map[string]int{}, nil
 	pins := map[netip.Addr]pin{}
 	var ords []int
+	done := 0
 	for _, o := range r.options {
 		was, tried := r.pinned[o.Addr]
+		if tried && !r.change.doubt && (o.Handle != "" || o.Sequence != 0) {
+			tried = false // nothing came of it: what was asked for says whose address it is
+		}
 		if tried {
 			o.Handle, o.Sequence = was.handle, was.seq
+			pins[o.Addr] = was
 		}
 		ord, err := b.checkRelease(o)
 		switch {
@@ -137,17 +144,17 @@ func (r *release) apply(b *Block) error {
 			ords = append(ords, ord)
 			pins[o.Addr] = pin{b.handle(ord), b.seqs[ord]}
 			r.count(b.handle(ord))
-		case tried && !errors.Is(err, ErrInvalid):
-			pins[o.Addr] = was // an earlier try has released it after all
+		case tried && r.change.doubt && !errors.Is(err, ErrInvalid):
+			done++ // an earlier try has released it after all
 			r.count(was.handle)
 		default:
 			r.errs = append(r.errs, err)
 		}
 	}
-	if len(ords) == 0 && len(pins) == 0 {
+	r.pinned = pins
+	if len(ords) == 0 && done == 0 {
 		return errRefused
 	}
-	r.pinned = pins
 	if len(ords) == 0 {
 		return errUnchanged
 	}
@@ -161,12 +168,12 @@ func (r *release) count(handle string) {
 	}
 }
 
-// missing is the outcome when the block does not exist: what was tried before
-// is released, the rest was not assigned.
+// missing is the outcome when the block does not exist: what may have been
+// released before is, the rest was not assigned.
 func (r *release) missing() error {
 	var errs []error
 	for _, o := range r.options {
-		if _, tried := r.pinned[o.Addr]; !tried {
+		if _, tried := r.pinned[o.Addr]; !tried || !r.change.doubt {
 			errs = append(errs, fmt.Errorf("release %s: %w", o.Addr, ErrNotAssigned))
 		}
 	}
@@ -216,16 +223,15 @@ func (m *Manager) ReleaseByHandle(ctx context.Context, id string) error {
 	return fmt.Errorf("release handle %q: %w", id, ErrBusy)
 }
 
+// releaseHandleIn releases what a handle has in a block. It writes the block
+// also when that is nothing: a late write of an assignment that its author gave
+// up then finds another revision, and never an address whose handle is gone.
 func (m *Manager) releaseHandleIn(ctx context.Context, cidr netip.Prefix, id string, coolDown time.Duration) error {
 	err := m.update(ctx, cidr, &change{coolDown: coolDown, apply: func(b *Block) error {
-		ords := b.ordinalsOf(id)
-		if len(ords) == 0 {
-			return ErrNotAssigned
-		}
-		b.release(ords, m.now(), coolDown)
+		b.release(b.ordinalsOf(id), m.now(), coolDown)
 		return nil
 	}})
-	if errors.Is(err, ErrNotAssigned) || errors.Is(err, store.ErrNotFound) {
+	if errors.Is(err, store.ErrNotFound) {
 		return nil
 	}
 	return err
