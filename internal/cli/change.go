@@ -21,7 +21,7 @@ func newPatch(e *Env) *cobra.Command {
 	var patch, file, kindOfPatch, namespace string
 	c := &cobra.Command{
 		Use: "patch KIND NAME -p PATCH", Short: "Change some fields of a resource", GroupID: "resources",
-		Args: cobra.MinimumNArgs(1), ValidArgsFunction: completeKinds,
+		Args: cobra.MinimumNArgs(1),
 		Example: `  brindle patch ippool pool-a -p '{"spec":{"natOutgoing":true}}'
   brindle patch node h1 -t json -p '[{"op":"remove","path":"/spec/bgp/asNumber"}]'`,
 		Long: `Change some fields of a resource. With --type merge and strategic objects are
@@ -51,19 +51,22 @@ is a list of operations (RFC 6902). The patch may be JSON or YAML.`,
 			return err
 		},
 	}
-	o.addChange(e, c)
+	o.addChange(c)
 	c.Flags().StringVarP(&patch, "patch", "p", "", "the patch itself")
 	c.Flags().StringVar(&file, "patch-file", "", "file that holds the patch")
 	c.Flags().StringVarP(&kindOfPatch, "type", "t", "strategic", "strategic, merge or json")
+	completeFlag(c, "type", oneOf("strategic", "merge", "json"))
 	c.Flags().StringVarP(&namespace, "namespace", "n", "", "namespace (default \"default\")")
+	completer{e, &o.ds, &namespace, 1}.addTo(c)
 	return c
 }
 
 // addChange adds the flags of commands that change one stored resource.
-func (o *writeOptions) addChange(e *Env, c *cobra.Command) {
+func (o *writeOptions) addChange(c *cobra.Command) {
 	o.ds.addClient(c)
 	o.dry.addServer(c)
 	c.Flags().StringVarP(&o.output, "output", "o", "", "yaml, json or name: print the resource instead of a message")
+	completeFlag(c, "output", oneOf("yaml", "json", "name"))
 }
 
 // target is one stored resource.
@@ -239,7 +242,7 @@ func newLabel(e *Env) *cobra.Command {
 	namespace := ""
 	c := &cobra.Command{
 		Use: "label KIND NAME (KEY=VALUE… | KEY-… | KEY… --remove)", Short: "Set or remove labels of a resource", GroupID: "resources",
-		Args: cobra.MinimumNArgs(2), ValidArgsFunction: completeKinds,
+		Args: cobra.MinimumNArgs(2),
 		Example: `  brindle label nodes h1 rack=r1
   brindle label nodes h1 rack-`,
 		RunE: func(c *cobra.Command, args []string) error {
@@ -276,10 +279,11 @@ func newLabel(e *Env) *cobra.Command {
 			return nil
 		},
 	}
-	o.addChange(e, c)
+	o.addChange(c)
 	c.Flags().BoolVar(&overwrite, "overwrite", false, "change labels that have another value")
 	c.Flags().BoolVar(&remove, "remove", false, "remove the labels named")
 	c.Flags().StringVarP(&namespace, "namespace", "n", "", "namespace (default \"default\")")
+	completer{e, &o.ds, &namespace, 1}.addTo(c)
 	return c
 }
 

@@ -23,13 +23,13 @@ import (
 // defaultConfigFile is where calicoctl keeps how to reach the datastore.
 const defaultConfigFile = "/etc/calico/calicoctl.cfg"
 
-// datastoreFlags say how to reach the datastore: flags first, then a file
-// named by a flag, then the environment that calicoctl's users know, then
-// calicoctl's own file.
+// datastoreFlags say how to reach the datastore. For the agent that is flags
+// and the environment; for the other commands see settings.
 type datastoreFlags struct {
 	kind, endpoints, prefix string
 	ca, cert, key, username string
-	file                    string
+	file, context           string
+	user                    bool // a user's command, which has files
 }
 
 // add adds the flags to a command.
@@ -44,37 +44,27 @@ func (d *datastoreFlags) add(c *cobra.Command) {
 	f.StringVar(&d.username, "etcd-username", "", "user; the password comes from ETCD_PASSWORD only (default: ETCD_USERNAME)")
 }
 
-// addClient adds the flags, and that of the file that calicoctl's users have.
+// addClient adds the flags, and those of the files that users have.
 func (d *datastoreFlags) addClient(c *cobra.Command) {
 	d.add(c)
-	c.Flags().StringVarP(&d.file, "config", "c", "", "file of kind CalicoAPIConfig; wins over the environment (default: "+defaultConfigFile+", which does not)")
+	d.user = true
+	c.Flags().StringVarP(&d.file, "config", "c", "", "file of kind CalicoAPIConfig; the environment fills in what it does not say (default: "+defaultConfigFile+")")
+	c.Flags().StringVar(&d.context, "context", "", "context of brindle config, instead of the current one")
 }
 
 // config puts together how to reach the datastore.
 func (d *datastoreFlags) config(e *Env) (etcd.Config, error) {
-	flags := map[string]string{
-		"DATASTORE_TYPE": d.kind, "ETCD_ENDPOINTS": d.endpoints, "ETCD_CA_CERT_FILE": d.ca, "ETCD_PREFIX": d.prefix,
-		"ETCD_CERT_FILE": d.cert, "ETCD_KEY_FILE": d.key, "ETCD_USERNAME": d.username,
-	}
-	file, err := readAPIConfig(d.file)
+	layers, err := d.settings(e)
 	if err != nil {
 		return etcd.Config{}, err
 	}
 	cfg, err := etcd.ConfigFromEnv(func(name string) string {
-		plain := strings.TrimPrefix(strings.TrimPrefix(name, "BRINDLE_"), "CALICO_")
-		first := flags[plain]
-		if first == "" && d.file != "" {
-			first = file[plain]
+		for _, layer := range layers {
+			if v := layer(name); v != "" {
+				return v
+			}
 		}
-		switch {
-		case first != "" && name != plain:
-			return "" // it wins over every spelling of the variable
-		case first != "":
-			return first
-		case e.Getenv(name) != "" || name != plain:
-			return e.Getenv(name)
-		}
-		return file[plain]
+		return ""
 	})
 	if err != nil {
 		return cfg, fmt.Errorf("how to reach the datastore: %w", err)
@@ -82,17 +72,104 @@ func (d *datastoreFlags) config(e *Env) (etcd.Config, error) {
 	return cfg, nil
 }
 
+// layer looks up a variable of etcd.ConfigFromEnv in one place.
+type layer func(name string) string
+
+// Prefixes of variables: ConfigFromEnv asks for each with the first, the second
+// and none, and takes the first answer.
+const (
+	ownPrefix    = "BRINDLE_"
+	calicoPrefix = "CALICO_"
+)
+
+// fixed is a layer whose values win over every spelling of a variable in the
+// layers behind it.
+func fixed(values map[string]string) layer {
+	return func(name string) string {
+		return values[strings.TrimPrefix(strings.TrimPrefix(name, ownPrefix), calicoPrefix)]
+	}
+}
+
+// settings lists where to look, first things first:
+//
+//   - flags;
+//   - with -c FILE that file, and then the environment;
+//   - with --context NAME that context, and of the environment the password only;
+//   - with a current context the environment if that (or a flag) says where the
+//     datastore is, and else the context in the same way: never a mixture;
+//   - else variables that begin with BRINDLE_, calicoctl's own file, and the
+//     variables of calicoctl.
+func (d *datastoreFlags) settings(e *Env) ([]layer, error) {
+	flags := fixed(map[string]string{
+		"DATASTORE_TYPE": d.kind, "ETCD_ENDPOINTS": d.endpoints, "ETCD_CA_CERT_FILE": d.ca, "ETCD_PREFIX": d.prefix,
+		"ETCD_CERT_FILE": d.cert, "ETCD_KEY_FILE": d.key, "ETCD_USERNAME": d.username,
+	})
+	env := layer(e.Getenv)
+	if !d.user {
+		return []layer{flags, env}, nil
+	}
+	if d.file != "" {
+		if d.context != "" {
+			return nil, errors.New("-c and --context cannot be given together: each says where the datastore is")
+		}
+		file, err := readAPIConfig(d.file)
+		return []layer{flags, fixed(file), env}, err
+	}
+	known, err := readContexts(e)
+	if err != nil && (d.context != "" || known.path != "") {
+		return nil, err
+	}
+	name := d.context
+	if name == "" && d.endpoints == "" && !namesEndpoints(e) {
+		name = known.Current
+	}
+	if name != "" {
+		x, err := known.find(name)
+		if err != nil {
+			return nil, err
+		}
+		values, err := known.variables(x)
+		password := func(name string) string {
+			if strings.HasSuffix(name, "ETCD_PASSWORD") {
+				return e.Getenv(name)
+			}
+			return ""
+		}
+		return []layer{flags, fixed(values), password}, err
+	}
+	if known.Current != "" {
+		return []layer{flags, env}, nil
+	}
+	own := func(name string) string {
+		if strings.HasPrefix(name, ownPrefix) {
+			return e.Getenv(name)
+		}
+		return ""
+	}
+	file, err := readAPIConfig(calicoctlFile(e))
+	if errors.Is(err, fs.ErrNotExist) {
+		file, err = nil, nil
+	}
+	return []layer{flags, own, fixed(file), env}, err
+}
+
+// namesEndpoints reports whether the environment says where the datastore is.
+func namesEndpoints(e *Env) bool {
+	return slices.ContainsFunc([]string{ownPrefix, calicoPrefix, ""}, func(prefix string) bool { return e.Getenv(prefix+"ETCD_ENDPOINTS") != "" })
+}
+
+// calicoctlFile is where calicoctl's file is looked for.
+func calicoctlFile(e *Env) string {
+	if e.CalicoctlFile != "" {
+		return e.CalicoctlFile
+	}
+	return defaultConfigFile
+}
+
 // readAPIConfig reads a file of kind CalicoAPIConfig into the variables that
-// its fields stand for. The default file may be missing.
-func readAPIConfig(name string) (map[string]string, error) {
-	path := name
-	if name == "" {
-		path = defaultConfigFile
-	}
+// its fields stand for.
+func readAPIConfig(path string) (map[string]string, error) {
 	data, err := os.ReadFile(path)
-	if name == "" && errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
 	if err != nil {
 		return nil, err
 	}
@@ -108,6 +185,11 @@ func readAPIConfig(name string) (map[string]string, error) {
 	}
 	if cfg.Kind != "CalicoAPIConfig" {
 		return nil, fmt.Errorf("%s: kind %q: must be CalicoAPIConfig", path, cfg.Kind)
+	}
+	for _, field := range []string{"etcdCACert", "etcdCert", "etcdKey"} {
+		if cfg.Spec[field] != nil {
+			return nil, fmt.Errorf("%s: spec.%s: certificates and keys within the file are not supported: name files, with %sFile", path, field, field)
+		}
 	}
 	out := map[string]string{}
 	for field, variable := range map[string]string{
@@ -125,15 +207,13 @@ func readAPIConfig(name string) (map[string]string, error) {
 // configured reports whether anything says where the datastore is, or one
 // listens where it is looked for then.
 func (d *datastoreFlags) configured(e *Env) bool {
-	for _, name := range []string{"ETCD_ENDPOINTS", "CALICO_ETCD_ENDPOINTS", "BRINDLE_ETCD_ENDPOINTS"} {
-		if e.Getenv(name) != "" {
-			return true
-		}
-	}
-	if d.endpoints != "" || d.file != "" {
+	if d.endpoints != "" || d.file != "" || d.context != "" || namesEndpoints(e) {
 		return true
 	}
-	for _, path := range []string{defaultConfigFile, strings.TrimPrefix(etcd.DefaultEndpoint, "unix://")} {
+	if known, err := readContexts(e); err == nil && known.Current != "" {
+		return true
+	}
+	for _, path := range []string{calicoctlFile(e), strings.TrimPrefix(etcd.DefaultEndpoint, "unix://")} {
 		if _, err := os.Stat(path); err == nil {
 			return true
 		}

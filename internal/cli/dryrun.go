@@ -23,6 +23,7 @@ type dryRun struct{ mode string }
 func (d *dryRun) add(c *cobra.Command) {
 	c.Flags().StringVar(&d.mode, "dry-run", dryNone, "client: only check what is given by itself; server: check it against the datastore too, as if it was written; nothing is written")
 	c.Flags().Lookup("dry-run").NoOptDefVal = dryClient
+	completeFlag(c, "dry-run", oneOf(dryClient, dryServer, dryNone))
 }
 
 // addServer is add for commands that need what is stored.

@@ -37,8 +37,7 @@ func newGet(e *Env) *cobra.Command {
   brindle get ippool/default-ipv4-ippool -o yaml
   brindle get bgppeers -o custom-columns=NAME,PEERIP
   brindle get workloadendpoints -A --watch`,
-		ValidArgsFunction: completeKinds,
-		RunE:              func(c *cobra.Command, args []string) error { return o.run(c.Context(), e, args) },
+		RunE: func(c *cobra.Command, args []string) error { return o.run(c.Context(), e, args) },
 	}
 	o.ds.addClient(c)
 	o.files.add(c)
@@ -50,6 +49,8 @@ func newGet(e *Env) *cobra.Command {
 	f.StringVarP(&o.labels, "selector", "l", "", "only those with these labels: a=b,c!=d,e or a selector such as \"a in {'b','c'}\"")
 	o.watch.add(c)
 	f.StringVarP(&o.output, "output", "o", "", "yaml, json, wide, name, custom-columns=NAME,…, go-template=… or go-template-file=FILE; nothing for a table")
+	completer{e, &o.ds, &o.files.namespace, 0}.addTo(c)
+	completeFlag(c, "output", completeOutput)
 	return c
 }
 

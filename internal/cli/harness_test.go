@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -24,6 +25,7 @@ type world struct {
 	env      map[string]string
 	stdin    string
 	terminal bool
+	calicos  string        // calicoctl's own file; "" if there is none
 	opened   []etcd.Config // how the datastore was asked for
 }
 
@@ -82,8 +84,9 @@ func (w *world) runTo(stdout io.Writer, args ...string) int {
 func (w *world) environment(stdout, stderr io.Writer) *Env {
 	return &Env{
 		Stdin: strings.NewReader(w.stdin), Stdout: stdout, Stderr: stderr, Terminal: w.terminal, Build: "v1.2.3",
-		Getenv:  func(name string) string { return w.env[name] },
-		Environ: func() []string { return nil },
+		CalicoctlFile: cmp.Or(w.calicos, "/nonexistent/calicoctl.cfg"),
+		Getenv:        func(name string) string { return w.env[name] },
+		Environ:       func() []string { return nil },
 		Open: func(cfg etcd.Config) (Datastore, error) {
 			w.opened = append(w.opened, cfg)
 			return memStore{w.db}, nil

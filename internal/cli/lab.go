@@ -114,7 +114,7 @@ func labEnv(e *Env, name *string) *cobra.Command {
 			if _, err := lab.Open(*name); err != nil {
 				return err
 			}
-			_, err := fmt.Fprintf(e.Stdout, "export DATASTORE_TYPE=etcdv3\nexport ETCD_ENDPOINTS=%s\n", lab.Endpoints(*name))
+			_, err := fmt.Fprintf(e.Stdout, "export DATASTORE_TYPE=etcdv3\nexport ETCD_ENDPOINTS=%[1]s\nexport BRINDLE_ETCD_ENDPOINTS=%[1]s\n", lab.Endpoints(*name))
 			return err
 		},
 	}
@@ -132,7 +132,7 @@ func labExec(e *Env, name *string) *cobra.Command {
 			if m.Kind == "host" {
 				for _, h := range st.Hosts {
 					if h.Name == m.Name {
-						env = append(env, "BRINDLE_SOCKET="+h.Socket, "DATASTORE_TYPE=etcdv3", "ETCD_ENDPOINTS="+st.Datastore.Endpoints)
+						env = append(env, "BRINDLE_SOCKET="+h.Socket, "DATASTORE_TYPE=etcdv3", "ETCD_ENDPOINTS="+st.Datastore.Endpoints, "BRINDLE_ETCD_ENDPOINTS="+st.Datastore.Endpoints)
 					}
 				}
 			}

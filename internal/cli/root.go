@@ -30,6 +30,8 @@ type Env struct {
 	Restart func() error
 	// Open connects to the datastore; nil is etcd.New.
 	Open func(etcd.Config) (Datastore, error)
+	// CalicoctlFile is where calicoctl's own file is; "" is where it looks.
+	CalicoctlFile string
 
 	jsonErrors bool // what goes wrong is told in JSON
 }
@@ -132,6 +134,7 @@ lets routes travel by BGP. Start with a network on this machine:
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
 	refuseStrangers(root)
+	completeEverywhere(e, root)
 	return root
 }
 

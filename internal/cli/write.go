@@ -100,6 +100,7 @@ as the policy that it means, whose name is told.`,
 	o.files.add(c)
 	o.dry.add(c)
 	c.Flags().StringVarP(&o.output, "output", "o", "", "yaml, json or name: print what was written instead of a message")
+	completeFlag(c, "output", oneOf("yaml", "json", "name"))
 	if flags != nil {
 		flags(c, &o)
 	}
@@ -368,7 +369,7 @@ func deleting() verb {
 func newDelete(e *Env) *cobra.Command {
 	var o writeOptions
 	c := &cobra.Command{
-		Use: "delete (KIND NAME… | KIND/NAME… | -f FILE)", Short: "Delete resources", GroupID: "resources", ValidArgsFunction: completeKinds,
+		Use: "delete (KIND NAME… | KIND/NAME… | -f FILE)", Short: "Delete resources", GroupID: "resources",
 		Example: `  brindle delete ippool pool-a
   brindle delete networkset/office -n shop
   brindle delete -f network.yaml --ignore-not-found`,
@@ -390,6 +391,7 @@ func newDelete(e *Env) *cobra.Command {
 	c.Flags().StringVarP(&o.output, "output", "o", "", "name: print what was deleted instead of a message")
 	c.Flags().BoolVarP(&o.skip, "skip-not-exists", "s", false, "leave out resources that do not exist")
 	c.Flags().BoolVar(&o.skip, "ignore-not-found", false, "the same, as kubectl spells it")
+	completer{e, &o.ds, &o.files.namespace, 0}.addTo(c)
 	return c
 }
 
