@@ -41,29 +41,45 @@ func (m *Manager) Audit(ctx context.Context, agents map[string]Attachments, grac
 	if err != nil {
 		return nil, err
 	}
+	by := auditor{settings: s, users: us, agents: agents, grace: grace, now: m.now()}
 	a := &Audit{}
 	for _, b := range inv.blocks {
-		pool, _ := s.pool(b.CIDR)
 		for _, u := range b.Uses() {
-			v := judge(b, u, us, agents)
-			one := Audited{
-				Addr: u.Addr, Block: b.CIDR, Pool: pool.Name, Handle: cleanHandle(u.Attribute.Handle), Sequence: u.Sequence,
-				Node: u.Attribute.Owner[AttrNode], Standing: v.standing, Owner: v.owner, Reason: v.why,
-			}
-			one.Borrowed = one.Node != "" && one.Node != b.Host()
-			if v.standing == Leaked || v.standing == Unproven {
-				age, known := u.age(m.now())
-				if one.Leak = !known || age >= grace || age < 0; one.Leak {
-					a.Leaks++
-				} else {
-					one.Reason += fmt.Sprintf("; it is %s old and may be being set up", age.Truncate(time.Second))
-				}
+			one := by.audit(b, u)
+			if one.Leak {
+				a.Leaks++
 			}
 			a.Addresses = append(a.Addresses, one)
 		}
 	}
 	slices.SortFunc(a.Addresses, func(x, y Audited) int { return x.Addr.Compare(y.Addr) })
 	return a, nil
+}
+
+// auditor judges addresses by what was read at one moment.
+type auditor struct {
+	settings *Settings
+	users    *users
+	agents   map[string]Attachments // those that answered
+	grace    time.Duration
+	now      time.Time
+}
+
+func (by auditor) audit(b *Block, u Use) Audited {
+	v := judge(b, u, by.users, by.agents)
+	pool, _ := by.settings.pool(b.CIDR)
+	one := Audited{
+		Addr: u.Addr, Block: b.CIDR, Pool: pool.Name, Handle: cleanHandle(u.Attribute.Handle), Sequence: u.Sequence,
+		Node: u.Attribute.Owner[AttrNode], Standing: v.standing, Owner: v.owner, Reason: v.why,
+	}
+	one.Borrowed = one.Node != "" && one.Node != b.Host()
+	if v.standing == Leaked || v.standing == Unproven {
+		age, known := u.age(by.now)
+		if one.Leak = !known || age >= by.grace || age < 0; !one.Leak {
+			one.Reason += fmt.Sprintf("; it is %s old and may be being set up", age.Truncate(time.Second))
+		}
+	}
+	return one
 }
 
 // age says how long ago an address was assigned, if that is stored.

@@ -148,8 +148,12 @@ func (c *checker) use(b *Block, u Use) {
 	at := u.Attribute
 	handle := cleanHandle(at.Handle)
 	owners := c.owners[u.Addr]
-	if handle == WindowsReservedHandle {
+	switch {
+	case handle == WindowsReservedHandle:
 		owners = append(slices.Clone(owners), "Windows("+b.Host()+")")
+	case b.Virtual() != "" || at.Owner[AttrService] != "": // only their controller knows whether they are there
+		_, service := at.describe()
+		owners = append(slices.Clone(owners), "Service("+service+")")
 	}
 	one := ReportAddress{
 		IP: u.Addr.String(), Handle: handle, Pod: at.Owner[AttrPod], Namespace: at.Owner[AttrNamespace],
@@ -207,12 +211,20 @@ func (c *checker) handles() {
 }
 
 // ReleaseLeaked releases what every one of the given reports found leaked: the
-// addresses by handle and sequence number, the handles if they have not
-// changed. That the reports are of this cluster is for the caller to check.
+// addresses by handle and sequence number unless somebody uses them by now, the
+// handles if they have not changed. That the reports are of this cluster is for
+// the caller to check, and that nobody was setting a workload up when they were
+// written.
 func (m *Manager) ReleaseLeaked(ctx context.Context, reports ...*Report) (released []netip.Addr, handles []string, err error) {
 	if len(reports) == 0 {
 		return nil, nil, fmt.Errorf("release from reports: %w: no report given", ErrInvalid)
 	}
+	us, err := m.readUsers(ctx)
+	if err != nil {
+		return nil, nil, fmt.Errorf("release from reports: %w", err)
+	}
+	now := &checker{users: us, owners: map[netip.Addr][]string{}}
+	now.collectOwners()
 	for _, ip := range slices.Sorted(maps.Keys(reports[0].Allocations)) {
 		for _, one := range reports[0].Allocations[ip] {
 			if !leakedInAll(one, reports) {
@@ -224,6 +236,9 @@ func (m *Manager) ReleaseLeaked(ctx context.Context, reports ...*Report) (releas
 			}
 			if o.Addr, err = prefix.ParseAddr(one.IP); err != nil {
 				return released, handles, fmt.Errorf("release from reports: %w: %w", ErrInvalid, err)
+			}
+			if len(now.owners[o.Addr]) > 0 {
+				continue
 			}
 			err := m.Release(ctx, o)
 			if errors.Is(err, ErrNotAssigned) || errors.Is(err, ErrStale) {

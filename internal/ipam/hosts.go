@@ -52,16 +52,22 @@ func (m *Manager) releaseAffinities(ctx context.Context, root string, ifEmpty bo
 		if !which(a.id.CIDR) {
 			continue
 		}
-		err := m.releaseAffinity(ctx, a.id, ifEmpty)
-		for range maxAttempts {
-			if !errors.Is(err, store.ErrConflict) {
-				break
-			}
-			err = m.releaseAffinity(ctx, a.id, ifEmpty) // its owner claims it
-		}
-		if err != nil && !(ifEmpty && errors.Is(err, errInUse)) {
+		if err := m.giveUp(ctx, a.id, ifEmpty); err != nil && !(ifEmpty && errors.Is(err, errInUse)) {
 			errs = append(errs, err)
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// giveUp is releaseAffinity also against an owner who claims the block again
+// meanwhile.
+func (m *Manager) giveUp(ctx context.Context, id store.AffinityID, ifEmpty bool) error {
+	err := m.releaseAffinity(ctx, id, ifEmpty)
+	for range maxAttempts {
+		if !errors.Is(err, store.ErrConflict) {
+			break
+		}
+		err = m.releaseAffinity(ctx, id, ifEmpty)
+	}
+	return err
 }

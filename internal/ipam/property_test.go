@@ -39,6 +39,7 @@ type history struct {
 	admin   []func() // what the administrator still has to do, in order
 
 	past      []ReleaseOptions // what workloads had that are gone
+	report    *Report          // the last, written while nobody was setting up
 	stale     bool             // reads may be
 	collected map[string]bool  // handles that a collector has deleted
 	blind     string           // which proof of death is not to be trusted: "endpoints", "agents", ""
@@ -473,7 +474,7 @@ func (h *history) act() {
 		}
 		return
 	}
-	switch n := r.IntN(100); {
+	switch n := r.IntN(106); {
 	case n < 45:
 		n4 := r.IntN(3)
 		n6 := 0
@@ -517,6 +518,14 @@ func (h *history) act() {
 				h.checkRefusal(err)
 			}
 		})
+	case n < 103:
+		h.writeReport()
+	case n < 105 && h.report != nil:
+		m, report := h.cluster.m, h.report
+		h.actor(h.cluster.proc, func(ctx context.Context) {
+			_, _, err := m.ReleaseLeaked(ctx, report)
+			h.checkRefusal(err)
+		})
 	default: // its idle blocks are given up by somebody else
 		m := h.cluster.m
 		h.actor(h.cluster.proc, func(ctx context.Context) { h.checkRefusal(m.ReleaseHostAffinities(ctx, o.name, true)) })
@@ -530,8 +539,38 @@ func (h *history) dropPool(o *host) {
 	p := &s.Pools[len(s.Pools)-1]
 	p.Unusable = "it is disabled"
 	h.settings = &s
-	m, cidr := o.m, p.CIDR
-	h.actor(o.proc, func(ctx context.Context) { h.checkRefusal(m.ReleasePoolAffinities(ctx, cidr)) })
+	m, name, cidr := o.m, p.Name, p.CIDR
+	drain := h.rnd.IntN(2) == 0
+	h.actor(o.proc, func(ctx context.Context) {
+		err := error(nil)
+		if drain {
+			_, err = m.DrainPool(ctx, name, DrainOptions{})
+		} else {
+			err = m.ReleasePoolAffinities(ctx, cidr)
+		}
+		h.checkRefusal(err)
+	})
+}
+
+// writeReport writes a report as the documentation asks for it: while nobody
+// sets anything up, of a datastore that says what is.
+func (h *history) writeReport() {
+	if h.running > 0 || h.stale || h.blind == "endpoints" {
+		return
+	}
+	m := New(Config{Driver: still{h.sim}, Settings: h.cluster.m.settings, Now: h.cluster.m.now})
+	report, err := m.Check(context.Background())
+	if err != nil {
+		h.t.Errorf("check: %v", err)
+	}
+	h.report = report
+}
+
+// still is a datastore that answers at once and goes wrong never.
+type still struct{ *sim }
+
+func (s still) List(_ context.Context, prefix string) (store.Listing, error) {
+	return s.list(prefix, s.rev), nil
 }
 
 // drain lets everything that runs come to its end.
