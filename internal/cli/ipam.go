@@ -20,7 +20,8 @@ import (
 // newIPAM builds `brindle ipam`.
 func newIPAM(e *Env) *cobra.Command {
 	c := &cobra.Command{Use: "ipam", Short: "Look after addresses", GroupID: "look"}
-	c.AddCommand(newIPAMShow(e), newIPAMAudit(e), newIPAMCheck(e), newIPAMRelease(e), newIPAMConfigure(e))
+	c.AddCommand(newIPAMShow(e), newIPAMAudit(e), newIPAMCheck(e), newIPAMRelease(e), newIPAMConfigure(e),
+		newIPAMSplit(e), newIPAMMigrate(e))
 	return c
 }
 
