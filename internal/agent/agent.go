@@ -86,6 +86,7 @@ type engine struct {
 	gate      *gate
 	nexthops  *nexthops
 	carrier   *carrier
+	waysBack  *waysBack
 	addresses *tunnel.Keeper
 	inSync    atomic.Bool
 	synced    chan struct{} // closed when in sync for the first time
@@ -94,7 +95,7 @@ type engine struct {
 func (e *engine) init(cfg Config, k *kernel.Kernel) {
 	e.core, e.tracker, e.synced = calc.New(coreSettings(cfg)), newTracker(), make(chan struct{})
 	e.overlay, e.accepts, e.carrier = newOverlay(cfg.Settings), newAccepts(), newCarrier(k, coreSettings(cfg), cfg.Log)
-	e.gate, e.nexthops = newGate(), newNexthops()
+	e.gate, e.nexthops, e.waysBack = newGate(), newNexthops(), newWaysBack(k, coreSettings(cfg), cfg.Log)
 }
 
 // Run runs the agent of one host until ctx ends. What it programmed stays: a
@@ -172,6 +173,7 @@ func (a *agent) startTunnels(ctx context.Context, g *group) {
 	g.start("unknown senders to programs", func() error { return a.watchStrangers(ctx) })
 	g.start("tunnel addresses", func() error { return a.addresses.Run(ctx) })
 	g.start("ip in ip", func() error { return a.carrier.run(ctx) })
+	g.start("ways back", func() error { return a.keepWaysBack(ctx) })
 	g.start("accepted forms", func() error { return a.sayAccepts(ctx) })
 	g.start("mtu", func() error { return a.watchMTU(ctx) })
 	g.start("paths", func() error { return a.measurePaths(ctx) })
@@ -271,6 +273,7 @@ func (a *agent) apply(_ context.Context, events []model.Event) {
 	}
 	a.tracker.note(u.Routes)
 	a.carrier.note(u)
+	a.waysBack.note(u.Policy)
 	a.probes.note(events, u)
 	a.noteDevices(u, patch)
 	a.accepts.noteTold(events)
@@ -344,8 +347,9 @@ func (a *agent) watchDrift(ctx context.Context) error {
 			a.speaker.Rerouted()
 			a.nexthops.drift()
 		}
-		if d.Underlay || d.Devices || d.Appeared {
+		if d.Underlay || d.Devices || d.Appeared || d.Sysctls {
 			a.carrier.stir()
+			a.waysBack.stir()
 		}
 		if d.Devices || d.Addresses {
 			a.probes.drift()

@@ -69,9 +69,9 @@ func (g *gate) pass(u desired.Update, policy func(desired.PolicyPatch) uint64) (
 	return now, patch
 }
 
-func put[V any](m map[string]V, name string, v V) map[string]V {
+func put[K comparable, V any](m map[K]V, name K, v V) map[K]V {
 	if m == nil {
-		m = map[string]V{}
+		m = map[K]V{}
 	}
 	m[name] = v
 	return m

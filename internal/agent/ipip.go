@@ -167,6 +167,9 @@ func (c *carrier) sync(ctx context.Context, s ipip.State) error {
 	if s.Underlay, err = c.underlay(); err != nil {
 		return err
 	}
+	if s.Strict, err = c.kernel.StrictPaths(s.Underlay); err != nil {
+		return err
+	}
 	if err := c.open.Sync(ctx, s); err != nil {
 		return fmt.Errorf("set up the programs that carry IP in IP: %w", err)
 	}
@@ -235,6 +238,7 @@ func (c *carrier) samples() []health.Sample {
 		n    ipip.Count
 	}{
 		{"encapsulated", n.Encapsulated}, {"decapsulated", n.Decapsulated}, {"unknown-sender", n.UnknownSender},
+		{"wrong-interface", n.WrongWay},
 		{"malformed", n.Malformed}, {"too-big", n.TooBig}, {"no-peer", n.NoPeer}, {"no-path", n.NoPath},
 		{"congested", n.Congested}, {"unsupported", n.Unsupported},
 	} {
@@ -244,8 +248,9 @@ func (c *carrier) samples() []health.Sample {
 	return out
 }
 
-// strangers says who sent to programs without being a host, and how many
-// packets were dropped; false if there are no programs.
+// strangers says who sent to programs without being a host, or as a host by the
+// wrong interface, and how many packets were dropped; false if there are no
+// programs.
 func (c *carrier) strangers() ([]ipip.Stranger, uint64, bool) {
 	c.mu.Lock() // so that it is not closed meanwhile
 	defer c.mu.Unlock()
@@ -258,24 +263,15 @@ func (c *carrier) strangers() ([]ipip.Stranger, uint64, bool) {
 		c.log.Warn("unknown senders of ip in ip not read", "err", err)
 		return nil, 0, false
 	}
-	return all, n.UnknownSender.Packets, true
+	return all, n.UnknownSender.Packets + n.WrongWay.Packets, true
 }
 
 // underlay lists the interfaces by which packets from other hosts may come:
 // those of the host itself that have IPv4.
 func (c *carrier) underlay() ([]string, error) {
-	all, err := c.kernel.Interfaces()
-	if err != nil {
-		return nil, err
-	}
-	var out []string
-	for _, i := range all {
-		has4 := slices.ContainsFunc(i.Addresses, func(p netip.Prefix) bool { return p.Addr().Is4() })
-		if has4 && !i.Loopback && !tunnelDevice(i.Name) && !c.settings.WorkloadInterface(i.Name) {
-			out = append(out, i.Name)
-		}
-	}
-	return out, nil
+	all, err := underlayOf(c.kernel, c.settings)
+	maps.DeleteFunc(all, func(_ string, families []int) bool { return !slices.Contains(families, 4) })
+	return slices.Sorted(maps.Keys(all)), err
 }
 
 func tunnelDevice(name string) bool {

@@ -3,10 +3,14 @@ package kernel
 import (
 	"cmp"
 	"context"
+	"errors"
+	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -145,4 +149,37 @@ func (k *Kernel) Networks() ([]netip.Prefix, error) {
 	}
 	slices.SortFunc(out, netip.Prefix.Compare)
 	return slices.Compact(out), nil
+}
+
+// StrictPaths returns those of these interfaces at which the kernel believes an
+// IPv4 source only if packets to it leave by the same interface: where the
+// greater of rp_filter for all and for the interface is 1 (RFC 3704, 2.2). One
+// that there is not is not among them.
+func (k *Kernel) StrictPaths(names []string) ([]string, error) {
+	var out []string
+	err := k.inside(func() error {
+		for _, name := range names {
+			most := 0
+			for _, of := range []string{"all", name} {
+				text, err := readSysctl("net/ipv4/conf/" + of + "/rp_filter")
+				if errors.Is(err, os.ErrNotExist) {
+					most = 0
+					break
+				}
+				if err != nil {
+					return err
+				}
+				n, err := strconv.Atoi(text)
+				if err != nil {
+					return fmt.Errorf("rp_filter of %s: %w", of, err)
+				}
+				most = max(most, n)
+			}
+			if most == 1 {
+				out = append(out, name)
+			}
+		}
+		return nil
+	})
+	return out, err
 }
