@@ -28,6 +28,7 @@ const clusterTimeout = 5 * time.Second
 func newVersion(e *Env) *cobra.Command {
 	var ds datastoreFlags
 	only, output := false, ""
+	var poll time.Duration
 	c := &cobra.Command{
 		Use: "version", Short: "Print the version of this program and of the cluster", GroupID: "run", Args: cobra.NoArgs,
 		Long: `Print the version of this program and, when a datastore is configured or runs on
@@ -35,6 +36,9 @@ this host, the version and type of its cluster.`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if output != "" && output != "json" {
 				return fmt.Errorf("output format %q: must be json, or nothing for lines", output)
+			}
+			if poll < 0 || poll > 0 && (only || output != "") {
+				return fmt.Errorf("--poll %v: must not be negative, nor stand with --client or -o", poll)
 			}
 			v := versions{Client: e.Build, Commit: commitOf(e.Build)}
 			var err error
@@ -50,15 +54,48 @@ this host, the version and type of its cluster.`,
 			}
 			fmt.Fprintf(e.Stdout, "Client Version:    %s\nGit commit:        %s\n", v.Client, known(v.Commit))
 			if ask && err == nil {
-				fmt.Fprintf(e.Stdout, "Cluster Version:   %s\nCluster Type:      %s\n", known(v.Cluster), known(v.ClusterType))
+				v.printCluster(e)
 			}
-			return err
+			if err != nil || poll == 0 {
+				return err
+			}
+			return v.poll(c.Context(), e, &ds, poll)
 		},
 	}
 	ds.addClient(c)
 	c.Flags().BoolVar(&only, "client", false, "this program's version only")
+	c.Flags().DurationVar(&poll, "poll", 0, "look at the cluster again so often, and print what changed, until interrupted; 0: once")
 	c.Flags().StringVarP(&output, "output", "o", "", "json, or nothing for lines")
 	return c
+}
+
+func (v *versions) printCluster(e *Env) {
+	fmt.Fprintf(e.Stdout, "Cluster Version:   %s\nCluster Type:      %s\n", known(v.Cluster), known(v.ClusterType))
+}
+
+// poll prints what the cluster says of itself whenever that has changed, until
+// ctx ends.
+func (v *versions) poll(ctx context.Context, e *Env, ds *datastoreFlags, every time.Duration) error {
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil // an interrupt is how it ends
+		case <-ticker.C:
+		}
+		now := versions{Client: v.Client, Commit: v.Commit}
+		if err := now.readCluster(ctx, e, ds); err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return err
+		}
+		if now != *v {
+			*v = now
+			v.printCluster(e)
+		}
+	}
 }
 
 // readCluster reads what the cluster says about itself. A cluster that has
