@@ -115,7 +115,7 @@ func (o *serverOptions) config(e *Env) (server.Config, error) {
 		},
 	}
 	cfg.Ready = func(st server.Status) {
-		fmt.Fprintf(e.Stdout, "export DATASTORE_TYPE=etcdv3\nexport ETCD_ENDPOINTS=%s\n", st.Endpoint)
+		fmt.Fprintf(e.Stdout, "export DATASTORE_TYPE=etcdv3\nexport ETCD_ENDPOINTS=%[1]s\nexport BRINDLE_ETCD_ENDPOINTS=%[1]s\n", st.Endpoint)
 	}
 	return cfg, nil
 }
