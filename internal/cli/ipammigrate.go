@@ -264,12 +264,13 @@ func (m *migration) clear() {
 // print says what was done, what is left and what to do.
 func (m *migration) print() {
 	out, w := &m.outcome, m.e.Stdout
+	first, given := "Pool %s is disabled: new addresses come from %s.\n", "%d of %s given up.\n"
 	if out.DryRun {
-		fmt.Fprintf(w, "Pool %s would be disabled: new addresses would come from %s.\n", out.Pool, out.NewPool)
-		fmt.Fprintf(w, "%d of %s would be given up.\n", out.Released, many(out.Blocks, "block", "s"))
-	} else {
-		fmt.Fprintf(w, "Pool %s is disabled: new addresses come from %s.\n", out.Pool, out.NewPool)
-		fmt.Fprintf(w, "%d of %s given up.\n", out.Released, many(out.Blocks, "block", "s"))
+		first, given = "Pool %s would be disabled: new addresses would come from %s.\n", "%d of %s would be given up.\n"
+	}
+	fmt.Fprintf(w, first, out.Pool, out.NewPool)
+	if out.Blocks > 0 {
+		fmt.Fprintf(w, given, out.Released, many(out.Blocks, "block", "s"))
 	}
 	if len(out.Left) > 0 {
 		fmt.Fprintf(w, "%s left:\n\n", many(len(out.Left), "address", "es"))
@@ -284,7 +285,9 @@ func (m *migration) print() {
 	case out.DryRun:
 	case !out.Empty:
 		fmt.Fprintln(w, "When that is done, the same command goes on.")
+	case len(out.Left) > 0:
+		fmt.Fprintf(w, "The rest goes with the pool: `brindle delete ippool %s`.\n", out.Pool)
 	default:
-		fmt.Fprintf(w, "Nobody waits for it any more: `brindle delete ippool %s` removes the pool.\n", out.Pool)
+		fmt.Fprintf(w, "The pool is empty: `brindle delete ippool %s` removes it.\n", out.Pool)
 	}
 }

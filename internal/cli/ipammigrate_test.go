@@ -116,7 +116,7 @@ func TestIPAMMigrate(t *testing.T) {
 		}
 		w.forgetWorkloads(m)
 		want = "Pool " + m.from + " is disabled: new addresses come from " + m.to + ".\n1 of 1 block given up.\n" +
-			"Nobody waits for it any more: `brindle delete ippool " + m.from + "` removes the pool.\n"
+			"The pool is empty: `brindle delete ippool " + m.from + "` removes it.\n"
 		if got := w.ok(line("ipam migrate " + m.args)...); got != want {
 			w.t.Errorf("got\n%s\nwant\n%s", got, want)
 		}
@@ -171,7 +171,7 @@ func TestIPAMMigrateWaits(t *testing.T) {
 		}
 		w.forgetWorkloads(m)
 		got := <-done
-		if got.status != 0 || !strings.Contains(got.stdout, "\n2 of 2 blocks given up.\nNobody waits for it any more") || !strings.HasSuffix(got.stderr, "\r\x1b[K") {
+		if got.status != 0 || !strings.Contains(got.stdout, "\n2 of 2 blocks given up.\nThe pool is empty") || !strings.HasSuffix(got.stderr, "\r\x1b[K") {
 			w.t.Errorf("%+v", got)
 		}
 	})

@@ -33,7 +33,7 @@ type Part struct {
 // that are otherwise as it was, named split-<name>-<i> (documented Calico
 // behaviour). Blocks, affinities and addresses stay as they are: each lies in
 // one of the parts. Where the datastore can, all is one transaction; else, and
-// for more than 99 parts, an interrupted call is finished by the next. The
+// for more than 64 parts, an interrupted call is finished by the next. The
 // error wraps ErrNoPool when there is no such pool, ErrInvalid when it cannot be
 // split so, store.ErrExists when a part's name is another pool's.
 //
