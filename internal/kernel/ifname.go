@@ -60,7 +60,7 @@ type names struct {
 }
 
 func (k *Kernel) names() *names {
-	return &names{fd: k.ioctl, index: map[string]int{}, byName: map[int]string{}}
+	return &names{fd: k.ioctl}
 }
 
 func (n *names) indexOf(name string) (int, error) {
@@ -69,7 +69,7 @@ func (n *names) indexOf(name string) (int, error) {
 	}
 	i, err := indexOf(n.fd, name)
 	if err == nil {
-		n.index[name] = i
+		n.index = put(n.index, name, i)
 	}
 	return i, err
 }
@@ -84,7 +84,16 @@ func (n *names) nameOf(index int) (string, error) {
 		err = nil
 	}
 	if err == nil {
-		n.byName[index] = s
+		n.byName = put(n.byName, index, s)
 	}
 	return s, err
+}
+
+// put puts an entry into a map, which it makes if need be.
+func put[K comparable, V any](m map[K]V, k K, v V) map[K]V {
+	if m == nil {
+		m = map[K]V{}
+	}
+	m[k] = v
+	return m
 }

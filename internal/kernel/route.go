@@ -71,8 +71,8 @@ func equalHops(want, have desired.NextHop) bool {
 }
 
 // routeTypes are the kernel's numbers of the types of routes.
-func routeTypes() map[desired.RouteType]uint8 {
-	return map[desired.RouteType]uint8{
+func routeTypes() [5]uint8 {
+	return [...]uint8{
 		desired.Unicast: unix.RTN_UNICAST, desired.Blackhole: unix.RTN_BLACKHOLE, desired.Throw: unix.RTN_THROW,
 		desired.Unreachable: unix.RTN_UNREACHABLE, desired.Local: unix.RTN_LOCAL,
 	}
@@ -82,10 +82,7 @@ func routeTypes() map[desired.RouteType]uint8 {
 // others.
 func (r *Routes) List(context.Context) (map[desired.RouteKey]desired.Route, error) {
 	var have map[desired.RouteKey]desired.Route
-	kinds := map[uint8]desired.RouteType{}
-	for ours, theirs := range routeTypes() {
-		kinds[theirs] = ours
-	}
+	types := routeTypes()
 	names := r.k.names()
 	err := r.k.with(func(c *rtnl.Conn) error {
 		if err := takeTurn(c, loopback); err != nil {
@@ -100,9 +97,9 @@ func (r *Routes) List(context.Context) (map[desired.RouteKey]desired.Route, erro
 			if m.Cloned || m.TOS != 0 {
 				continue
 			}
-			kind, known := kinds[m.Type]
-			if !known {
-				kind = math.MaxUint8 // equal to nothing that can be wanted
+			kind := desired.RouteType(math.MaxUint8) // equal to nothing that can be wanted
+			if i := slices.Index(types[:], m.Type); i >= 0 {
+				kind = desired.RouteType(i)
 			}
 			route := desired.Route{
 				Type: kind, Scope: m.Scope, MTU: int(m.MTU), Source: m.Src, Protocol: r.protocol,
@@ -128,7 +125,6 @@ func (r *Routes) List(context.Context) (map[desired.RouteKey]desired.Route, erro
 // come first, because others may need them to reach their next hop.
 func (r *Routes) Apply(_ context.Context, p reconcile.Plan[desired.RouteKey, desired.Route]) map[desired.RouteKey]error {
 	w := newWriter[desired.RouteKey](r.k)
-	types := routeTypes()
 	for _, direct := range []bool{true, false} {
 		for _, e := range p.Set {
 			if direct != isDirect(e.Value) {
@@ -139,7 +135,7 @@ func (r *Routes) Apply(_ context.Context, p reconcile.Plan[desired.RouteKey, des
 				flags = unix.NLM_F_CREATE | unix.NLM_F_REPLACE
 			}
 			w.add(e.Key, "set route", func(b *rtnl.Batch) error {
-				m, err := r.message(w.names, types, e.Key, e.Value)
+				m, err := r.message(w.names, e.Key, e.Value)
 				if err == nil {
 					putRoute(b, unix.RTM_NEWROUTE, flags, m)
 				}
@@ -170,10 +166,10 @@ func isDirect(r desired.Route) bool {
 }
 
 // message translates a wanted route.
-func (r *Routes) message(names *names, types map[desired.RouteType]uint8, key desired.RouteKey, route desired.Route) (routeMessage, error) {
-	kind, ok := types[route.Type]
+func (r *Routes) message(names *names, key desired.RouteKey, route desired.Route) (routeMessage, error) {
+	types := routeTypes()
 	switch {
-	case !ok:
+	case int(route.Type) >= len(types):
 		return routeMessage{}, fmt.Errorf("unknown type %d", route.Type)
 	case route.Protocol != r.protocol:
 		return routeMessage{}, fmt.Errorf("protocol %d in the table of protocol %d", route.Protocol, r.protocol)
@@ -183,7 +179,7 @@ func (r *Routes) message(names *names, types map[desired.RouteType]uint8, key de
 		return routeMessage{}, fmt.Errorf("an IPv6 route needs a priority (the kernel would make it %d)", desired.DefaultPriority)
 	}
 	m := routeMessage{
-		Dst: key.Prefix, Table: key.Table, Metric: uint32(key.Priority), Type: kind, Scope: route.Scope,
+		Dst: key.Prefix, Table: key.Table, Metric: uint32(key.Priority), Type: types[route.Type], Scope: route.Scope,
 		Protocol: uint8(r.protocol), MTU: uint32(route.MTU), Src: route.Source,
 	}
 	for _, h := range route.Hops {

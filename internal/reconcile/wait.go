@@ -82,7 +82,7 @@ func (l *Loop[K, V]) unsettled(k K) string {
 func (l *Loop[K, V]) waitRead(ctx context.Context) error {
 	for {
 		l.mu.Lock()
-		done, err, changed := !l.read.unread && !l.read.urgent && !l.read.active, l.err, l.changed
+		done, err, changed := !l.read.unread && !l.read.urgent && !l.read.active, l.err, l.news()
 		l.mu.Unlock()
 		if done {
 			return nil
@@ -100,11 +100,11 @@ func (l *Loop[K, V]) waitFor(ctx context.Context, keys []K, pending func(K) stri
 	for {
 		l.mu.Lock()
 		keys = slices.DeleteFunc(keys, func(k K) bool { return pending(k) == "" })
-		changed := l.changed
 		if len(keys) == 0 {
 			l.mu.Unlock()
 			return nil
 		}
+		changed := l.news()
 		first := slices.MinFunc(keys, l.cfg.Compare)
 		why, cause := pending(first), l.failed[first]
 		if cause == nil && l.read.unread {

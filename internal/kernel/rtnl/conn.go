@@ -121,7 +121,7 @@ func (c *Conn) Port() uint32 { return c.port }
 func (c *Conn) Send(b *Batch) map[int]error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	failed := map[int]error{}
+	var failed failures
 	for first := 0; first < b.Len(); {
 		next, size := first, 0
 		for next < b.Len() {
@@ -131,14 +131,24 @@ func (c *Conn) Send(b *Batch) map[int]error {
 			}
 			next++
 		}
-		if err := c.exchange(b, first, next, failed); err != nil {
+		if err := c.exchange(b, first, next, &failed); err != nil {
 			for i := first; i < next; i++ {
-				failed[i] = err
+				failed.add(i, err)
 			}
 		}
 		first = next
 	}
-	return failed
+	return failed.of
+}
+
+// failures are errors by the number of the request, mostly none.
+type failures struct{ of map[int]error }
+
+func (f *failures) add(i int, err error) {
+	if f.of == nil {
+		f.of = map[int]error{}
+	}
+	f.of[i] = err
 }
 
 // Do carries out a batch and returns the first thing that failed.
@@ -154,7 +164,7 @@ func (c *Conn) Do(b *Batch) error {
 
 // exchange sends requests first to next-1 in one piece and reads answers until
 // that of the last.
-func (c *Conn) exchange(b *Batch, first, next int, failed map[int]error) error {
+func (c *Conn) exchange(b *Batch, first, next int, failed *failures) error {
 	base := c.seq + 1 // sequence number of request first
 	c.seq += uint32(next - first)
 	from := b.starts[first]
@@ -178,7 +188,7 @@ func (c *Conn) exchange(b *Batch, first, next int, failed map[int]error) error {
 				return nil // left over from a call that gave up
 			}
 			if err := ackError(m); err != nil {
-				failed[first+at] = err
+				failed.add(first+at, err)
 			}
 			done = done || first+at == next-1
 			return nil
