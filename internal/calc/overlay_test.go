@@ -286,7 +286,17 @@ func TestOddities(t *testing.T) {
 			[]model.Event{poolEvent(&model.Pool{Name: "q4", CIDR: pfx("10.0.0.0/16"), Encap: model.IPIP}), poolEvent(&model.Pool{Name: "q6", CIDR: pfx("fd01::/16"), Encap: model.VXLAN})}),
 			lines(ipip4, vxlan6), ""},
 		{"the smallest pool decides", with([]model.Event{poolEvent(&model.Pool{Name: "q4", CIDR: pfx("10.65.2.0/24"), Encap: model.VXLAN}),
-			poolEvent(&model.Pool{Name: "q6", CIDR: pfx("fd00::2:0/112")})}), lines(vxlan4[0], ipip4[1], vxlan6[1], ends6), ""},
+			poolEvent(&model.Pool{Name: "q6", CIDR: pfx("fd00::2:0/112")})}), lines(vxlan4[0], ipip4[1], vxlan6[1], ends6,
+			"10.65.2.1/32 via 10.0.1.9 dev tunl0 onlink mtu 1480", "10.65.3.2/32 dev vxlan.calico scope link mtu 1450"), ""},
+		{"the end of IP in IP is of a pool that asks for it across subnets, another does for all", with([]model.Event{
+			poolEvent(&model.Pool{Name: "q4", CIDR: pfx("10.65.2.0/24"), Encap: model.IPIP, CrossSubnet: true})}), lines("10.65.2.0/26 via 10.0.1.9",
+			"10.65.2.1/32 via 10.0.1.9 dev tunl0 onlink mtu 1480", ipip4[1], vxlan6), ""},
+		{"the same of VXLAN", with(pools(model.VXLAN, model.VXLAN), []model.Event{
+			poolEvent(&model.Pool{Name: "q4", CIDR: pfx("10.65.2.0/24"), Encap: model.VXLAN, CrossSubnet: true})}), lines("10.65.2.0/26 via 10.0.1.9",
+			"10.65.2.2/32 dev vxlan.calico scope link mtu 1450", vxlan4[1], vxlan6), ""},
+		{"no other does for all", with([]model.Event{
+			poolEvent(&model.Pool{Name: "q4", CIDR: pfx("10.65.2.0/24"), Encap: model.IPIP, CrossSubnet: true}),
+			poolEvent(&model.Pool{Name: "p4", CIDR: pfx("10.65.0.0/16"), Encap: model.IPIP, CrossSubnet: true})}), lines("10.65.2.0/26 via 10.0.1.9", ipip4[1], vxlan6), ""},
 		{"agents that speak of what pools ask for", edit(func(n map[string]*model.Node) { speaking(n["h2"], desired.IPIP, desired.VXLAN) }), lines(ipip4, vxlan6), ""},
 		{"one that accepts the other alone", with(pools(model.VXLAN, model.VXLAN), []model.Event{
 			{ID: model.UnderlayID(), Value: &model.Underlay{MTU: 1500, Keep: desired.FormsOf(desired.IPIP)}}},

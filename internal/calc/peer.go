@@ -173,13 +173,14 @@ func (o *overlay) host(b *model.Block, there bool) {
 }
 
 // retunnel gives a host's addresses of tunnels ways of their own where no
-// block of its own leads to them, and its end of IPv6 VXLAN in any case: the
-// kernel takes a next hop on a link only if no other route leads to it.
+// block of its own leads to them, or not in the form of the tunnel, and its end
+// of IPv6 VXLAN in any case: the kernel takes a next hop on a link only if no
+// other route leads to it.
 func (o *overlay) retunnel(p *peer) {
 	var next []netip.Addr
 	if p.node != nil && p.name != o.in.set.Node {
 		for _, a := range p.tunneled {
-			if o.may(p.name, a) && (!p.has(a) || a == p.node.VXLAN6.Addr) {
+			if o.may(p.name, a) && (!p.has(a) || a == p.node.VXLAN6.Addr || o.astray(p, a)) {
 				next = append(next, a)
 			}
 		}
@@ -195,6 +196,17 @@ func (o *overlay) retunnel(p *peer) {
 		}
 	}
 	p.tunnels = next
+}
+
+// astray reports whether the way to the block of a tunnel's end is another than
+// the tunnel by which the end is reached.
+func (o *overlay) astray(p *peer, a netip.Addr) bool {
+	own, ok := o.toEnd(p, single(a))
+	if !ok || a.Is6() {
+		return false
+	}
+	form, _ := o.travel(p.facts, o.poolOf(single(a)), 4)
+	return form != own
 }
 
 // has reports whether an address is in a block of the host's own.

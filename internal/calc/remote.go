@@ -70,6 +70,35 @@ func (o *overlay) free(to netip.Prefix) bool {
 	return !o.in.set.Overlay.NoRoutes && (!to.IsSingleIP() || !o.local[a] && o.addrs.first(a) == "")
 }
 
+// toEnd decides by which tunnel its end at another host is reached, which is
+// that tunnel itself if packets to that host go through it, whatever the pool
+// of the end asks for; false: as the pool says. So what is measured of a tunnel
+// travels by it, and answers to this host's end come as questions went. The end
+// of IPv6 VXLAN is a neighbour in any case.
+func (o *overlay) toEnd(p *peer, to netip.Prefix) (desired.Form, bool) {
+	if !to.IsSingleIP() || p.node == nil {
+		return desired.Direct, false
+	}
+	f, a, family := p.facts, to.Addr(), familyOf(to.Addr())
+	r := f.reach[at(family)]
+	if family == 6 {
+		return desired.VXLAN, a == r.vtep && o.ends.through(desired.VXLAN, 6) != nil && f.takes(desired.VXLAN, desired.VXLAN)
+	}
+	for _, form := range []desired.Form{desired.IPIP, desired.VXLAN} {
+		end := r.vtep
+		if form == desired.IPIP {
+			end = p.node.IPIP
+		}
+		if a != end || !r.addr.IsValid() || !o.asked(4, r).Has(form) {
+			continue
+		}
+		if by, ok := o.tunnelTo(f, form, 4); ok && by == form {
+			return form, true
+		}
+	}
+	return desired.Direct, false
+}
+
 // route works out the route to a prefix, false if there is none of ours. None
 // leads to a host by way of that host itself.
 func (o *overlay) route(to netip.Prefix) (desired.Route, bool) {
@@ -84,8 +113,8 @@ func (o *overlay) route(to netip.Prefix) (desired.Route, bool) {
 		return none, false
 	}
 	form, ours := o.travel(f, o.poolOf(to), family)
-	if family == 6 && to == single(r.vtep) && o.ends.through(desired.VXLAN, 6) != nil && f.takes(desired.VXLAN, desired.VXLAN) {
-		form, ours = desired.VXLAN, true
+	if own, ok := o.toEnd(o.peers[ways[0].node], to); ok {
+		form, ours = own, true
 	}
 	if !ours {
 		return none, false

@@ -211,17 +211,42 @@ func (f fabric) elsewhere(b *model.Block, u model.Use) bool {
 }
 
 // looseEnds are the addresses of another node's tunnels that no block of its
-// own covers, and its end of IPv6 VXLAN in any case: the kernel takes a next
-// hop on a link only if no other route leads to it.
+// own covers, or that are reached in another form than that block, and its end
+// of IPv6 VXLAN in any case: the kernel takes a next hop on a link only if no
+// other route leads to it.
 func (f fabric) looseEnds(n *model.Node) []netip.Addr {
 	var out []netip.Addr
 	for _, a := range f.tunnelAddrs(n) {
 		covered := slices.ContainsFunc(f.index.ofHost[n.Name], func(b *model.Block) bool { return b.CIDR.Contains(a) })
+		if t, ok := f.endBy(n, a); ok && t != f.journey(n, f.around(alone(a)), true).Form {
+			covered = false
+		}
 		if n.Name != f.set.Node && (!covered || a == n.VXLAN6.Addr) && f.usable(n.Name, a).IsValid() {
 			out = append(out, a)
 		}
 	}
 	return out
+}
+
+// endBy is the form in which the end of an IPv4 tunnel at another node is
+// reached: that of the tunnel, where a pool asks for it towards that node;
+// false: as the pool of the end says.
+func (f fabric) endBy(n *model.Node, a netip.Addr) (desired.Form, bool) {
+	if !v4(a) || !f.address(n, true).IsValid() || !nodeAddr(&f.me, true).IsValid() {
+		return desired.Direct, false
+	}
+	for _, t := range []desired.Form{desired.IPIP, desired.VXLAN} {
+		if a != map[desired.Form]netip.Addr{desired.IPIP: n.IPIP, desired.VXLAN: n.VXLAN4.Addr}[t] {
+			continue
+		}
+		asked := slices.ContainsFunc(f.pools, func(p *model.Pool) bool {
+			return v4(p.CIDR.Addr()) && form(p) == t && !f.left(p) && !(p.CrossSubnet && f.near(f.address(n, true)))
+		})
+		if asked && f.hindrance(n, t, true) == "" && (!n.Speaks || n.Accepts.Has(t)) {
+			return t, true
+		}
+	}
+	return desired.Direct, false
 }
 
 // routes are those to blocks and addresses of other hosts.
@@ -274,6 +299,9 @@ func (f fabric) routeTo(n *model.Node, p netip.Prefix) (desired.Route, bool) {
 	if end, ok := f.vtep(n, four); !four && ok && reached && p == alone(end.Addr) && f.switchedOn(desired.VXLAN, four) &&
 		(!n.Speaks || n.Accepts.Has(desired.VXLAN)) {
 		j.Form, j.By = desired.VXLAN, ByAgent
+	}
+	if t, ok := f.endBy(n, p.Addr()); ok && p.IsSingleIP() {
+		j.Form, j.By = t, ByAgent
 	}
 	r := desired.Route{Protocol: desired.ProtocolAgent}
 	hop := desired.NextHop{Via: f.address(n, four)}
