@@ -264,11 +264,12 @@ func (m *migration) clear() {
 // print says what was done, what is left and what to do.
 func (m *migration) print() {
 	out, w := &m.outcome, m.e.Stdout
+	pool := word(out.Pool) // a stored name may be anything
 	first, given := "Pool %s is disabled: new addresses come from %s.\n", "%d of %s given up.\n"
 	if out.DryRun {
 		first, given = "Pool %s would be disabled: new addresses would come from %s.\n", "%d of %s would be given up.\n"
 	}
-	fmt.Fprintf(w, first, out.Pool, out.NewPool)
+	fmt.Fprintf(w, first, pool, word(out.NewPool))
 	if out.Blocks > 0 {
 		fmt.Fprintf(w, given, out.Released, many(out.Blocks, "block", "s"))
 	}
@@ -286,8 +287,8 @@ func (m *migration) print() {
 	case !out.Empty:
 		fmt.Fprintln(w, "When that is done, the same command goes on.")
 	case len(out.Left) > 0:
-		fmt.Fprintf(w, "The rest goes with the pool: `brindle delete ippool %s`.\n", out.Pool)
+		fmt.Fprintf(w, "The rest goes with the pool: `brindle delete ippool %s`.\n", pool)
 	default:
-		fmt.Fprintf(w, "The pool is empty: `brindle delete ippool %s` removes it.\n", out.Pool)
+		fmt.Fprintf(w, "The pool is empty: `brindle delete ippool %s` removes it.\n", pool)
 	}
 }

@@ -76,7 +76,7 @@ func split(ctx context.Context, e *Env, db *session, pool string, n int) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(e.Stdout, "Successfully split pool %s into %d:\n\n", pool, n)
+	fmt.Fprintf(e.Stdout, "Successfully split pool %s into %d:\n\n", word(pool), n)
 	t := table{header: []string{"NAME", "CIDR"}}
 	for _, p := range parts {
 		t.add(p.Name, p.CIDR.String())
