@@ -92,7 +92,6 @@ contexts:
 		{"twice", "apiVersion: brindle.net/v1\nkind: ClientConfig\ncontexts: [{name: a, etcdEndpoints: b}, {name: a, etcdEndpoints: b}]\n", "", "is there twice"},
 		{"no password", "apiVersion: brindle.net/v1\nkind: ClientConfig\ncurrentContext: a\ncontexts: [{name: a, etcdEndpoints: \"http://192.0.2.1:1\", etcdUsername: u, etcdPasswordFile: /nonexistent}]\n", "", "etcdPasswordFile"},
 		{"calicoctl's file is no YAML", "", "\t:", "calicoctl.cfg"},
-		{"certificates within calicoctl's file", "", apiConfig + "  etcdCACert: x\n", "name files, with etcdCACertFile"},
 		{"another datastore", "", strings.Replace(apiConfig, "etcdv3", "kubernetes", 1), "DATASTORE_TYPE"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -110,6 +109,17 @@ contexts:
 	w.fails("cannot be given together", "get", "nodes", "-c", given, "--context", "lab")
 	w.env["BRINDLE_CONFIG"] = contexts("lab")
 	w.fails(`there is no context "nosuch"`, line("get nodes --context nosuch")...)
+}
+
+// calicoctl's file may hold certificates and the key itself.
+func TestCertificatesWithinTheFile(t *testing.T) {
+	w := newWorld(t)
+	w.env = map[string]string{}
+	w.calicos = w.file("calicoctl.cfg", strings.Replace(apiConfig, "http:", "https:", 1)+"  etcdCACert: |\n    authority\n  etcdCert: certificate\n  etcdKey: key\n")
+	w.ok(line("get nodes")...)
+	if got := w.opened[0]; got.CA != "authority\n" || got.Cert != "certificate" || got.Key.Reveal() != "key" {
+		t.Errorf("%+v, key %q", got, got.Key.Reveal())
+	}
 }
 
 // The agent's datastore is not that of whoever is logged in.

@@ -58,19 +58,29 @@ func (d *datastoreFlags) config(e *Env) (etcd.Config, error) {
 	if err != nil {
 		return etcd.Config{}, err
 	}
-	cfg, err := etcd.ConfigFromEnv(func(name string) string {
+	look := func(name string) string {
 		for _, layer := range layers {
 			if v := layer(name); v != "" {
 				return v
 			}
 		}
 		return ""
-	})
+	}
+	cfg, err := etcd.ConfigFromEnv(look)
 	if err != nil {
 		return cfg, fmt.Errorf("how to reach the datastore: %w", err)
 	}
+	cfg.CA, cfg.Cert, cfg.Key = look(inlineCA), look(inlineCert), etcd.NewSecret(look(inlineKey))
 	return cfg, nil
 }
+
+// Settings that calicoctl's file may hold as texts, and for which there is no
+// variable, so that no environment shows them.
+const (
+	inlineCA   = "text of the authority"
+	inlineCert = "text of the certificate"
+	inlineKey  = "text of the key"
+)
 
 // layer looks up a variable of etcd.ConfigFromEnv in one place.
 type layer func(name string) string
@@ -186,16 +196,12 @@ func readAPIConfig(path string) (map[string]string, error) {
 	if cfg.Kind != "CalicoAPIConfig" {
 		return nil, fmt.Errorf("%s: kind %q: must be CalicoAPIConfig", path, cfg.Kind)
 	}
-	for _, field := range []string{"etcdCACert", "etcdCert", "etcdKey"} {
-		if cfg.Spec[field] != nil {
-			return nil, fmt.Errorf("%s: spec.%s: certificates and keys within the file are not supported: name files, with %sFile", path, field, field)
-		}
-	}
 	out := map[string]string{}
 	for field, variable := range map[string]string{
 		"datastoreType": "DATASTORE_TYPE", "etcdEndpoints": "ETCD_ENDPOINTS", "etcdDiscoverySrv": "ETCD_DISCOVERY_SRV",
 		"etcdUsername": "ETCD_USERNAME", "etcdPassword": "ETCD_PASSWORD", "etcdCACertFile": "ETCD_CA_CERT_FILE",
 		"etcdCertFile": "ETCD_CERT_FILE", "etcdKeyFile": "ETCD_KEY_FILE",
+		"etcdCACert": inlineCA, "etcdCert": inlineCert, "etcdKey": inlineKey,
 	} {
 		if v, ok := cfg.Spec[field]; ok {
 			out[variable] = fmt.Sprint(v)

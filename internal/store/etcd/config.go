@@ -2,9 +2,11 @@ package etcd
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 
@@ -49,6 +51,11 @@ type Config struct {
 	// Files in PEM format for TLS; read again at each connection, so that
 	// renewed certificates are picked up. CAFile empty means the system's.
 	CertFile, KeyFile, CAFile string
+
+	// The same as texts, for settings that hold no files: what is set here is
+	// used instead of the file.
+	Cert, CA string
+	Key      Secret
 
 	// Prefix is put before every key, so that several networks can share one
 	// etcd. Empty is what Calico's programs use.
@@ -130,7 +137,7 @@ func (c Config) tls() (*tls.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	anyFile := c.CertFile != "" || c.KeyFile != "" || c.CAFile != ""
+	anyFile := c.CertFile != "" || c.KeyFile != "" || c.CAFile != "" || c.inline()
 	switch {
 	case (c.CertFile == "") != (c.KeyFile == ""):
 		return nil, errors.New("etcd TLS: certificate and key file must be given together")
@@ -139,12 +146,53 @@ func (c Config) tls() (*tls.Config, error) {
 	case scheme != "https":
 		return nil, nil
 	}
+	if c.inline() {
+		return c.inlineTLS()
+	}
 	info := transport.TLSInfo{CertFile: c.CertFile, KeyFile: c.KeyFile, TrustedCAFile: c.CAFile, Logger: zap.NewNop()}
 	cfg, err := info.ClientConfig()
 	if err != nil {
 		return nil, fmt.Errorf("etcd TLS files (certificate %q, key %q, authority %q): %w", c.CertFile, c.KeyFile, c.CAFile, err)
 	}
 	return cfg, nil
+}
+
+// inline reports whether a part of TLS is given as text.
+func (c Config) inline() bool { return c.Cert != "" || c.CA != "" || c.Key.Reveal() != "" }
+
+// inlineTLS is tls with texts, in the place of files that are not given as such.
+func (c Config) inlineTLS() (*tls.Config, error) {
+	texts := map[string]string{}
+	for _, part := range []struct{ name, text, file string }{
+		{"certificate", c.Cert, c.CertFile}, {"key", c.Key.Reveal(), c.KeyFile}, {"authority", c.CA, c.CAFile},
+	} {
+		texts[part.name] = part.text
+		if part.text == "" && part.file != "" {
+			data, err := os.ReadFile(part.file)
+			if err != nil {
+				return nil, fmt.Errorf("etcd TLS, %s: %w", part.name, err)
+			}
+			texts[part.name] = string(data)
+		}
+	}
+	out := &tls.Config{MinVersion: tls.VersionTLS12}
+	if (texts["certificate"] == "") != (texts["key"] == "") {
+		return nil, errors.New("etcd TLS: certificate and key must be given together")
+	}
+	if texts["certificate"] != "" {
+		pair, err := tls.X509KeyPair([]byte(texts["certificate"]), []byte(texts["key"]))
+		if err != nil {
+			return nil, fmt.Errorf("etcd TLS: certificate and key as texts: %w", err)
+		}
+		out.Certificates = []tls.Certificate{pair}
+	}
+	if texts["authority"] != "" {
+		out.RootCAs = x509.NewCertPool()
+		if !out.RootCAs.AppendCertsFromPEM([]byte(texts["authority"])) {
+			return nil, errors.New("etcd TLS: there is no certificate in PEM format in the authority's text")
+		}
+	}
+	return out, nil
 }
 
 // validate says what is wrong with a configuration before anything is dialled.

@@ -111,6 +111,30 @@ func TestTLS(t *testing.T) {
 		t.Errorf("over the socket: %s, %v", kv.Value, err)
 	}
 
+	text := func(name string) string {
+		data, err := os.ReadFile(file(name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(data)
+	}
+	texts, part, half, none := cfg, cfg, cfg, cfg
+	texts.CA, texts.Cert, texts.Key = text("ca.crt"), text("client.crt"), etcd.NewSecret(text("client.key"))
+	texts.CAFile, texts.CertFile, texts.KeyFile = "", "", ""
+	part.CA, part.CAFile = text("ca.crt"), "/nonexistent"
+	for _, c := range []etcd.Config{texts, part} {
+		if _, err := connect(t, c).Get(t.Context(), "/a"); err != nil {
+			t.Errorf("with texts for files: %v", err)
+		}
+	}
+	half.Cert, half.CertFile, half.KeyFile = text("client.crt"), "", ""
+	none.CA = "x"
+	for want, c := range map[string]etcd.Config{"must be given together": half, "no certificate in PEM format": none} {
+		if _, err := etcd.New(c); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error is %v, want one with %q", err, want)
+		}
+	}
+
 	refused := []struct {
 		name string
 		edit func(*etcd.Config)
@@ -118,6 +142,7 @@ func TestTLS(t *testing.T) {
 	}{
 		{"no certificate", func(c *etcd.Config) { c.CertFile, c.KeyFile = "", "" }, "TLS"},
 		{"certificate of another authority", func(c *etcd.Config) { c.CertFile, c.KeyFile = file("stranger.crt"), file("stranger.key") }, "TLS"},
+		{"text of an unknown authority", func(c *etcd.Config) { c.CA = text("other-ca.crt") }, "certificate"},
 		{"server of an unknown authority", func(c *etcd.Config) { c.CAFile = file("other-ca.crt") }, "certificate"},
 		{"no TLS at all", func(c *etcd.Config) { *c = etcd.Config{Endpoints: []string{"http://" + addr}} }, "does not answer"},
 	}
