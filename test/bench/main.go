@@ -49,6 +49,7 @@ func measurements() []measurement {
 		{"policy-packets", measurePolicyPackets}, {"policy-rows", measurePolicyRows},
 		{"policy-core", measurePolicyCore}, {"policy-tools", measurePolicyTools},
 		{"tunnel-packets", measureEncap}, {"tunnel-hosts", measureNewHost},
+		{"tunnel-ready", measureReady},
 	}
 }
 

@@ -25,48 +25,81 @@ import (
 // alone. And the same for all 1,000, on a host that is new itself.
 func measureNewHost(ctx context.Context, o options) ([]row, error) {
 	defer agent.KeepHeapFloor(agent.HeapFloor)() // this process stands for an agent
-	present, more := o.pick(1000, 20), o.pick(500, 5)
-	h, err := newTunnelHost()
+	present, more := o.pick(1000, 20), o.pick(200, 5)
+	h, err := newTunnelHost(present + more)
 	if err != nil {
 		return nil, err
 	}
 	defer h.close()
-	var one, oneApart, oneWall, oneTime, all, allCPU, allApart []float64
+	var bulk, single []beside
 	for round := range o.pick(9, 2) + 1 {
-		bulk, err := h.compare(ctx, bareHosts(0, present), func(ctx context.Context) error {
-			return h.begin(ctx, present)
-		}, func() error { return h.end() })
+		all, one, err := h.round(ctx, present, more)
 		if err != nil {
 			return nil, err
 		}
-		if err := h.begin(ctx, present); err != nil {
-			return nil, errors.Join(err, h.end())
+		if round > 0 { // which warms up
+			bulk, single = append(bulk, all), append(single, one)
 		}
-		single, err := h.compare(ctx, bareHosts(present, more), func(ctx context.Context) error {
-			for i := range more {
-				if err := h.join(ctx, present+i); err != nil {
-					return err
-				}
-			}
-			return nil
-		}, func() error { return h.leave(ctx, present, more) })
-		if err = errors.Join(err, h.end()); err != nil {
-			return nil, err
-		}
-		if round == 0 {
-			continue // warms up
-		}
-		oneTime = append(oneTime, single.ours.wall/float64(more))
-		one, oneWall, oneApart = append(one, single.cpu()), append(oneWall, single.wall()), append(oneApart, single.cpuApart())
-		all, allCPU, allApart = append(all, bulk.wall()), append(allCPU, bulk.cpu()), append(allApart, bulk.wallApart())
 	}
+	var itself []float64
+	for _, b := range single {
+		itself = append(itself, b.ours.wall)
+	}
+	one, oneCPU, all, allCPU := figures(single, beside.wall), figures(single, beside.cpu), figures(bulk, beside.wall), figures(bulk, beside.cpu)
 	return []row{
-		{what: fmt.Sprintf("one host more among %d with VXLAN, from event to kernel, to netlink alone: CPU", present), value: median(one), unit: "×", aim: 1.5, spread: apart(1, median(oneApart))},
-		{what: "– time", value: median(oneWall), unit: "×", spread: medianApart(oneWall)},
-		{what: "– the time itself", value: median(oneTime), unit: "ms", spread: medianApart(oneTime)},
-		{what: fmt.Sprintf("%d hosts with VXLAN on a new one, from snapshot to kernel, to netlink alone: time", present), value: median(all), unit: "×", aim: 1.5, spread: apart(1, median(allApart))},
+		{what: fmt.Sprintf("one host more among %d with VXLAN, from event to kernel, to netlink alone: time, p50", present), value: median(one), unit: "×", aim: 1.5,
+			spread: apart(1, median(figures(single, beside.wallApart)))},
+		{what: "– the time itself, p50", value: median(itself), unit: "ms", spread: medianApart(itself)},
+		{what: "– CPU", value: median(oneCPU), unit: "×", spread: apart(1, median(figures(single, beside.cpuApart)))},
+		{what: fmt.Sprintf("%d hosts with VXLAN on a new one, from snapshot to kernel, to netlink alone: time", present), value: median(all), unit: "×", aim: 1.5,
+			spread: apart(1, median(figures(bulk, beside.wallApart)))},
 		{what: "– CPU", value: median(allCPU), unit: "×", spread: medianApart(allCPU)},
 	}, nil
+}
+
+// round measures all hosts at once, and then some one after the other.
+func (h *tunnelHost) round(ctx context.Context, present, more int) (bulk, single beside, err error) {
+	bulk, err = h.compare(ctx, 0, turn{
+		bare: func() (wallAndCPU, error) { return timed(func() error { return h.bare(0, present) }) },
+		ours: func() (wallAndCPU, error) { return timed(func() error { return h.begin(ctx, present) }) },
+		undo: h.end,
+	})
+	if err != nil {
+		return bulk, single, err
+	}
+	if err := h.begin(ctx, present); err != nil {
+		return bulk, single, errors.Join(err, h.end())
+	}
+	single, err = h.compare(ctx, present, turn{
+		bare: func() (wallAndCPU, error) { return apiece(present, more, func(i int) error { return h.bare(i, 1) }) },
+		ours: func() (wallAndCPU, error) { return apiece(present, more, func(i int) error { return h.join(ctx, i) }) },
+		undo: func() error { return h.leave(ctx, present, more) },
+	})
+	return bulk, single, errors.Join(err, h.end())
+}
+
+// apiece does f for some hosts one after the other, with pauses between them: a
+// loop that has just made a pass lets its settle time go by. The time is the
+// median of one. The CPU is that of all, and of what follows in the pauses, less
+// that of pauses alone.
+func apiece(first, n int, f func(int) error) (wallAndCPU, error) {
+	const pause = 3 * time.Millisecond
+	runtime.GC() // garbage of the other's turn is not ours to pay for
+	var took sample
+	start := ownCPU()
+	for range n {
+		time.Sleep(pause)
+	}
+	begin := ownCPU()
+	for i := range n {
+		time.Sleep(pause)
+		at := time.Now()
+		if err := f(first + i); err != nil {
+			return wallAndCPU{}, err
+		}
+		took = append(took, time.Since(at))
+	}
+	return wallAndCPU{took.p50(), ms(ownCPU() - begin - (begin - start))}, nil
 }
 
 // beside is what our way cost, and netlink alone before and after it.
@@ -77,12 +110,22 @@ func (b beside) cpu() float64       { return 2 * b.ours.cpu / (b.first.cpu + b.s
 func (b beside) wallApart() float64 { return b.second.wall / b.first.wall }
 func (b beside) cpuApart() float64  { return b.second.cpu / b.first.cpu }
 
+// figures are one of each round.
+func figures(rounds []beside, f func(beside) float64) (out []float64) {
+	for _, b := range rounds {
+		out = append(out, f(b))
+	}
+	return out
+}
+
 // tunnelHost is a host with a VXLAN device and the loops that see to it.
 type tunnelHost struct {
 	*box
 	kernel *kernel.Kernel
 	bareNL *bareNetlink
-	links  map[string]int
+	link   int
+	hosts  []bareHost
+	events [][]model.Event // of each host, this one first
 
 	core       *calc.Core
 	neighbours *reconcile.Loop[desired.NeighKey, desired.Neigh]
@@ -90,8 +133,12 @@ type tunnelHost struct {
 	stop       func()
 }
 
-func newTunnelHost() (_ *tunnelHost, err error) {
-	h := &tunnelHost{links: map[string]int{}}
+// newTunnelHost makes one, and what it is going to be told of so many others.
+func newTunnelHost(others int) (_ *tunnelHost, err error) {
+	h := &tunnelHost{hosts: bareHosts(others)}
+	for i := range others + 1 {
+		h.events = append(h.events, joined(i))
+	}
 	defer func() {
 		if err != nil {
 			h.close()
@@ -120,7 +167,7 @@ func newTunnelHost() (_ *tunnelHost, err error) {
 		if err != nil {
 			return err
 		}
-		h.links[desired.DeviceVXLAN4] = link.Index
+		h.link = link.Index
 		h.bareNL, err = openBare()
 		return err
 	})
@@ -178,8 +225,8 @@ func (h *tunnelHost) begin(ctx context.Context, hosts int) error {
 		{ID: model.UnderlayID(), Value: &model.Underlay{MTU: 1500}},
 		{ID: model.ID{Kind: model.KindPool, Name: "p"}, Value: &model.Pool{Name: "p", CIDR: netip.MustParsePrefix("10.0.0.0/8"), Encap: model.VXLAN}},
 	}
-	for i := range hosts + 1 {
-		events = append(events, joined(i)...)
+	for _, list := range h.events[:hosts+1] {
+		events = append(events, list...)
 	}
 	u := h.core.Apply(events)
 	h.hand(u)
@@ -199,12 +246,12 @@ func (h *tunnelHost) hand(u desired.Update) {
 
 // join lets one more host in, and waits until the kernel has what is about it.
 func (h *tunnelHost) join(ctx context.Context, i int) error {
-	u := h.core.Apply(joined(i + 1))
+	u := h.core.Apply(h.events[i+1])
 	h.hand(u)
 	if len(u.Neighbours.Set) != 2 || len(u.Routes.Set) != 1 {
 		return fmt.Errorf("%d neighbours and %d routes are wanted for a host", len(u.Neighbours.Set), len(u.Routes.Set))
 	}
-	return errors.Join(h.neighbours.WaitApplied(ctx, keys(u.Neighbours.Set)...), h.routes.WaitApplied(ctx, keys(u.Routes.Set)...))
+	return errors.Join(h.routes.WaitApplied(ctx, keys(u.Routes.Set)...), h.neighbours.WaitApplied(ctx, keys(u.Neighbours.Set)...))
 }
 
 func keys[K comparable, V any](m map[K]V) []K {
@@ -219,7 +266,7 @@ func keys[K comparable, V any](m map[K]V) []K {
 func (h *tunnelHost) leave(ctx context.Context, first, n int) error {
 	var events []model.Event
 	for i := range n {
-		for _, e := range joined(first + i + 1) {
+		for _, e := range h.events[first+i+1] {
 			events = append(events, model.Event{ID: e.ID})
 		}
 	}
@@ -274,29 +321,38 @@ func (h *tunnelHost) tidy(ctx context.Context, first int) error {
 	return nil
 }
 
-// compare measures our way between two turns of netlink alone, and undoes each.
-func (h *tunnelHost) compare(ctx context.Context, hosts []bareHost, ours func(context.Context) error, undo func() error) (beside, error) {
+// turn is a thing that is done by netlink alone and by us, which has to be
+// undone.
+type turn struct {
+	bare, ours func() (wallAndCPU, error)
+	undo       func() error // of ours
+}
+
+// compare measures our way between two turns of netlink alone, and undoes each:
+// all about hosts from a number on.
+func (h *tunnelHost) compare(ctx context.Context, first int, t turn) (beside, error) {
 	var out beside
-	bare := func() error { return h.bareNL.addHosts(hosts, h.links[desired.DeviceVXLAN4]) }
-	for _, turn := range []struct {
+	tidy := func() error { return h.tidy(ctx, first) }
+	for _, one := range []struct {
 		at   *wallAndCPU
-		do   func() error
+		do   func() (wallAndCPU, error)
 		undo func() error
-	}{
-		{&out.first, bare, func() error { return h.tidy(ctx, hosts[0].number) }},
-		{&out.ours, func() error { return ours(ctx) }, undo},
-		{&out.second, bare, func() error { return h.tidy(ctx, hosts[0].number) }},
-	} {
+	}{{&out.first, t.bare, tidy}, {&out.ours, t.ours, t.undo}, {&out.second, t.bare, tidy}} {
 		var err error
-		if *turn.at, err = timed(turn.do); err != nil {
+		if *one.at, err = one.do(); err != nil {
 			return out, err
 		}
-		if err := turn.undo(); err != nil {
+		if err := one.undo(); err != nil {
 			return out, err
 		}
 	}
 	runtime.GC()
 	return out, nil
+}
+
+// bare tells the kernel of some hosts by netlink alone.
+func (h *tunnelHost) bare(first, n int) error {
+	return h.bareNL.addHosts(h.hosts[first:first+n], h.link)
 }
 
 // bareHost is what netlink is told of one host.
@@ -305,11 +361,11 @@ type bareHost struct {
 	mac    net.HardwareAddr
 }
 
-func bareHosts(first, n int) []bareHost {
+func bareHosts(n int) []bareHost {
 	out := make([]bareHost, n)
 	for i := range out {
-		mac, _ := net.ParseMAC(model.VTEPMAC(hostName(first+i+1), 4)) // which writes them
-		out[i] = bareHost{first + i, mac}
+		mac, _ := net.ParseMAC(model.VTEPMAC(hostName(i+1), 4)) // which writes them
+		out[i] = bareHost{i, mac}
 	}
 	return out
 }

@@ -34,6 +34,7 @@ type host struct {
 	name  string
 	ns    *netns.NS
 	dir   string
+	env   []string // settings of its agent
 	agent *process
 }
 
@@ -156,10 +157,10 @@ func (w *world) plug(h *host, n int) error {
 
 // startAgent starts the agent of a host and waits until it takes workloads.
 func (w *world) startAgent(ctx context.Context, h *host) (err error) {
-	h.agent, err = start(h.ns, filepath.Join(h.dir, "agent.log"),
+	h.agent, err = start(h.ns, filepath.Join(h.dir, "agent.log"), append(append([]string{"env"}, h.env...),
 		filepath.Join(w.o.bin, "brindle"), "agent", "--node", h.name, "--datastore-type", "etcdv3",
 		"--etcd-endpoints", w.endpoint(), "--socket", h.socket(), "--state-dir", filepath.Join(h.dir, "state"),
-		"--no-default-pools", "--ip", "autodetect", "--ip6", "none", "--config-file", "", "--log-level", "Warning")
+		"--no-default-pools", "--ip", "autodetect", "--ip6", "none", "--config-file", "", "--log-level", "Warning")...)
 	if err != nil {
 		return err
 	}
