@@ -57,8 +57,8 @@ func (c completer) args(cmd *cobra.Command, args []string, prefix string) ([]str
 	return nil, done
 }
 
-// each calls f for stored objects of a kind until it says that it is enough.
-func (c completer) each(ctx context.Context, kind v3.KindInfo, namespace string, f func(v3.Object) bool) {
+// ask opens the datastore for a moment.
+func (c completer) ask(ctx context.Context, f func(context.Context, *session)) {
 	ctx, cancel := context.WithTimeout(ctx, completeTimeout)
 	defer cancel()
 	db, err := c.ds.connect(c.e)
@@ -66,43 +66,41 @@ func (c completer) each(ctx context.Context, kind v3.KindInfo, namespace string,
 		return
 	}
 	defer db.close()
-	_ = db.Pages(ctx, kind, namespace, func(list client.Listing) error { // see completer
-		for _, o := range list.Objects {
-			if !f(o) {
-				return context.Canceled
-			}
-		}
-		return nil
-	})
+	f(ctx, db)
 }
 
 // names lists names of a kind that begin with a prefix.
 func (c completer) names(ctx context.Context, kind v3.KindInfo, prefix string) []string {
 	var out []string
-	c.each(ctx, kind, in1(kind, *c.namespace), func(o v3.Object) bool {
-		if name := o.Meta().Name; strings.HasPrefix(name, prefix) && word(name) == name {
-			out = append(out, name)
-		}
-		return len(out) < completeMost
+	c.ask(ctx, func(ctx context.Context, db *session) {
+		out, _ = db.Names(ctx, kind, in1(kind, *c.namespace), prefix, completeMost) // see completer
 	})
-	return out
+	return slices.DeleteFunc(out, func(name string) bool { return word(name) != name })
 }
 
 // namespaces offers those in which there are objects of the kind that is named.
 func (c completer) namespaces(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
+	const done = cobra.ShellCompDirectiveNoFileComp
+	if len(args) == 0 {
+		return nil, done
+	}
+	kindName, _, _ := strings.Cut(args[0], "/")
+	kind, ok := v3.LookupKind(kindName)
+	if !ok || !kind.Namespaced {
+		return nil, done
+	}
 	found := map[string]bool{}
-	if len(args) > 0 {
-		kindName, _, _ := strings.Cut(args[0], "/")
-		if kind, ok := v3.LookupKind(kindName); ok && kind.Namespaced {
-			c.each(cmd.Context(), kind, "", func(o v3.Object) bool {
+	c.ask(cmd.Context(), func(ctx context.Context, db *session) {
+		_ = db.Pages(ctx, kind, "", func(list client.Listing) error { // see completer
+			for _, o := range list.Objects {
 				if ns := o.Meta().Namespace; strings.HasPrefix(ns, prefix) && word(ns) == ns {
 					found[ns] = true
 				}
-				return len(found) < completeMost
-			})
-		}
-	}
-	return slices.Sorted(maps.Keys(found)), cobra.ShellCompDirectiveNoFileComp
+			}
+			return nil
+		})
+	})
+	return slices.Sorted(maps.Keys(found)), done
 }
 
 // addTo adds what completes a command's arguments and flags.

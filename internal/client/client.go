@@ -11,6 +11,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	v3 "github.com/brindle-net/brindle/api/v3"
 	"github.com/brindle-net/brindle/internal/store"
@@ -133,6 +135,44 @@ func (c *Client) Pages(ctx context.Context, kind v3.KindInfo, namespace string, 
 	}
 	return errors.Join(append(unreadable, err)...)
 }
+
+// Names lists the names of a kind's objects in a namespace, empty for kinds
+// without one, that begin with a prefix, sorted, and no more than most of them.
+// It reads no more objects than it must, and none that it need not.
+func (c *Client) Names(ctx context.Context, kind v3.KindInfo, namespace, prefix string, most int) ([]string, error) {
+	id := ident{kind, namespace, prefix}
+	if err := id.checkKind(); err != nil {
+		return nil, id.fail("list names of", err)
+	}
+	at := id.prefix()
+	if kind.Kind != kindIPAMConfiguration {
+		at += prefix
+	}
+	var out []string
+	err := store.Pages(ctx, c.driver, at, func(kvs []store.KV, _ store.Revision) error {
+		for _, kv := range kvs {
+			if one, ok := id.parse(kv.Key); ok && strings.HasPrefix(one.name, prefix) {
+				out = append(out, one.name)
+			}
+		}
+		if len(out) >= most {
+			return errEnough
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, errEnough) {
+		return nil, id.fail("list names of", err)
+	}
+	if o := virtual(ident{kind: kind, name: v3.ProfileDefaultAllow}); o != nil && strings.HasPrefix(o.Meta().Name, prefix) {
+		out = append(out, o.Meta().Name)
+		slices.Sort(out)
+		out = slices.Compact(out)
+	}
+	return out[:min(len(out), most)], nil
+}
+
+// errEnough ends a listing that needs no more pages.
+var errEnough = errors.New("no more is needed")
 
 // decodeAll reads what is stored below the prefix of a kind. What cannot be
 // read is left out and named in the error.

@@ -49,6 +49,38 @@ func TestPages(t *testing.T) {
 	wantError(t, "follow blocks", c.Follow(ctx, block, "", nil, store.FollowConfig{}), "see the ipam commands")
 }
 
+// Names lists by prefix, and stops when it has enough.
+func TestNames(t *testing.T) {
+	c, d := newClient()
+	ctx := t.Context()
+	for i := range 1100 {
+		must[store.Revision](t)(d.Create(ctx, fmt.Sprintf("/calico/resources/v3/projectcalico.org/networksets/default/s%04d", i), []byte(`{"spec":{}}`)))
+	}
+	must[store.Revision](t)(d.Create(ctx, "/calico/resources/v3/projectcalico.org/networksets/shop/s1", []byte(`{"spec":7}`)))
+	must[store.Revision](t)(d.Create(ctx, "/calico/resources/v3/projectcalico.org/profiles/a", []byte(`{}`)))
+	for _, tt := range []struct {
+		kind, namespace, prefix string
+		most                    int
+		want                    string
+	}{
+		{"NetworkSet", "default", "s109", 100, "[s1090 s1091 s1092 s1093 s1094 s1095 s1096 s1097 s1098 s1099]"},
+		{"NetworkSet", "default", "", 3, "[s0000 s0001 s0002]"},
+		{"NetworkSet", "shop", "", 3, "[s1]"},
+		{"NetworkSet", "other", "", 3, "[]"},
+		{"Profile", "", "", 3, "[a projectcalico-default-allow]"},
+		{"Profile", "", "p", 3, "[projectcalico-default-allow]"},
+		{"IPAMConfiguration", "", "d", 3, "[]"},
+	} {
+		kind, _ := v3.LookupKind(tt.kind)
+		if got := must[[]string](t)(c.Names(ctx, kind, tt.namespace, tt.prefix, tt.most)); fmt.Sprint(got) != tt.want {
+			t.Errorf("%+v: %v", tt, got)
+		}
+	}
+	block, _ := v3.LookupKind("IPAMBlock")
+	_, err := c.Names(ctx, block, "", "", 3)
+	wantError(t, "names of blocks", err, "see the ipam commands")
+}
+
 func TestFollow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, _ := newClient()
