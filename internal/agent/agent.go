@@ -239,7 +239,7 @@ func (a *agent) follow(ctx context.Context) error {
 		defer a.busySince.Store(0)
 		a.noteNode(b)
 		a.noteSaid(b.Events)
-		a.apply(ctx, a.noteOverlay(b.Events))
+		a.applyBatch(ctx, b.Events)
 		if !b.InSync {
 			return
 		}

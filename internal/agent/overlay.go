@@ -43,6 +43,8 @@ type overlay struct {
 	cfg  config.Overlay
 	ipv6 bool
 
+	telling sync.Mutex // held from finding out what is new until the core has it
+
 	mu    sync.Mutex            // guards everything below
 	mtu   int                   // of the host; 0: not known
 	pools map[model.ID]string   // what each asks for, by device
@@ -152,6 +154,19 @@ func (o *overlay) underlay(now time.Time) (*model.Underlay, bool) {
 	}
 	o.told = &u
 	return &u, true
+}
+
+// tell hands on what the core must be told now, nil if nothing is new. Calls
+// take turns, so that the core is told last what was so last: of two that found
+// out one after the other, the first must not come after the second.
+func (o *overlay) tell(now time.Time, hand func(*model.Underlay)) {
+	o.telling.Lock()
+	defer o.telling.Unlock()
+	u, isNew := o.underlay(now)
+	if !isNew {
+		u = nil
+	}
+	hand(u)
 }
 
 // wishes is which addresses of tunnels this host should have.
@@ -331,30 +346,34 @@ func (a *agent) refreshOverlay(ctx context.Context) {
 	if !a.inSync.Load() {
 		return // the first batch carries it
 	}
-	if u, isNew := a.overlay.underlay(time.Now()); isNew {
-		a.apply(ctx, []model.Event{{ID: model.UnderlayID(), Value: u}})
-	}
+	a.overlay.tell(time.Now(), func(u *model.Underlay) {
+		if u != nil {
+			a.apply(ctx, []model.Event{{ID: model.UnderlayID(), Value: u}})
+		}
+	})
 	a.setWorkloadMTU()
 	a.addresses.Want(a.overlay.wishes(time.Now()))
 	a.accepts.stir()
 }
 
-// noteOverlay takes what a batch says of tunnels, and returns the events that
-// the core must have with it.
-func (a *agent) noteOverlay(events []model.Event) []model.Event {
+// applyBatch takes what a batch says of tunnels, and hands the batch to the core
+// with what it must have beside it.
+func (a *agent) applyBatch(ctx context.Context, events []model.Event) {
 	now := time.Now()
 	changed := a.overlay.note(events, now)
 	if a.concernsAddresses(events) {
 		a.addresses.Wake()
 	}
 	a.setWorkloadMTU()
-	if u, isNew := a.overlay.underlay(now); isNew {
-		events = append(events, model.Event{ID: model.UnderlayID(), Value: u})
-	}
+	a.overlay.tell(now, func(u *model.Underlay) {
+		if u != nil {
+			events = append(events, model.Event{ID: model.UnderlayID(), Value: u})
+		}
+		a.apply(ctx, events)
+	})
 	if changed {
 		a.overlay.stir()
 	}
-	return events
 }
 
 // concernsAddresses reports whether events may change what addresses of

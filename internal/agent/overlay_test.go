@@ -5,6 +5,7 @@ import (
 	"context"
 	"maps"
 	"net/netip"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -71,6 +72,43 @@ func TestWorkloadsFitThroughEveryTunnel(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestUnderlayIsToldInOrder lets two find out what is new one after the other,
+// of whom the first is slow. It has nothing to do with a family.
+func TestUnderlayIsToldInOrder(t *testing.T) {
+	o := newOverlay(settings(t, v3.FelixConfigurationSpec{}))
+	o.setMTU(1400)
+	var told []int
+	inside, slow, second := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	var tellers sync.WaitGroup
+	tellers.Go(func() {
+		o.tell(time.Time{}, func(u *model.Underlay) {
+			close(inside)
+			<-slow
+			told = append(told, u.MTU)
+		})
+	})
+	<-inside
+	o.setMTU(1500)
+	tellers.Go(func() {
+		close(second)
+		o.tell(time.Time{}, func(u *model.Underlay) { told = append(told, u.MTU) })
+	})
+	<-second
+	for range 1000 {
+		runtime.Gosched() // whoever does not wait for its turn goes ahead now
+	}
+	close(slow)
+	tellers.Wait()
+	if want := []int{1400, 1500}; !slices.Equal(told, want) {
+		t.Errorf("told %v, want %v", told, want)
+	}
+	o.tell(time.Time{}, func(u *model.Underlay) {
+		if u != nil {
+			t.Errorf("told again: %+v", u)
+		}
+	})
 }
 
 func TestTunnelsFoundAtTheStartAreKept(t *testing.T) {
