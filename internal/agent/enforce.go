@@ -61,7 +61,7 @@ func openEnforcement(cfg Config, k *kernel.Kernel) (*enforcement, error) {
 	}
 	p := cfg.Settings.Policy
 	e.doc = newPolicyDoc(e.driver, flowConfig{
-		table: e.table, mark: p.FlowMark, keep: p.KeepFlows, host: k.LocalAddresses, route: wayTo(k), allows: e.allows,
+		table: e.table, mark: p.FlowMark, keep: p.KeepFlows, host: k.OwnAddresses, route: wayTo(k), barrier: conntrack.Barrier, allows: e.allows,
 	}, cfg.Log)
 	refresh := p.Refresh
 	if refresh == 0 {

@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/brindle-net/brindle/internal/conntrack"
 	"github.com/brindle-net/brindle/internal/dataplane"
@@ -31,6 +30,7 @@ type policyDoc struct {
 	changed desired.PolicyPatch
 	unknown bool                  // changed does not say all
 	inForce bool                  // the back end enforces what it was last told
+	commits uint64                // how often it was told
 	left    map[netip.Addr]uint64 // addresses that are no longer here, by which of leaves it was
 	leaves  uint64
 	scope   *flows.Scope      // connections to judge, once what is wanted is in force
@@ -45,10 +45,13 @@ type flowConfig struct {
 	table flows.Table
 	mark  uint32
 	keep  bool // those that policy denies from now on go on
-	// host reads this host's own addresses.
-	host func() ([]netip.Addr, error)
+	// host reports which of these addresses are this host's own.
+	host func([]netip.Addr) (map[netip.Addr]bool, error)
 	// route asks by which interface packets to an address leave; "": none.
 	route func(netip.Addr) (string, error)
+	// barrier waits until the kernel is done with all packets that it was at;
+	// nil, or an error: nobody knows. See conntrack.Barrier.
+	barrier func() error
 	// allows asks the policy in force. The document's lock is held.
 	allows func(flows.Packet) bool
 }
@@ -113,6 +116,7 @@ func (d *policyDoc) Sync(ctx context.Context, all bool) error {
 		return err
 	}
 	d.inForce = true
+	d.commits++
 	d.changed, d.unknown = desired.PolicyPatch{}, false
 	if d.scope != nil || len(d.left) > 0 {
 		d.ask()
@@ -151,24 +155,21 @@ const maxMarked = 1 << 14
 func (d *policyDoc) bring(ctx context.Context, scope *flows.Scope) error {
 	left := maps.Clone(d.left)
 	few := scope.OnlyCut() && d.known && len(left) == 0
+	entries := d.marked // only a look at a scope changes them, and there is one at a time
 	d.mu.Unlock()
-	var entries []conntrack.Entry
-	var host []netip.Addr
+	var host map[netip.Addr]bool
 	var err error
 	if !few {
 		entries, err = d.flows.table.List()
 	}
 	if err == nil && scope != nil {
-		host, err = d.flows.host()
+		host, err = d.flows.host(answering(entries))
 	}
 	d.mu.Lock()
 	if few && !d.known {
 		d.scope = flows.Join(d.scope, scope)
 		d.ask()
 		return nil
-	}
-	if few {
-		entries = d.marked
 	}
 	if scope != nil && !d.inForce {
 		d.scope, scope = flows.Join(d.scope, scope), nil
@@ -189,20 +190,26 @@ func (d *policyDoc) bring(ctx context.Context, scope *flows.Scope) error {
 	return nil
 }
 
+// answering returns the addresses of both ends of connections, each once.
+func answering(entries []conntrack.Entry) []netip.Addr {
+	known := map[netip.Addr]bool{}
+	for i := range entries {
+		known[entries[i].Orig.Src], known[entries[i].Reply.Src] = true, true
+	}
+	return slices.Collect(maps.Keys(known))
+}
+
 // looked is what was found by a look.
 type looked struct {
 	entries []conntrack.Entry
-	host    []netip.Addr          // this host's own
+	host    map[netip.Addr]bool   // this host's own
 	left    map[netip.Addr]uint64 // as of policyDoc, when it began
 }
 
 // judge judges connections and carries out the verdicts.
 func (d *policyDoc) judge(ctx context.Context, scope *flows.Scope, l looked) error {
 	find, failed := d.behind.finder()
-	by := flows.Judge{Mark: d.flows.mark, Allows: d.flows.allows, Host: map[netip.Addr]bool{}, Behind: find}
-	for _, a := range l.host {
-		by.Host[a] = true
-	}
+	by := flows.Judge{Mark: d.flows.mark, Allows: d.flows.allows, Host: l.host, Behind: find}
 	gone := map[netip.Addr]bool{}
 	for a, n := range l.left {
 		gone[a] = d.left[a] == n // else it was forgotten meanwhile, and may be used again
@@ -222,81 +229,6 @@ func (d *policyDoc) judge(ctx context.Context, scope *flows.Scope, l looked) err
 		d.log.InfoContext(ctx, "connections brought in line with policy", "judged", v.Seen, "cut", v.Cut, "let_go_on", v.Healed, "forgotten", v.Gone)
 	}
 	return err
-}
-
-// After each change there are two looks at connections, after a moment and
-// after the grace: a packet that the old rules let pass may enter the table a
-// little later. A look walks the whole table and takes its locks one after
-// the other, so it stays out of the way of the change itself, and the next one
-// comes after the grace at the earliest.
-const (
-	settled = 20 * time.Millisecond
-	grace   = 500 * time.Millisecond
-)
-
-// look takes looks at connections until ctx ends.
-func (d *policyDoc) look(ctx context.Context) error {
-	var second *flows.Scope
-	var due <-chan time.Time // nil: no second look is due
-	failures := 0
-	for {
-		again := d.again
-		if due != nil {
-			again = nil // what comes meanwhile is looked at together
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-again:
-			due = time.After(settled)
-			continue
-		case <-due:
-		}
-		select {
-		case <-d.again:
-		default:
-		}
-		var err error
-		second, err = d.lookOnce(ctx, second)
-		due = nil
-		pause := grace
-		if err != nil {
-			failures = min(failures+1, 5)
-			pause = grace << failures
-			d.log.ErrorContext(ctx, "connections not judged", "retry_in", pause, "err", err)
-		} else {
-			failures = 0
-		}
-		if second != nil {
-			due = time.After(pause)
-		}
-	}
-}
-
-// lookOnce judges what waits and what was judged by the last look, and returns
-// what the next look shall judge again: not what is allowed only now, for a
-// packet that the old rules let pass is allowed by the new ones too.
-func (d *policyDoc) lookOnce(ctx context.Context, second *flows.Scope) (*flows.Scope, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	var first *flows.Scope
-	if d.changed.Empty() && !d.unknown { // else Sync asks again
-		first, d.scope = d.scope, nil
-	}
-	all := flows.Join(first, second)
-	if d.flows.keep {
-		all, first = nil, nil
-	}
-	if all != nil && !d.inForce { // nobody knows what is: the next Sync that succeeds asks again
-		d.scope, all, first = flows.Join(d.scope, all), nil, nil
-	}
-	if all == nil && len(d.left) == 0 {
-		return nil, nil
-	}
-	if err := d.bring(ctx, all); err != nil {
-		return flows.Everything(), err
-	}
-	return first.Denials(), nil
 }
 
 // trouble is why connections are not in line with policy, if they are not.

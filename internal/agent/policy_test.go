@@ -84,7 +84,7 @@ func connection(src, dst string) conntrack.Entry {
 func document(keep bool, denied map[string]bool, entries ...conntrack.Entry) (*policyDoc, *backEnd, *connections) {
 	b, c := &backEnd{}, &connections{entries: entries}
 	d := newPolicyDoc(b, flowConfig{
-		table: c, mark: 1, keep: keep, host: func() ([]netip.Addr, error) { return nil, nil },
+		table: c, mark: 1, keep: keep, host: func([]netip.Addr) (map[netip.Addr]bool, error) { return nil, nil },
 		allows: func(p flows.Packet) bool { return !denied[p.Dst.String()] },
 	}, slog.New(slog.DiscardHandler))
 	return d, b, c
@@ -158,7 +158,7 @@ func TestConnectionsOfAddressesThatLeft(t *testing.T) {
 			if used := tt.patch[len(tt.patch)-1].Endpoints.Set; tt.left == 0 && len(d.left) > 0 == (used != nil && tt.name != "another address") {
 				t.Errorf("%v left to forget", d.left) // before an address is used again, not after
 			}
-			if _, err := d.lookOnce(t.Context(), nil); err != nil {
+			if _, err := d.lookOnce(t.Context(), nil, false); err != nil {
 				t.Fatal(err)
 			}
 			if got := len(c.entries) - 1; got != tt.left {
@@ -215,6 +215,78 @@ func TestSecondLook(t *testing.T) {
 		time.Sleep(time.Hour)
 		if _, later := c.marks(); later != lists {
 			t.Error("looked again without a reason")
+		}
+	})
+}
+
+// TestLateLook: with a barrier the second look is late, one that reads the
+// table anyway takes its place, and one that does not leaves it. A change while
+// the barrier is waited for makes it worthless.
+func TestLateLook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, _, c := document(false, map[string]bool{"10.0.0.1": true}, connection("10.9.0.1", "10.0.0.1"))
+		meanwhile, barriers := func() {}, 0
+		d.flows.barrier = func() error { barriers++; meanwhile(); return nil }
+		looking(t, d)
+		e := endpoint("a", "10.0.0.1")
+		e.Ingress = []desired.Tier{{Policies: []string{"p"}}}
+		after := func(wait time.Duration, p desired.PolicyPatch) (looks int) {
+			t.Helper()
+			_, before := c.marks()
+			if !p.Empty() {
+				d.Take(p)
+				if err := d.Sync(t.Context(), false); err != nil {
+					t.Error(err)
+				}
+			}
+			time.Sleep(wait)
+			synctest.Wait()
+			_, looks = c.marks()
+			return looks - before
+		}
+		again := func() {
+			d.Take(policyOf(desired.Deny))
+			if err := d.Sync(t.Context(), false); err != nil {
+				t.Error(err)
+			}
+		}
+		d.Take(policyOf(desired.Deny))
+		after(time.Minute, set("cali1", e))
+		for _, step := range []struct {
+			name      string
+			patch     desired.PolicyPatch
+			meanwhile func()
+			wait      time.Duration
+			looks     int
+		}{
+			{"denies: a look at once", policyOf(desired.Deny, desired.Deny), nil, grace, 1},
+			{"nothing yet", desired.PolicyPatch{}, nil, late / 2, 0},
+			{"late: one more", desired.PolicyPatch{}, nil, late, 1},
+			{"and that is all", desired.PolicyPatch{}, nil, time.Hour, 0},
+			{"denies", policyOf(desired.Deny), nil, grace, 0}, // fewer that deny: only those that are cut
+			{"denies again", policyOf(desired.Pass), nil, grace, 1},
+			{"allows: the table is not read", policyOf(desired.Pass, desired.Allow), nil, late / 2, 0},
+			{"late all the same", desired.PolicyPatch{}, nil, late, 1},
+			{"denies once more", policyOf(desired.Pass), nil, grace, 1},
+			{"denies, with the late look of the last", policyOf(desired.Pass, desired.Pass), nil, late - 1, 1},
+			{"late for that one alone", desired.PolicyPatch{}, nil, time.Hour, 1},
+			{"a change comes while it waits", policyOf(desired.Pass), again, 3 * grace, 2},
+		} {
+			if meanwhile = func() {}; step.meanwhile != nil {
+				done := false
+				meanwhile = func() {
+					if !done {
+						done = true
+						step.meanwhile()
+					}
+				}
+			}
+			if looks := after(step.wait, step.patch); looks != step.looks {
+				t.Errorf("%s: %d looks, want %d", step.name, looks, step.looks)
+			}
+		}
+		if marks, _ := c.marks(); !slices.Equal(marks, []uint32{1}) || barriers == 0 {
+			t.Errorf("marks %v, %d barriers", marks, barriers)
 		}
 	})
 }
@@ -330,7 +402,7 @@ func TestConnectionsAreKeptWhereAsked(t *testing.T) {
 	if err := d.Sync(t.Context(), true); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := d.lookOnce(t.Context(), nil); err != nil || c.entries[0].Mark != 0 || c.lists != 0 {
+	if _, err := d.lookOnce(t.Context(), nil, false); err != nil || c.entries[0].Mark != 0 || c.lists != 0 {
 		t.Errorf("%v, %+v after %d looks", err, c.entries, c.lists)
 	}
 }
@@ -383,7 +455,7 @@ func TestConnectionsBehindAWorkload(t *testing.T) {
 		if err := d.Sync(t.Context(), false); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := d.lookOnce(t.Context(), nil); !errors.Is(err, fails) {
+		if _, err := d.lookOnce(t.Context(), nil, false); !errors.Is(err, fails) {
 			t.Errorf("error %v, want %v", err, fails)
 		}
 		var marks []uint32

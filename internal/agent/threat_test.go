@@ -160,7 +160,7 @@ func TestThreat25AddressUsedAgainDuringALook(t *testing.T) {
 		}
 		c.entries = append(c.entries, fresh)
 	}
-	if _, err := d.lookOnce(t.Context(), nil); err != nil {
+	if _, err := d.lookOnce(t.Context(), nil, false); err != nil {
 		t.Fatal(err)
 	}
 	if !slices.Equal(c.entries, []conntrack.Entry{fresh}) {
@@ -238,7 +238,7 @@ func TestThreat34ScopeHasAnEnd(t *testing.T) {
 	if err := d.Sync(t.Context(), true); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := d.lookOnce(t.Context(), nil); err != nil {
+	if _, err := d.lookOnce(t.Context(), nil, false); err != nil {
 		t.Fatal(err)
 	}
 	b.fail = errors.New("no buffer space available")
@@ -265,7 +265,7 @@ func TestThreat34ScopeHasAnEnd(t *testing.T) {
 	if err := d.Sync(t.Context(), true); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := d.lookOnce(t.Context(), nil); err != nil || c.entries[0].Mark != 0 {
+	if _, err := d.lookOnce(t.Context(), nil, false); err != nil || c.entries[0].Mark != 0 {
 		t.Errorf("a connection of nobody in the set was judged: %+v, %v", c.entries, err)
 	}
 }

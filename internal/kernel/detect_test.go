@@ -187,6 +187,25 @@ func TestHostIsRead(t *testing.T) {
 		if err != nil || !slices.Contains(addrs, netip.MustParseAddr("127.0.0.1")) {
 			t.Errorf("LocalAddresses: %v, %v", addrs, err)
 		}
+		global := slices.DeleteFunc(slices.Clone(addrs), netip.Addr.IsLinkLocalUnicast)
+		if own, err := k.OwnAddresses(addrs); err != nil || len(own) < len(addrs) {
+			t.Errorf("of %v are our own: %v, %v", addrs, own, err)
+		}
+		asked := append(slices.Clone(global), netip.MustParseAddr("198.51.100.1"), netip.MustParseAddr("2001:db8::1"))
+		for len(asked) < 2*fewAddresses { // one by one at first, then all at once
+			own, err := k.OwnAddresses(asked)
+			if err != nil || own[netip.MustParseAddr("198.51.100.1")] || own[netip.MustParseAddr("2001:db8::1")] {
+				t.Errorf("of %d addresses are our own: %v, %v", len(asked), own, err)
+			}
+			for _, a := range global {
+				if !own[a] {
+					t.Errorf("of %d addresses %v is not our own", len(asked), a)
+				}
+			}
+			for range fewAddresses {
+				asked = append(asked, asked[len(asked)-1].Next())
+			}
+		}
 		index, err := k.IndexOf("eth0")
 		if err != nil {
 			t.Fatal(err)

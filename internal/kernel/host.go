@@ -86,6 +86,38 @@ func (k *Kernel) LocalAddresses() ([]netip.Addr, error) {
 	return slices.Compact(out), nil
 }
 
+// fewAddresses is up to how many addresses are asked for one by one: a host of
+// many workloads has an address for each of their interfaces.
+const fewAddresses = 32
+
+// OwnAddresses reports which of these addresses are the host's own.
+func (k *Kernel) OwnAddresses(of []netip.Addr) (map[netip.Addr]bool, error) {
+	out := map[netip.Addr]bool{}
+	// Of a link-local address no route says whose it is.
+	if len(of) > fewAddresses || slices.ContainsFunc(of, netip.Addr.IsLinkLocalUnicast) {
+		all, err := k.LocalAddresses()
+		for _, a := range all {
+			out[a] = true
+		}
+		return out, err
+	}
+	for _, a := range of {
+		var r routeMessage
+		err := k.with(func(c *rtnl.Conn) (err error) {
+			r, err = readWay(c, a)
+			return err
+		})
+		switch {
+		case nowhere(err):
+		case err != nil:
+			return nil, fmt.Errorf("whether %v is an address of this host: %w", a, err)
+		case r.Type == unix.RTN_LOCAL:
+			out[a] = true
+		}
+	}
+	return out, nil
+}
+
 // IndexOf returns the number of an interface. The error wraps ErrNoLink when
 // there is none of that name.
 func (k *Kernel) IndexOf(name string) (int, error) { return indexOf(k.ioctl, name) }

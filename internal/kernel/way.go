@@ -50,10 +50,8 @@ func (k *Kernel) Way(to netip.Addr) (Way, error) {
 		}
 		return nil
 	})
-	for _, none := range []error{unix.ENETUNREACH, unix.EHOSTUNREACH, unix.EACCES, unix.EINVAL, unix.ESRCH} {
-		if errors.Is(err, none) {
-			return Way{}, fmt.Errorf("way to %v: %w", to, ErrNoRoute)
-		}
+	if nowhere(err) {
+		return Way{}, fmt.Errorf("way to %v: %w", to, ErrNoRoute)
 	}
 	if err != nil {
 		return Way{}, fmt.Errorf("way to %v: %w", to, err)
@@ -64,6 +62,16 @@ func (k *Kernel) Way(to netip.Addr) (Way, error) {
 	return Way{
 		Route: found.Dst, Protocol: int(found.Protocol), Local: found.Type == unix.RTN_LOCAL, MTU: int(found.MTU), Hops: hops,
 	}, nil
+}
+
+// nowhere reports whether the kernel says that packets go nowhere.
+func nowhere(err error) bool {
+	for _, none := range []error{unix.ENETUNREACH, unix.EHOSTUNREACH, unix.EACCES, unix.EINVAL, unix.ESRCH} {
+		if errors.Is(err, none) {
+			return true
+		}
+	}
+	return false
 }
 
 // Ours reports whether the route is one of an agent.

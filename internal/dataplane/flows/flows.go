@@ -204,6 +204,9 @@ func addDenying(out map[desired.SetID]bool, lists map[desired.RulesID]*desired.R
 	for _, l := range lists {
 		for i := range l.Rules {
 			r := &l.Rules[i]
+			if r.Action != desired.Deny && r.Action != desired.Pass && allowsAll(&r.Source) && allowsAll(&r.Destination) {
+				continue // most are of this kind
+			}
 			for _, side := range []*desired.Side{&r.Source, &r.Destination} {
 				lists := [][]desired.SetID{side.NotSets, side.NotPortSets, side.Sets, side.PortSets}
 				if r.Action == desired.Allow || r.Action == desired.Log {
@@ -218,6 +221,10 @@ func addDenying(out map[desired.SetID]bool, lists map[desired.RulesID]*desired.R
 		}
 	}
 }
+
+// allowsAll reports whether another member of a set can only make a side match
+// more.
+func allowsAll(s *desired.Side) bool { return len(s.NotSets)+len(s.NotPortSets) == 0 }
 
 func (s *Scope) addAll(members []desired.Member) {
 	for _, m := range members {
