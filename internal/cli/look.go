@@ -92,7 +92,7 @@ What is measured of the paths to other hosts is advice: see node paths.`,
 		},
 	}
 	a.add(status, e)
-	c.AddCommand(status, newNodePaths(e), newNodeCheck(e))
+	c.AddCommand(status, newNodePaths(e), newNodeCheck(e), newNodeDiags(e))
 	return c
 }
 
