@@ -286,7 +286,7 @@ func (o *overlay) tunnelAddrs(n *model.Node) []netip.Addr {
 func (o *overlay) peer(name string) *peer {
 	p := o.peers[name]
 	if p == nil {
-		p = &peer{name: name, slots: map[netip.Prefix]int{}, blocks: map[netip.Prefix]bool{}}
+		p = &peer{name: name}
 		o.peers[name] = p
 	}
 	return p

@@ -13,11 +13,11 @@ import (
 // to it.
 type peer struct {
 	name    string
-	node    *model.Node           // nil: not known
-	facts   facts                 // as of the last time it was looked at
-	slots   map[netip.Prefix]int  // that name it, and how often
-	blocks  map[netip.Prefix]bool // its own
-	tunnels []netip.Addr          // that have a way of their own
+	node    *model.Node  // nil: not known
+	facts   facts        // as of the last time it was looked at
+	slots   prefixes     // that name it
+	blocks  prefixes     // its own
+	tunnels []netip.Addr // that have a way of their own
 
 	// Of node, worked out once.
 	ends     [2]model.TunnelEnd // of VXLAN, by family; no address: none
@@ -80,7 +80,7 @@ func (o *overlay) settle(name string) (news bool) {
 	old := p.facts
 	p.facts = o.look(p)
 	if p.facts != old {
-		for s := range p.slots {
+		for s := range p.slots.all() {
 			o.dirty.slots[s] = true
 		}
 		for _, f := range []facts{old, p.facts} {
@@ -107,7 +107,7 @@ func (o *overlay) settle(name string) (news bool) {
 
 // forget drops a host that nothing is known of.
 func (o *overlay) forget(p *peer) {
-	if p.node == nil && len(p.slots) == 0 && len(p.blocks) == 0 {
+	if p.node == nil && p.slots.len() == 0 && p.blocks.len() == 0 {
 		delete(o.peers, p.name)
 	}
 }
@@ -158,11 +158,7 @@ func (o *overlay) host(b *model.Block, there bool) {
 		o.point(b.CIDR, way{byBlock, b.CIDR, b.Host}, there)
 	}
 	p := o.peer(b.Host)
-	if there {
-		p.blocks[b.CIDR] = true
-	} else {
-		delete(p.blocks, b.CIDR)
-	}
+	p.blocks.set(b.CIDR, there)
 	if p.node == nil {
 		o.forget(p)
 		return
@@ -211,7 +207,7 @@ func (o *overlay) astray(p *peer, a netip.Addr) bool {
 
 // has reports whether an address is in a block of the host's own.
 func (p *peer) has(a netip.Addr) bool {
-	for b := range p.blocks {
+	for b := range p.blocks.all() {
 		if b.Contains(a) {
 			return true
 		}
@@ -227,15 +223,15 @@ func (o *overlay) point(to netip.Prefix, w way, there bool) {
 	switch {
 	case there && !found:
 		o.slots[to] = slices.Insert(ways, i, w)
-		p.slots[to]++
+		p.slots.set(to, true)
 	case !there && found:
 		if ways = slices.Delete(ways, i, i+1); len(ways) == 0 {
 			delete(o.slots, to)
 		} else {
 			o.slots[to] = ways
 		}
-		if p.slots[to]--; p.slots[to] == 0 {
-			delete(p.slots, to)
+		if !slices.ContainsFunc(ways, func(other way) bool { return other.node == w.node }) {
+			p.slots.set(to, false)
 		}
 	}
 	if !there {

@@ -188,7 +188,7 @@ func (c *Core) expect(u *desired.Update) {
 	d, table := &c.overlay.dirty, &c.asked
 	expect(&u.Policy.Hosts, &table.Policy.Hosts, len(d.addrs))
 	expect(&u.Neighbours, &table.Neighbours, len(d.macs)+len(d.addrs)/2)
-	expect(&u.Routes, &table.Routes, len(d.slots))
+	expect(&u.Routes, &table.Routes, min(len(d.slots), len(c.overlay.slots)))
 }
 
 func expect[K comparable, V any](p *desired.Patch[K, V], table *map[K]V, n int) {

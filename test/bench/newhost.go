@@ -221,10 +221,9 @@ func (h *tunnelHost) begin(ctx context.Context, hosts int) error {
 	go func() { _ = h.routes.Run(ctx); done <- struct{}{} }()
 	h.stop = func() { cancel(); <-done; <-done }
 	h.core = calc.New(model.Settings{Node: hostName(0), NoIPv6: true})
-	events := []model.Event{
-		{ID: model.UnderlayID(), Value: &model.Underlay{MTU: 1500}},
-		{ID: model.ID{Kind: model.KindPool, Name: "p"}, Value: &model.Pool{Name: "p", CIDR: netip.MustParsePrefix("10.0.0.0/8"), Encap: model.VXLAN}},
-	}
+	events := append(make([]model.Event, 0, 3*(hosts+2)),
+		model.Event{ID: model.UnderlayID(), Value: &model.Underlay{MTU: 1500}},
+		model.Event{ID: model.ID{Kind: model.KindPool, Name: "p"}, Value: &model.Pool{Name: "p", CIDR: netip.MustParsePrefix("10.0.0.0/8"), Encap: model.VXLAN}})
 	for _, list := range h.events[:hosts+1] {
 		events = append(events, list...)
 	}
