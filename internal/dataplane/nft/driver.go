@@ -31,7 +31,8 @@ type Driver struct {
 	conn *conn // for Sync
 	look *conn // for what only reads, which need not wait for Sync
 
-	stats atomic.Pointer[rules.Stats] // of the program in force
+	stats   atomic.Pointer[rules.Stats] // of the program in force
+	hearing atomic.Pointer[listener]    // Watch's; nil while nobody watches
 
 	mu      sync.Mutex // guards what follows
 	cfg     rules.Config
@@ -205,7 +206,7 @@ func (d *Driver) commit(edits []*edit, generation uint32) error {
 	for _, e := range edits {
 		e.write(&b)
 	}
-	return d.conn.commit(&b, generation)
+	return d.quietly(len(b.buf), func() error { return d.conn.commit(&b, generation) })
 }
 
 // Count is what a counter has counted since it was made.

@@ -280,6 +280,63 @@ func TestListenerIsDeafToUs(t *testing.T) {
 	}
 }
 
+// Of a large change of ours nothing is written for us to drop, and what others
+// change meanwhile is told all the same.
+func TestLargeChangesAreQuiet(t *testing.T) {
+	ns := testenv.NetNS(t)
+	d := open(t, ns)
+	mustSync(t, d, everything(), nil)
+	l, err := d.listen()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.close()
+	told := 0
+	l.tell = func() { told++ }
+	d.hearing.Store(l)
+	foreign := func(name string) {
+		t.Helper()
+		var b batch
+		b.addChain(inet, name, nil)
+		if err := d.look.commit(&b, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	own := func(name string) func() error {
+		var b batch
+		b.addChain(inet, name, nil)
+		return func() error { return d.conn.commit(&b, 0) }
+	}
+	broken := errors.New("no space")
+	for _, tt := range []struct {
+		name   string
+		size   int
+		commit func() error
+		told   int
+		heard  bool
+	}{
+		{"ours alone", loud, own("a"), 0, false},
+		{"another's before it", loud, func() error { foreign("b"); return own("c")() }, 1, false},
+		{"another's after it", loud, func() error { defer foreign("d"); return own("e")() }, 1, false},
+		{"another's, and ours fails", loud, func() error { foreign("f"); foreign("g"); return broken }, 1, false},
+		{"a small one", loud - 1, func() error { foreign("h"); return own("i")() }, 0, true},
+	} {
+		told = 0
+		err := d.quietly(tt.size, tt.commit)
+		n, _ := readNow(l)
+		if told != tt.told || n > 0 != tt.heard || err != nil && !errors.Is(err, broken) {
+			t.Errorf("%s: told %d times, heard %d bytes, %v", tt.name, told, n, err)
+		}
+		for n > 0 { // what there is besides
+			n, _ = readNow(l)
+		}
+	}
+	foreign("last")
+	if n, err := readNow(l); err != nil || !l.drift(l.buf[:n]) {
+		t.Errorf("afterwards another's change: %d bytes, %v", n, err)
+	}
+}
+
 // What was read before somebody else's change is not written after it.
 func TestStaleGeneration(t *testing.T) {
 	ns := testenv.NetNS(t)

@@ -1,9 +1,11 @@
 package nft
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -20,6 +22,9 @@ func (d *Driver) Watch(ctx context.Context, tell func()) error {
 		return fmt.Errorf("watch nftables: %w", err)
 	}
 	defer l.close()
+	l.tell = tell
+	d.hearing.Store(l)
+	defer d.hearing.CompareAndSwap(l, nil)
 	tell()
 	if err := l.receive(ctx, tell); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("watch nftables: %w", err)
@@ -33,6 +38,11 @@ type listener struct {
 	stop int // eventfd that ends receive
 	own  uint32
 	buf  []byte
+	tell func()
+
+	mu     sync.Mutex // guards what follows
+	closed bool
+	failed error // it hears nothing any more
 }
 
 func (d *Driver) listen() (*listener, error) {
@@ -69,22 +79,17 @@ func (l *listener) deaf() error {
 	return unix.SetsockoptSockFprog(l.fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, prog)
 }
 
-func (l *listener) close() error { return errors.Join(unix.Close(l.fd), unix.Close(l.stop)) }
-
 // receive calls tell for each datagram that says something of our tables, and
 // when some were lost.
 func (l *listener) receive(ctx context.Context, tell func()) error {
-	stop := context.AfterFunc(ctx, func() {
-		one := []byte{1, 0, 0, 0, 0, 0, 0, 0}
-		_, _ = unix.Write(l.stop, one) // an eventfd at zero takes a one
-	})
+	stop := context.AfterFunc(ctx, l.wake)
 	defer stop()
 	fds := []unix.PollFd{{Fd: int32(l.fd), Events: unix.POLLIN}, {Fd: int32(l.stop), Events: unix.POLLIN}}
 	for {
 		if _, err := unix.Poll(fds, -1); err != nil && err != unix.EINTR {
 			return err
 		}
-		if err := ctx.Err(); err != nil {
+		if err := cmp.Or(ctx.Err(), l.failure()); err != nil {
 			return err
 		}
 		n, from, err := unix.Recvfrom(l.fd, l.buf, unix.MSG_DONTWAIT|unix.MSG_TRUNC)
