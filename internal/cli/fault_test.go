@@ -85,7 +85,7 @@ func TestGlobalFlags(t *testing.T) {
 // A long apply tells how far it is, on a terminal only, and takes the line away.
 func TestProgress(t *testing.T) {
 	var docs strings.Builder
-	const n = 5000
+	const n = 1000
 	for i := range n {
 		fmt.Fprintf(&docs, "---\napiVersion: projectcalico.org/v3\nkind: NetworkSet\nmetadata: {name: s%d}\n", i)
 	}
@@ -97,7 +97,7 @@ func TestProgress(t *testing.T) {
 		in              []string
 		first, contains string
 	}{
-		{"terminal", true, []string{"apply", "-f", file}, "\rapplied 0 of 5000 (0%)", "\rapplied 2500 of 5000 (50%)"},
+		{"terminal", true, []string{"apply", "-f", file}, "\rapplied 0 of 1000 (0%)", "\rapplied 500 of 1000 (50%)"},
 		{"no terminal", false, []string{"apply", "-f", file}, "", ""},
 		{"JSON", true, []string{"apply", "-f", file, "-o", "json"}, "", ""},
 	} {
