@@ -82,6 +82,7 @@ type engine struct {
 	coreMu    sync.Mutex // guards core, and the order in which what it wants is handed on
 	tracker   *tracker
 	overlay   *overlay
+	pools     pools
 	accepts   *accepts
 	gate      *gate
 	nexthops  *nexthops

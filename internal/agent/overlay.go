@@ -360,6 +360,7 @@ func (a *agent) refreshOverlay(ctx context.Context) {
 // with what it must have beside it.
 func (a *agent) applyBatch(ctx context.Context, events []model.Event) {
 	now := time.Now()
+	a.pools.note(events)
 	changed := a.overlay.note(events, now)
 	if a.concernsAddresses(events) {
 		a.addresses.Wake()

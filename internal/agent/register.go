@@ -22,6 +22,8 @@ import (
 type registered struct {
 	v4, v6 netip.Prefix // with the length of the subnet; invalid if none
 	as     uint32
+	why4   string // the IPv4 address is this one, for people
+	why6   string
 }
 
 // addresses lists the addresses that there are.
@@ -233,12 +235,14 @@ func (a *agent) detect(ctx context.Context, node *v3.Node) (*registered, error) 
 	}
 	var r registered
 	var err error
-	if r.v4, err = a.address(ctx, wantedAddress{4, s.IP, s.IPMethod, have4}); err != nil {
+	wanted4, wanted6 := wantedAddress{4, s.IP, s.IPMethod, have4}, wantedAddress{6, s.IP6, s.IP6Method, have6}
+	if r.v4, err = a.address(ctx, wanted4); err != nil {
 		return nil, err
 	}
-	if r.v6, err = a.address(ctx, wantedAddress{6, s.IP6, s.IP6Method, have6}); err != nil {
+	if r.v6, err = a.address(ctx, wanted6); err != nil {
 		return nil, err
 	}
+	r.why4, r.why6 = a.whyAddress(wanted4, r.v4), a.whyAddress(wanted6, r.v6)
 	return &r, nil
 }
 

@@ -21,6 +21,7 @@ func (a *agent) status(ctx context.Context) agentapi.Status {
 		Workloads: a.tables.links.Stats().Wanted - a.tables.devices.Stats().Wanted,
 	}
 	st.Accepts, st.Tunnels = a.tunnels()
+	st.Pools, st.HostMTU = a.pools.list(), a.overlay.hostMTU()
 	if err := a.policy.countStrangers(ctx); err != nil {
 		a.log.WarnContext(ctx, "counters of policy not read", "err", err)
 	}
@@ -31,7 +32,7 @@ func (a *agent) status(ctx context.Context) agentapi.Status {
 		for _, p := range r.addresses() {
 			st.Addresses = append(st.Addresses, p.String())
 		}
-		st.ASNumber = r.as
+		st.ASNumber, st.Choices = r.as, r.choices()
 	}
 	if !a.speaks() {
 		return st

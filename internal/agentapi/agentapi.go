@@ -156,17 +156,37 @@ type Status struct {
 	Ready      bool        `json:"ready"`
 	Conditions []Condition `json:"conditions"`
 	Addresses  []string    `json:"addresses"`
-	ASNumber   uint32      `json:"asNumber"`
-	MTU        int         `json:"mtu"`
-	Workloads  int         `json:"workloads"`
-	BGPOff     bool        `json:"bgpOff,omitempty"`
-	Sessions   []Session   `json:"sessions"`
+	// Choices say why the addresses are these.
+	Choices   []AddressChoice `json:"choices,omitempty"`
+	ASNumber  uint32          `json:"asNumber"`
+	MTU       int             `json:"mtu"`               // of new workloads' interfaces
+	HostMTU   int             `json:"hostMTU,omitempty"` // that it is made of; 0: not known yet
+	Workloads int             `json:"workloads"`
+	BGPOff    bool            `json:"bgpOff,omitempty"`
+	Sessions  []Session       `json:"sessions"`
 	// Accepts are the forms in which packets from other hosts may come, as this
 	// host's Node says: direct, ipip, vxlan.
 	Accepts []string `json:"accepts"`
 	Tunnels []Tunnel `json:"tunnels"` // that this host has an end of
+	Pools   []Pool   `json:"pools"`   // of the cluster, by network
 	// UnknownSenders sent encapsulated packets to this host, which were dropped.
 	UnknownSenders UnknownSenders `json:"unknownSenders"`
+}
+
+// AddressChoice is why a host has an address.
+type AddressChoice struct {
+	Address string `json:"address"`
+	Why     string `json:"why"`
+}
+
+// Pool is a pool of addresses as the agent knows it.
+type Pool struct {
+	Name        string `json:"name"`
+	CIDR        string `json:"cidr"`
+	Form        string `json:"form"`                  // direct, ipip or vxlan: how packets to it travel
+	CrossSubnet bool   `json:"crossSubnet,omitempty"` // in that form to other subnets only
+	NATOutgoing bool   `json:"natOutgoing,omitempty"`
+	Disabled    bool   `json:"disabled,omitempty"` // no new addresses are taken from it
 }
 
 // UnknownSenders are addresses of no host of the cluster. They may be forged.

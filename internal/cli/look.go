@@ -74,8 +74,9 @@ func newNode(e *Env) *cobra.Command {
 	var a agentFlags
 	status := &cobra.Command{
 		Use: "status", Short: "Show how the agent of this host is", Args: cobra.NoArgs,
-		Long: `Show how the agent of this host is: its conditions, addresses, BGP sessions and
-MTU. Exit status 1 when it is not ready.
+		Long: `Show how the agent of this host is: its conditions, its addresses and why they
+were chosen, pools, tunnels, BGP sessions and MTU. Exit status 1 when it is not
+ready.
 What is measured of the paths to other hosts is advice: see node paths.`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			st, printed, err := a.status(c.Context(), e)
@@ -98,17 +99,55 @@ What is measured of the paths to other hosts is advice: see node paths.`,
 
 func printStatus(e *Env, st agentapi.Status) {
 	fmt.Fprintf(e.Stdout, "Node %s: %s\n", word(st.Node), yesNo(st.Ready, "ready", "not ready"))
-	fmt.Fprintf(e.Stdout, "  addresses  %s\n  AS number  %d\n  MTU        %d\n  workloads  %d\n  version    %s\n\n",
-		word(strings.Join(st.Addresses, " ")), st.ASNumber, st.MTU, st.Workloads, word(st.Build))
+	printAddresses(e, st)
+	fmt.Fprintf(e.Stdout, "  AS number  %d\n  MTU        %d%s\n  workloads  %d\n  version    %s\n\n",
+		st.ASNumber, st.MTU, ofHost(st), st.Workloads, word(st.Build))
 	t := table{header: []string{"CONDITION", "HOLDS", "REASON", "SINCE", "MESSAGE"}}
 	for _, c := range st.Conditions {
 		t.add(c.Type, yesNo(c.Status, "yes", "NO"), c.Reason, c.Since, c.Message)
 	}
 	t.print(e.Stdout)
 	fmt.Fprintln(e.Stdout)
+	printPools(e, st)
 	printTunnels(e, st)
 	printUnknown(e, st.UnknownSenders)
 	printSessions(e, st)
+}
+
+// printAddresses shows the host's addresses, and why they are these.
+func printAddresses(e *Env, st agentapi.Status) {
+	if len(st.Choices) == 0 {
+		fmt.Fprintf(e.Stdout, "  addresses  %s\n", word(strings.Join(st.Addresses, " ")))
+		return
+	}
+	for _, c := range st.Choices {
+		fmt.Fprintf(e.Stdout, "  address    %s: %s\n", word(c.Address), word(c.Why))
+	}
+}
+
+// ofHost says what the MTU of workloads is made of.
+func ofHost(st agentapi.Status) string {
+	if st.HostMTU == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" for workloads, of the host's %d", st.HostMTU)
+}
+
+// printPools shows the pools of the cluster.
+func printPools(e *Env, st agentapi.Status) {
+	if len(st.Pools) == 0 {
+		return
+	}
+	t := table{header: []string{"POOL", "NETWORK", "FORM", "NAT", "STATE"}}
+	for _, p := range st.Pools {
+		form := p.Form
+		if p.CrossSubnet {
+			form += " to other subnets"
+		}
+		t.add(p.Name, p.CIDR, form, yesNo(p.NATOutgoing, "yes", "no"), yesNo(p.Disabled, "disabled", "in use"))
+	}
+	t.print(e.Stdout)
+	fmt.Fprintln(e.Stdout)
 }
 
 // printTunnels shows the forms in which packets may come to this host, and its

@@ -60,6 +60,10 @@ func TestNodeStatus(t *testing.T) {
 	if err := json.Unmarshal([]byte(w.ok("node", "status", "--socket", socket, "-o", "json")), &back); err != nil || back.Node != st.Node {
 		t.Errorf("%v: %+v", err, back)
 	}
+	st.Choices, st.HostMTU = []agentapi.AddressChoice{{Address: "192.0.2.1/24", Why: "found on eth0 by first-found, because the Node had none\x1b"}}, 1500
+	st.Pools = []agentapi.Pool{{Name: "a", CIDR: "10.0.0.0/16", Form: "direct"}, {Name: "b", CIDR: "10.1.0.0/16", Form: "vxlan", CrossSubnet: true, NATOutgoing: true, Disabled: true}}
+	wantRows(t, w.ok("node", "status", "--socket", fakeAgent(t, st, agentapi.Routes{})), `address 192.0.2.1/24: found on eth0 by first-found, because the Node had none\x1b`,
+		"MTU 1500 for workloads, of the host's 1500", "POOL NETWORK FORM NAT STATE", "a 10.0.0.0/16 direct no in use", "b 10.1.0.0/16 vxlan to other subnets yes disabled")
 	st.Ready, st.Sessions = false, nil
 	w.env["BRINDLE_SOCKET"] = fakeAgent(t, st, agentapi.Routes{})
 	got2 := w.run("node", "status")

@@ -95,7 +95,7 @@ func (d *diags) secrets() []string {
 		note(name, value)
 	}
 	if cfg, err := d.ds.config(d.e); err == nil {
-		out, keyFiles = append(out, cfg.Password.Reveal()), append(keyFiles, cfg.KeyFile)
+		out, keyFiles = append(out, cfg.Password.Reveal(), cfg.Key.Reveal()), append(keyFiles, cfg.KeyFile)
 	}
 	file, err := readAgentFile(d.config)
 	if err != nil {
@@ -111,14 +111,8 @@ func (d *diags) secrets() []string {
 	}
 	slices.Sort(keyFiles)
 	for _, name := range slices.Compact(keyFiles) {
-		data, err := os.ReadFile(name)
-		if name == "" || err != nil {
-			continue
-		}
-		for line := range strings.Lines(string(data)) {
-			if line = strings.TrimSpace(line); len(line) >= 8 && !strings.HasPrefix(line, "-----") {
-				out = append(out, line)
-			}
+		if data, err := os.ReadFile(name); err == nil {
+			out = append(out, string(data))
 		}
 	}
 	return out

@@ -39,11 +39,11 @@ var secretShapes = []*regexp.Regexp{
 type redactor struct{ known [][]byte } // the longest first
 
 // newRedactor knows some secrets, in every form in which text is usually
-// written. Those that are too short to be told from other text are left to
-// their shape.
+// written, and of one with many lines, such as a key, each line. Those that are
+// too short to be told from other text are left to their shape.
 func newRedactor(secrets []string) *redactor {
 	r := &redactor{}
-	for _, s := range secrets {
+	for _, s := range slices.Concat(secrets, linesOf(secrets)) {
 		s = strings.TrimSpace(s)
 		if len(s) < 4 {
 			continue
@@ -61,6 +61,23 @@ func newRedactor(secrets []string) *redactor {
 	slices.SortFunc(r.known, func(a, b []byte) int { return cmp.Or(len(b)-len(a), bytes.Compare(a, b)) })
 	r.known = slices.CompactFunc(r.known, bytes.Equal)
 	return r
+}
+
+// linesOf are the lines of secrets that have several, but for headings and such
+// as are too short.
+func linesOf(secrets []string) []string {
+	var out []string
+	for _, s := range secrets {
+		if !strings.Contains(s, "\n") {
+			continue
+		}
+		for line := range strings.Lines(s) {
+			if line = strings.TrimSpace(line); len(line) >= 8 && !strings.HasPrefix(line, "-----") {
+				out = append(out, line)
+			}
+		}
+	}
+	return out
 }
 
 // data takes known secrets out of what we wrote, and what looks like one.
