@@ -165,16 +165,20 @@ func (j *setJournal) delta(now *Set) (SetDelta, bool) {
 	case j.whole != nil:
 		return differ(j.whole.Elements, now.Elements)
 	}
-	old, current := map[string]Element{}, map[string]Element{}
-	for lo, e := range j.old {
-		if e != nil {
-			old[lo] = *e
+	var d SetDelta
+	for lo, old := range j.old {
+		e, there := now.Elements[lo]
+		if there && old != nil && e == *old {
+			continue
 		}
-		if e, ok := now.Elements[lo]; ok {
-			current[lo] = e
+		if old != nil {
+			d.Remove = appendWithin(d.Remove, *old, len(j.old))
+		}
+		if there {
+			d.Add = appendWithin(d.Add, e, len(j.old))
 		}
 	}
-	return differ(old, current)
+	return d.settled()
 }
 
 func differ(old, now map[string]Element) (SetDelta, bool) {
@@ -189,13 +193,29 @@ func differ(old, now map[string]Element) (SetDelta, bool) {
 			d.Add = append(d.Add, e)
 		}
 	}
+	return d.settled()
+}
+
+// appendWithin appends to a list that will have no more than most elements.
+func appendWithin(list []Element, e Element, most int) []Element {
+	if list == nil {
+		list = make([]Element, 0, most)
+	}
+	return append(list, e)
+}
+
+// settled puts a delta in order; false: there is nothing in it.
+func (d SetDelta) settled() (SetDelta, bool) {
 	inOrder(d.Remove)
 	inOrder(d.Add)
 	return d, len(d.Remove)+len(d.Add) > 0
 }
 
 func sorted(elements map[string]Element) []Element {
-	list := slices.Collect(maps.Values(elements))
+	list := make([]Element, 0, len(elements))
+	for _, e := range elements {
+		list = append(list, e)
+	}
 	inOrder(list)
 	return list
 }

@@ -100,6 +100,9 @@ func (b *Builder) makeSet(id desired.SetID, want *desired.Set) {
 		if m.Prefix.Addr().Is6() {
 			i = 1
 		}
+		if members[i] == nil { // most sets have one family
+			members[i] = make([]desired.Member, 0, len(want.Members))
+		}
 		members[i] = append(members[i], m)
 	}
 	for i := range families {

@@ -78,6 +78,7 @@ func (c *compiler) learnSet(id desired.SetID, want *desired.Set, p desired.SetPa
 	case !known:
 		c.loaded[id] = want.Kind
 		n := c.space.number(name)
+		c.space.dirty = slices.Grow(c.space.dirty, len(want.Members))
 		for m := range want.Members {
 			c.space.add(n, want.Kind, m)
 		}
