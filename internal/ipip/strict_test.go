@@ -63,6 +63,9 @@ func TestWrongInterface(t *testing.T) {
 	try("near host by the first network, which is loose again", w.router, near, true)
 	try("far host by the other network, which is not", aside, w.a.node, false)
 	sync("eth0", "eth1")
+	sysctl(t, h.ns, "ipv4/conf/eth1/forwarding", "0")
+	try("far host by the other network, of which nobody can tell", aside, w.a.node, true)
+	sysctl(t, h.ns, "ipv4/conf/eth1/forwarding", "1")
 	two := []hop{{netip.MustParseAddr("172.16.2.254"), "eth0"}, {gate, "eth1"}}
 	multipath(t, h.ns, netip.PrefixFrom(w.a.node, 24).Masked(), two...)
 	for range 4 {

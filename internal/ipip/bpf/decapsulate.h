@@ -28,6 +28,12 @@ static __always_inline int known(__u32 from)
 	return bpf_map_lookup_elem(&hosts, &from) || bpf_map_lookup_elem(&networks, &key);
 }
 
+/* Whether a look-up says that there is no route, not that it cannot tell. */
+static __always_inline int nowhere(long err)
+{
+	return err > 0 && !found_route(err) && err != BPF_FIB_LKUP_RET_FWD_DISABLED && err != BPF_FIB_LKUP_RET_UNSUPP_LWT;
+}
+
 /* Whether packets to the sender cannot leave by the interface that this one
  * came by, where that matters. The way to the sender is the one that our
  * packets to it take. Where that has several next hops only one is to be seen:
@@ -44,7 +50,7 @@ static __always_inline int astray(struct __sk_buff *skb, __u32 from)
 	q.ipv4_dst = from;
 	err = bpf_fib_lookup(skb, &q, sizeof(q), 0);
 	if (!found_route(err))
-		return err > 0 && err != BPF_FIB_LKUP_RET_FWD_DISABLED && err != BPF_FIB_LKUP_RET_UNSUPP_LWT;
+		return nowhere(err);
 	if (q.ifindex == at)
 		return 0;
 	if (q.family == INET && q.ipv4_dst == from)
@@ -55,7 +61,7 @@ static __always_inline int astray(struct __sk_buff *skb, __u32 from)
 	q.ipv4_src = local_address;
 	q.ipv4_dst = from;
 	q.ifindex = at;
-	return !found_route(bpf_fib_lookup(skb, &q, sizeof(q), BPF_FIB_LOOKUP_OUTPUT));
+	return nowhere(bpf_fib_lookup(skb, &q, sizeof(q), BPF_FIB_LOOKUP_OUTPUT));
 }
 
 static __always_inline int outer_is_sound(struct __sk_buff *skb, struct arrival *a)
