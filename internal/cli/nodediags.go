@@ -100,7 +100,7 @@ func (d *diags) run(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
-	d.add("manifest.json", map[string]any{"node": d.node, "created": begin.Format(time.RFC3339), "build": d.e.Build, "notGathered": slices.Clone(d.failed)})
+	d.add("manifest.json", map[string]any{"node": d.node, "created": begin.Format(time.RFC3339), "build": d.e.Build, "notGathered": append([]string{}, d.failed...)})
 	top := "brindle-diags-" + d.node + "-" + begin.Format("20060102_150405")
 	if d.file == "" {
 		d.file = top + ".tar.gz"

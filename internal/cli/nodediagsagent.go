@@ -165,10 +165,11 @@ func texts(v any, name string, out map[string]string) {
 const shortestOdd = 12
 
 // showable reports whether a value that the host itself says of a setting can
-// be in the bundle. Names and places of the agent are no secret, and are in it
-// anyway.
+// be in the bundle. Names of the host and its links, and places of the agent,
+// are no secret, and are in it anyway.
 func showable(name, value string) bool {
-	return slices.Contains([]string{"nodename", "socket", "stateDir"}, name) || tellable(name, value)
+	plain := []string{"nodename", "socket", "stateDir", "interfacePrefix", "ipAutodetectionMethod", "ip6AutodetectionMethod"}
+	return slices.Contains(plain, name) || tellable(name, value)
 }
 
 // askAgent asks the agent all that it answers.

@@ -18,7 +18,7 @@ import (
 const root = "../.."
 
 // pages are the documents whose commands are run, each as one session.
-var pages = []string{"README.md", "docs/guides/lab.md", "docs/guides/policy.md", "docs/guides/encapsulation.md", "docs/guides/pools.md"}
+var pages = []string{"README.md", "docs/guides/lab.md", "docs/guides/policy.md", "docs/guides/encapsulation.md", "docs/guides/pools.md", "docs/guides/trouble.md"}
 
 // asRoot stands in for sudo: the tests are root, and a machine that runs them
 // may lack it.
