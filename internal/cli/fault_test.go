@@ -80,6 +80,9 @@ func TestGlobalFlags(t *testing.T) {
 			t.Errorf("%s: %q", in, got)
 		}
 	}
+	w.ok(line("label node n1 a=b -l debug")...)
+	w.ok(line("ipam show -l panic")...)
+	w.ok(line("version --client -ldebug --allow-version-mismatch")...)
 }
 
 // A long apply tells how far it is, on a terminal only, and takes the line away.

@@ -103,6 +103,22 @@ func addGlobal(c *cobra.Command) {
 	_ = f.MarkHidden("log-level") // it was added above
 }
 
+// addLogLevel adds -l, as calicoctl has it behind its commands too, where -l
+// has no other meaning. The lab is no part of calicoctl, and runs commands that
+// have a -l of their own.
+func addLogLevel(c *cobra.Command) {
+	for _, sub := range c.Commands() {
+		if sub.Name() == "lab" {
+			continue
+		}
+		if f := sub.Flags(); f.ShorthandLookup("l") == nil && f.Lookup("log-level") == nil && sub.PersistentFlags().Lookup("log-level") == nil {
+			f.StringP("log-level", "l", "", "accepted for calicoctl's sake: these commands keep no log")
+			_ = f.MarkHidden("log-level") // it was added above
+		}
+		addLogLevel(sub)
+	}
+}
+
 // newRoot builds the tree of commands.
 func newRoot(e *Env) *cobra.Command {
 	root := &cobra.Command{
@@ -135,6 +151,7 @@ lets routes travel by BGP. Start with a network on this machine:
 	root.InitDefaultCompletionCmd()
 	refuseStrangers(root)
 	completeEverywhere(e, root)
+	addLogLevel(root)
 	return root
 }
 
