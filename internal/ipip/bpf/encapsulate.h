@@ -109,6 +109,8 @@ static __always_inline void remember_peer(__u32 to, __u32 peer)
 	struct hop *h = bpf_map_lookup_elem(&hops, &to), new = {.peer = peer};
 
 	new.until = bpf_ktime_get_ns() + HOP_LIFE;
+	if (h && h->peer == peer && h->until + HOP_STEP > new.until)
+		return; /* processors that send to one host do not fight for the row */
 	if (h && h->peer == peer)
 		h->until = new.until;
 	else

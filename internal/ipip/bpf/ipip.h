@@ -145,6 +145,7 @@ struct {
 /* To which host a destination's packets went last. A packet that was routed to
  * the tunnel goes there also when the route moves away before it comes here. */
 #define HOP_LIFE (10ULL * 1000 * 1000 * 1000)
+#define HOP_STEP (1ULL * 1000 * 1000 * 1000) /* how often that is written */
 
 struct hop {
 	__u64 until; /* on the clock of bpf_ktime_get_ns */
