@@ -60,6 +60,17 @@ func TestAddressesAreExplained(t *testing.T) {
 			}
 		})
 	}
+	// What was found once stays so when the Node says it too.
+	a := hostOf(t, mem.New(), "h1", "192.0.2.1/24")
+	for range 2 {
+		if err := a.registerOnce(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := a.registered.Load().why4; got != "given" {
+			t.Errorf("got %q", got)
+		}
+		a.cfg.Settings.Startup.IP = "" // as if it had been found
+	}
 	r := &registered{v4: v4, why4: "given"}
 	if got := r.choices(); len(got) != 1 || got[0] != (agentapi.AddressChoice{Address: "192.0.2.1/24", Why: "given"}) {
 		t.Errorf("got %+v", got)

@@ -143,6 +143,8 @@ func (a *agent) registerOnce(ctx context.Context) error {
 		if err := a.checkConflicts(ctx, r); err != nil {
 			return err
 		}
+	} else {
+		r.why4, r.why6 = was.why4, was.why6 // not that the Node has them, which we wrote into it
 	}
 	if old == nil {
 		node := &v3.Node{}
