@@ -279,7 +279,7 @@ func (h *tunnelHost) end() error {
 		return nil
 	}
 	h.stop()
-	h.stop = nil
+	h.stop, h.core, h.neighbours, h.routes = nil, nil, nil, nil // so that the next does not live beside this
 	return h.tidy(context.Background(), 0)
 }
 

@@ -30,9 +30,9 @@ func figure(v float64, unit string) string {
 	switch {
 	case unit == "×":
 		format = "%.2f %s"
-	case v >= 100:
+	case math.Abs(v) >= 100:
 		format = "%.0f %s"
-	case v < 1:
+	case math.Abs(v) < 1:
 		format = "%.3f %s"
 	}
 	return fmt.Sprintf(format, v, unit)
