@@ -45,6 +45,13 @@ func eachRouteFamily(t *testing.T, f func(t *testing.T, f routeFamily, k *Kernel
 			}
 			testenv.Run(t, ns, "ip", c.flag, "addr", "add", c.local, "dev", "a0", "nodad")
 			testenv.Run(t, ns, "ip", c.flag, "addr", "add", second, "dev", "b0", "nodad")
+			own := netip.MustParsePrefix(c.local).Addr()
+			testenv.Until(t, waitLimit, func() error { // of IPv6 the kernel makes an address its own a moment later
+				if way, err := k.Way(own); err != nil || !way.Local {
+					return fmt.Errorf("way to %s: %+v, %v", own, way, err)
+				}
+				return nil
+			})
 			f(t, c, k, ns)
 		})
 	}
