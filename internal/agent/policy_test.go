@@ -226,7 +226,15 @@ func TestLateLook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, _, c := document(false, map[string]bool{"10.0.0.1": true}, connection("10.9.0.1", "10.0.0.1"))
 		meanwhile, barriers := func() {}, 0
-		d.flows.barrier = func() error { barriers++; meanwhile(); return nil }
+		var mu sync.Mutex // guards both
+		d.flows.barrier = func() error {
+			mu.Lock()
+			barriers++
+			f := meanwhile
+			mu.Unlock()
+			f()
+			return nil
+		}
 		looking(t, d)
 		e := endpoint("a", "10.0.0.1")
 		e.Ingress = []desired.Tier{{Policies: []string{"p"}}}
@@ -272,19 +280,18 @@ func TestLateLook(t *testing.T) {
 			{"late for that one alone", desired.PolicyPatch{}, nil, time.Hour, 1},
 			{"a change comes while it waits", policyOf(desired.Pass), again, 3 * grace, 2},
 		} {
+			var once sync.Once
+			mu.Lock()
 			if meanwhile = func() {}; step.meanwhile != nil {
-				done := false
-				meanwhile = func() {
-					if !done {
-						done = true
-						step.meanwhile()
-					}
-				}
+				meanwhile = func() { once.Do(step.meanwhile) }
 			}
+			mu.Unlock()
 			if looks := after(step.wait, step.patch); looks != step.looks {
 				t.Errorf("%s: %d looks, want %d", step.name, looks, step.looks)
 			}
 		}
+		mu.Lock()
+		defer mu.Unlock()
 		if marks, _ := c.marks(); !slices.Equal(marks, []uint32{1}) || barriers == 0 {
 			t.Errorf("marks %v, %d barriers", marks, barriers)
 		}
