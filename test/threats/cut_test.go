@@ -266,7 +266,9 @@ func TestCutBehindAWorkload(t *testing.T) {
 	}
 	at := slices.IndexFunc(id.Items, func(i struct {
 		Metadata struct{ Name, Namespace string }
-	}) bool { return strings.Contains(i.Metadata.Name, "w1") })
+	}) bool {
+		return strings.Contains(i.Metadata.Name, "w1")
+	})
 	if at < 0 {
 		t.Fatalf("no endpoint of w1: %+v", id)
 	}
