@@ -137,6 +137,10 @@ func underlayOf(k interface {
 	return out, nil
 }
 
+// strictSettle is how long after news of interfaces they are read. All of them
+// are, and a host that many workloads come to has news all the time.
+const strictSettle = 250 * time.Millisecond
+
 // keepWaysBack keeps the rules true until ctx ends. A setting of an interface
 // changes without a word: it is looked at as often as programs are.
 func (a *agent) keepWaysBack(ctx context.Context) error {
@@ -169,8 +173,13 @@ func (a *agent) keepWaysBack(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-a.waysBack.wake:
 		case <-time.After(carrierResync):
+		case <-a.waysBack.wake:
+			select { // with what comes along: each workload brings a link
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(strictSettle):
+			}
 		}
 	}
 }
