@@ -96,8 +96,8 @@ func newDatastore(e *Env) *cobra.Command {
 	}{
 		{"lock", "Say that the datastore is being worked on",
 			`Say that the datastore is being worked on: datastoreReady of ClusterInformation is
-false then. Hosts with Calico set up no workloads until it is unlocked; agents
-of Brindle go on, and say that they are not ready. "brindle ipam split" and
+false then. Hosts set up and remove no workloads until it is unlocked, and their
+agents say that they are not ready; packets go on. "brindle ipam split" and
 "brindle ipam release --from-report" ask for it.`, "Datastore locked.", false},
 		{"unlock", "Say that the datastore is ready again", "Say that the datastore is ready again.", "Datastore unlocked.", true},
 	} {
