@@ -35,8 +35,9 @@ type Config struct {
 // calls sink from its own goroutine, one batch at a time; while sink works
 // changes pile up, one for each object at most, the last one winning. An
 // object that cannot be used arrives as model.Invalid and is logged once for
-// each change. A tier that cannot be read stays what it was when it could be, as
-// long as Run lasts.
+// each change. What is said about policy (tiers, policies, profiles, sets of
+// networks) and cannot be read stays what it was when it could be, as long as
+// Run lasts.
 func Run(ctx context.Context, cfg Config, sink func(Batch)) error {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -46,7 +47,7 @@ func Run(ctx context.Context, cfg Config, sink func(Batch)) error {
 	}
 	q := newQueue(len(cfg.Status.parts))
 	p := newParser(cfg.Node)
-	p.tiers = &tiers{last: map[model.ID]*model.Tier{}}
+	p.known = &known{last: map[model.ID]model.Value{}}
 	var group sync.WaitGroup
 	for i, prefix := range prefixes(cfg.Node) {
 		group.Go(func() {

@@ -232,6 +232,68 @@ func TestTierThatCannotBeRead(t *testing.T) {
 	})
 }
 
+// TestPolicyThatCannotBeRead: what was in force of a policy, a profile or a set
+// of networks stays, with the reason; where nothing was, it is invalid.
+func TestPolicyThatCannotBeRead(t *testing.T) {
+	for _, tt := range []struct{ plural, kind, name, spec string }{
+		{"globalnetworkpolicies", "GlobalNetworkPolicy", "default.deny", `{"tier":"default","order":7,"ingress":[{"action":"Deny"}]}`},
+		{"profiles", "Profile", "p", `{"ingress":[{"action":"Deny"}]}`},
+		{"globalnetworksets", "GlobalNetworkSet", "s", `{"nets":["192.0.2.0/24","2001:db8::/32"]}`},
+	} {
+		t.Run(tt.kind, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := mem.New()
+				key, good := object(tt.plural, tt.kind, "", tt.name, tt.spec)
+				put(t, d, key, good)
+				var log bytes.Buffer
+				cfg := Config{Driver: d, Node: "me", Log: slog.New(slog.NewTextHandler(&log, nil))}
+				old := start(t, cfg)
+				only := func(w *world) (out model.Value) {
+					synctest.Wait()
+					for _, v := range w.inputs {
+						out = v
+					}
+					return out
+				}
+				sound := only(old)
+				for range 2 { // what is kept is kept also the second time
+					put(t, d, key, "{")
+					kept := only(old)
+					why := broken(kept)
+					if !strings.Contains(why, "what was last read of it holds") || !strings.Contains(log.String(), "used in part") {
+						t.Errorf("%q; log: %s", why, log.String())
+					}
+					switch v := kept.(type) {
+					case *model.Policy:
+						v.Broken = ""
+					case *model.Profile:
+						v.Broken = ""
+					case *model.NetworkSet:
+						v.Broken = ""
+					}
+					if !reflect.DeepEqual(kept, sound) {
+						t.Errorf("kept %+v, was %+v", kept, sound)
+					}
+				}
+				if v, ok := only(start(t, cfg)).(*model.Invalid); !ok {
+					t.Errorf("an agent that starts has %+v", v)
+				}
+				put(t, d, key, good)
+				if got := only(old); !reflect.DeepEqual(got, sound) {
+					t.Errorf("sound again: %+v", got)
+				}
+				if err := d.Delete(t.Context(), key, ""); err != nil {
+					t.Fatal(err)
+				}
+				put(t, d, key, "{")
+				if v, ok := only(old).(*model.Invalid); !ok {
+					t.Errorf("deleted meanwhile: %+v", v)
+				}
+			})
+		})
+	}
+}
+
 func TestInvalidObject(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := mem.New()

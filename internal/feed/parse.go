@@ -17,7 +17,7 @@ import (
 type parser struct {
 	node  string                 // this host
 	kinds map[string]v3.KindInfo // by the plural in a key
-	tiers *tiers                 // nil: nothing is remembered
+	known *known                 // nil: nothing is remembered
 }
 
 func newParser(node string) parser {
@@ -62,8 +62,8 @@ func (p parser) readAll(stored []store.Event) []read {
 func (p parser) events(ctx context.Context, log *slog.Logger, stored []store.Event) []model.Event {
 	out := make([]model.Event, 0, len(stored))
 	for i, r := range p.readAll(stored) {
-		if p.tiers != nil && r.event.ID.Kind == model.KindTier {
-			r.event = p.tiers.keep(r.event)
+		if p.known != nil && r.ok {
+			r.event = p.known.keep(r.event)
 		}
 		if why := broken(r.event.Value); why != "" {
 			log.WarnContext(ctx, "stored object is used in part", "object", r.event.ID.String(), "err", why)
@@ -151,25 +151,43 @@ func broken(v model.Value) string {
 	return ""
 }
 
-// tiers remembers each tier as it was last in force. One that cannot be read
-// any more stays as it was: its policies would otherwise all deny at once.
-type tiers struct {
+// known remembers what is said about policy as it was last in force. What
+// cannot be read any more stays as it was: what a tier's policies allow would
+// otherwise all be denied at once, and what a policy or a profile denies, or
+// the members of a set, would be allowed.
+type known struct {
 	mu   sync.Mutex // guards everything below
-	last map[model.ID]*model.Tier
+	last map[model.ID]model.Value
 }
 
 // keep returns the event with what is remembered in place of what cannot be
 // read.
-func (t *tiers) keep(e model.Event) model.Event {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	v, ok := e.Value.(*model.Tier)
-	if !ok {
-		delete(t.last, e.ID)
+func (k *known) keep(e model.Event) model.Event {
+	switch e.ID.Kind {
+	case model.KindTier, model.KindPolicy, model.KindProfile, model.KindNetworkSet:
+	default:
 		return e
 	}
-	if v = v.Keep(t.last[e.ID]); !v.Lost {
-		t.last[e.ID] = v
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	last := k.last[e.ID]
+	switch v := e.Value.(type) {
+	case nil:
+		delete(k.last, e.ID)
+		return e
+	case *model.Tier:
+		before, _ := last.(*model.Tier)
+		if v = v.Keep(before); v.Lost {
+			return model.Event{ID: e.ID, Value: v}
+		}
+		e.Value = v
+	case *model.Invalid:
+		before := v.InPlace(last)
+		if before == nil {
+			return e // nothing was in force that could go on
+		}
+		return model.Event{ID: e.ID, Value: before}
 	}
-	return model.Event{ID: e.ID, Value: v}
+	k.last[e.ID] = e.Value
+	return e
 }

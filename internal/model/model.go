@@ -116,6 +116,27 @@ type Invalid struct {
 	Staged  bool   // a staged policy: nothing is lost when it is ignored
 }
 
+// InPlace returns what was in force of an object about policy, with the reason
+// why it cannot be read any more; nil if nothing was, or of another kind.
+func (i *Invalid) InPlace(last Value) Value {
+	why := i.Message + ": what was last read of it holds until this host's agent starts again; apply it anew"
+	switch v := last.(type) {
+	case *Policy:
+		kept := *v
+		kept.Broken = why
+		return &kept
+	case *Profile:
+		kept := *v
+		kept.Broken = why
+		return &kept
+	case *NetworkSet:
+		kept := *v
+		kept.Broken = why
+		return &kept
+	}
+	return nil
+}
+
 func (*Invalid) isModel()      {}
 func (*Node) isModel()         {}
 func (*Workload) isModel()     {}
