@@ -116,7 +116,8 @@ func ReadDump(ns *netns.NS) (Dump, error) {
 			d.Routes = append(d.Routes, dumpRoute(r, name))
 		}
 	}
-	errRules := dumpRules(c, &d)
+	rules, errRules := readRules(c, dumpRule)
+	d.Rules = rules
 	errNeighbours := dumpNeighbours(c, &d, name)
 	return d, errors.Join(errLinks, errAddresses, errRoutes, errRules, errNeighbours, c.Close())
 }
@@ -140,35 +141,12 @@ func dumpRoute(r routeMessage, name func(int) string) DumpedRoute {
 	return out
 }
 
-func dumpRules(c *rtnl.Conn, d *Dump) error {
-	for _, family := range []int{4, 6} {
-		number := map[int]uint8{4: unix.AF_INET, 6: unix.AF_INET6}[family]
-		if family == 6 && !hasIPv6() {
-			continue
-		}
-		var b rtnl.Batch
-		h := make([]byte, ruleHeaderLen)
-		h[0] = number
-		b.Start(unix.RTM_GETRULE, unix.NLM_F_DUMP, h)
-		first := len(d.Rules)
-		err := c.Get(&b, func() { d.Rules = d.Rules[:first] }, func(m rtnl.Message) error {
-			r, err := dumpRule(m, family)
-			d.Rules = append(d.Rules, r)
-			return err
-		})
-		if err != nil {
-			return fmt.Errorf("read rules: %w", err)
-		}
-	}
-	return nil
-}
-
-func dumpRule(m rtnl.Message, family int) (DumpedRule, error) {
+func dumpRule(m rtnl.Message, family uint8) (DumpedRule, error) {
 	if len(m.Body) < ruleHeaderLen {
 		return DumpedRule{}, rtnl.ErrMalformed
 	}
 	h := m.Body
-	r := DumpedRule{Family: family, Table: uint32(h[4]), Action: h[7], Invert: rtnl.Uint32(h[ruleFlagsOffset:ruleHeaderLen])&ruleInvert != 0}
+	r := DumpedRule{Family: int(family), Table: uint32(h[4]), Action: h[7], Invert: rtnl.Uint32(h[ruleFlagsOffset:ruleHeaderLen])&ruleInvert != 0}
 	network := func(v []byte, bits uint8) string { return rtnl.Addr(v).String() + "/" + strconv.Itoa(int(bits)) }
 	mark, mask := uint32(0), uint32(0)
 	err := rtnl.Attrs(h[ruleHeaderLen:], func(kind uint16, v []byte) {

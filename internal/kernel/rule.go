@@ -44,7 +44,7 @@ func CompareRules(a, b desired.RuleKey) int {
 func (r *Rules) List(context.Context) (map[desired.RuleKey]desired.Rule, error) {
 	have := map[desired.RuleKey]desired.Rule{}
 	err := r.k.with(func(c *rtnl.Conn) error {
-		all, err := readRules(c)
+		all, err := readRules(c, parseRule)
 		for _, m := range all {
 			if !m.ours() {
 				continue
@@ -66,7 +66,7 @@ func (r *Rules) Apply(_ context.Context, p reconcile.Plan[desired.RuleKey, desir
 	w := newWriter[desired.RuleKey](r.k)
 	old := map[desired.RuleKey][]desired.Rule{}
 	err := r.k.with(func(c *rtnl.Conn) error {
-		all, err := readRules(c)
+		all, err := readRules(c, parseRule)
 		for _, m := range all {
 			if m.ours() {
 				old[m.Key] = append(old[m.Key], m.Rule)
@@ -157,25 +157,26 @@ func putRule(b *rtnl.Batch, kind, flags uint16, key desired.RuleKey, rule desire
 	b.Uint32(unix.FRA_FWMASK, rule.Mask)
 }
 
-// readRules reads all rules of both families, in order.
-func readRules(c *rtnl.Conn) ([]ruleMessage, error) {
-	var all []ruleMessage
-	for family, number := range map[uint8]uint8{4: unix.AF_INET, 6: unix.AF_INET6} {
+// readRules reads all rules of both families, IPv4 first, as parse has them.
+// With an error comes what was read until then.
+func readRules[T any](c *rtnl.Conn, parse func(m rtnl.Message, family uint8) (T, error)) ([]T, error) {
+	var all []T
+	for _, family := range []uint8{4, 6} {
 		if family == 6 && !hasIPv6() {
 			continue
 		}
 		var b rtnl.Batch
 		h := make([]byte, ruleHeaderLen)
-		h[0] = number
+		h[0] = map[uint8]uint8{4: unix.AF_INET, 6: unix.AF_INET6}[family]
 		b.Start(unix.RTM_GETRULE, unix.NLM_F_DUMP, h)
 		first := len(all)
 		err := c.Get(&b, func() { all = all[:first] }, func(m rtnl.Message) error {
-			r, err := parseRule(m, family)
+			r, err := parse(m, family)
 			all = append(all, r)
 			return err
 		})
 		if err != nil {
-			return nil, fmt.Errorf("read rules: %w", err)
+			return all, fmt.Errorf("read rules: %w", err)
 		}
 	}
 	return all, nil
