@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 )
@@ -16,13 +17,27 @@ func Enqueue(dir string, body []byte) error {
 		return fmt.Errorf("make the queue: %w", err)
 	}
 	sum := sha256.Sum256(body)
-	name := filepath.Join(dir, hex.EncodeToString(sum[:16])+".json")
+	// The runtime will not ask again: it must be on the disk.
+	if err := WriteFile(filepath.Join(dir, hex.EncodeToString(sum[:16])+".json"), body, 0o600); err != nil {
+		return fmt.Errorf("queue the removal: %w", err)
+	}
+	return nil
+}
+
+// WriteFile writes a file whole or not at all, and returns when it is on the
+// disk. Until then what was there before is there; at no moment has anybody
+// more rights to it than mode gives. Its folder must exist.
+func WriteFile(file string, body []byte, mode fs.FileMode) error {
+	dir := filepath.Dir(file)
 	f, err := os.CreateTemp(dir, ".new-*") // created 0600
 	if err != nil {
-		return fmt.Errorf("queue the removal: %w", err)
+		return err
 	}
 	defer os.Remove(f.Name()) // gone already after the rename
 	_, err = f.Write(body)
+	if err == nil {
+		err = f.Chmod(mode)
+	}
 	if err == nil {
 		err = f.Sync()
 	}
@@ -30,15 +45,12 @@ func Enqueue(dir string, body []byte) error {
 		err = cerr
 	}
 	if err == nil {
-		err = os.Rename(f.Name(), name)
+		err = os.Rename(f.Name(), file)
 	}
 	if err == nil {
-		err = syncDir(dir) // the runtime will not ask again
+		err = syncDir(dir)
 	}
-	if err != nil {
-		return fmt.Errorf("queue the removal: %w", err)
-	}
-	return nil
+	return err
 }
 
 func syncDir(dir string) error {
