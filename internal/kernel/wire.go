@@ -106,44 +106,69 @@ func (s WireSpec) check() error {
 	return nil
 }
 
-// Wire lays the wire between a workload and the host, or mends one that is
-// there: both ends up, the workload with its addresses and routes, the host
-// routing and answering for the next hops, and neither ready to believe router
-// advertisements or redirects. Doing it twice is the same as doing it once. It
-// adds no route on the host: those are reconciled.
+// LayWire lays the wire between a workload and the host, or mends one that is
+// there: the host's end up, routing and answering for the next hops, and not
+// ready to believe router advertisements or redirects. The workload's end is
+// there, and down if this call made it. The addresses of the spec are not
+// looked at: they may come with FillWire, which ends the work. Doing it twice
+// is the same as doing it once.
 //
 // A link in the way that is not ours ends it with ErrForeign. When it fails,
 // a link that it made is removed again.
-func (k *Kernel) Wire(ctx context.Context, spec WireSpec) (Wired, error) {
-	wrap := func(err error) error {
-		return fmt.Errorf("wire %s to %s in %s: %w", spec.HostName, spec.IfName, spec.Netns, err)
+func (k *Kernel) LayWire(ctx context.Context, spec WireSpec) (Wired, error) {
+	var wired Wired
+	err := k.inWorkload(ctx, spec, func(ns *netns.NS) (err error) {
+		if wired, err = k.layWire(spec, ns); err != nil {
+			return err
+		}
+		return k.orRemove(wired, k.configureHostEnd(spec, wired.HostIndex))
+	})
+	if err != nil {
+		return Wired{}, wireError(spec, err)
 	}
+	return wired, nil
+}
+
+// FillWire gives the workload's end of a wire its addresses and its way out,
+// and turns it on. It adds no route on the host: those are reconciled. Doing
+// it twice is the same as doing it once. When it fails, a link that LayWire
+// made is removed again.
+func (k *Kernel) FillWire(ctx context.Context, spec WireSpec, wired Wired) (Wired, error) {
+	err := k.inWorkload(ctx, spec, func(ns *netns.NS) error {
+		return netns.Do(ns, func() error { return configureWorkload(spec, &wired) })
+	})
+	if err = k.orRemove(wired, err); err != nil {
+		return Wired{}, wireError(spec, err)
+	}
+	return wired, nil
+}
+
+func wireError(spec WireSpec, err error) error {
+	return fmt.Errorf("wire %s to %s in %s: %w", spec.HostName, spec.IfName, spec.Netns, err)
+}
+
+// inWorkload runs f with the workload's namespace, which is not the host's.
+func (k *Kernel) inWorkload(ctx context.Context, spec WireSpec, f func(*netns.NS) error) error {
 	if err := errors.Join(ctx.Err(), spec.check()); err != nil {
-		return Wired{}, wrap(err)
+		return err
 	}
 	ns, err := netns.OpenPath(spec.Netns)
 	if err != nil {
-		return Wired{}, wrap(err)
+		return err
 	}
 	defer ns.Close()
 	if ns.ID() == k.ns.ID() {
-		return Wired{}, wrap(errors.New("the workload's namespace is the host's"))
+		return errors.New("the workload's namespace is the host's")
 	}
-	wired, err := k.layWire(spec, ns)
-	if err != nil {
-		return Wired{}, wrap(err)
-	}
-	err = k.configureHostEnd(spec, wired.HostIndex)
-	if err == nil {
-		err = netns.Do(ns, func() error { return configureWorkload(spec, &wired) })
-	}
+	return f(ns)
+}
+
+// orRemove returns err, and removes a link that was made when there is one.
+func (k *Kernel) orRemove(wired Wired, err error) error {
 	if err != nil && wired.Made {
 		err = errors.Join(err, k.deleteLink(wired.HostIndex))
 	}
-	if err != nil {
-		return Wired{}, wrap(err)
-	}
-	return wired, nil
+	return err
 }
 
 // layWire makes the pair, both ends down, or finds it.
@@ -281,14 +306,21 @@ func namespaceNumber(c *rtnl.Conn, ns *netns.NS) (int, error) {
 
 // configureHostEnd prepares the host's end while it is down and turns it on.
 func (k *Kernel) configureHostEnd(spec WireSpec, index int) error {
-	if _, err := k.assertLink(spec.HostName, desired.SysctlLines(desired.WorkloadSysctls())); err != nil {
+	conf4, delays, err := k.prepareLink(spec.HostName, desired.SysctlLines(desired.WorkloadSysctls()))
+	if err != nil {
 		return err
 	}
 	var b rtnl.Batch
 	b.Start(unix.RTM_SETLINK, 0, rtnl.IfInfo(unix.AF_UNSPEC, index, 0, 0))
 	b.String(unix.IFLA_IFALIAS, spec.alias())
+	b.Nest(unix.IFLA_AF_SPEC, func() {
+		setConf4(&b, conf4)
+		if hasIPv6() {
+			eui64(&b)
+		}
+	})
+	setDelays(&b, index, delays)
 	if hasIPv6() {
-		eui64(&b)
 		newAddress(&b, index, gatewayPrefix())
 	}
 	setUp(&b, index, true)
@@ -298,12 +330,10 @@ func (k *Kernel) configureHostEnd(spec WireSpec, index int) error {
 	return nil
 }
 
-// eui64 makes the kernel derive the link-local address from the hardware
+// eui64 adds to IFLA_AF_SPEC that the kernel shall derive the link-local address from the hardware
 // address, whatever the host's default is: workloads count on Gateway6.
 func eui64(b *rtnl.Batch) {
-	b.Nest(unix.IFLA_AF_SPEC, func() {
-		b.Nest(unix.AF_INET6, func() { b.Uint8(unix.IFLA_INET6_ADDR_GEN_MODE, 0) })
-	})
+	b.Nest(unix.AF_INET6, func() { b.Uint8(unix.IFLA_INET6_ADDR_GEN_MODE, 0) })
 }
 
 // Unwire removes the wire of a workload by the name of its host's end; the

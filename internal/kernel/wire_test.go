@@ -67,9 +67,18 @@ func hostRoutes(t testing.TB, host *netns.NS, s WireSpec) {
 	}
 }
 
+// wireBoth lays a wire and fills it.
+func wireBoth(t testing.TB, k *Kernel, s WireSpec) (Wired, error) {
+	w, err := k.LayWire(t.Context(), s)
+	if err != nil {
+		return w, err
+	}
+	return k.FillWire(t.Context(), s, w)
+}
+
 func wire(t testing.TB, k *Kernel, s WireSpec) Wired {
 	t.Helper()
-	w, err := k.Wire(t.Context(), s)
+	w, err := wireBoth(t, k, s)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -232,7 +241,7 @@ func TestManyWiresAtOnce(t *testing.T) {
 	var wg sync.WaitGroup
 	for _, s := range specs {
 		wg.Go(func() {
-			if _, err := k.Wire(t.Context(), s); err != nil {
+			if _, err := wireBoth(t, k, s); err != nil {
 				t.Error(err)
 			}
 		})
@@ -258,16 +267,16 @@ func TestForeignLinksAreLeftAlone(t *testing.T) {
 	k, host := open(t)
 	s, ns := workloadSpec(t, 1, testenv.Dual)
 	testenv.Run(t, host, "ip", "link", "add", s.HostName, "type", "bridge")
-	if _, err := k.Wire(t.Context(), s); !errors.Is(err, ErrForeign) {
-		t.Errorf("Wire over a bridge: %v, want ErrForeign", err)
+	if _, err := wireBoth(t, k, s); !errors.Is(err, ErrForeign) {
+		t.Errorf("LayWire over a bridge: %v, want ErrForeign", err)
 	}
 	if err := k.Unwire(s.HostName); !errors.Is(err, ErrForeign) {
 		t.Errorf("Unwire of a bridge: %v, want ErrForeign", err)
 	}
 	testenv.Run(t, host, "ip", "link", "del", s.HostName)
 	testenv.Run(t, ns, "ip", "link", "add", "eth0", "type", "bridge")
-	if _, err := k.Wire(t.Context(), s); !errors.Is(err, ErrForeign) {
-		t.Errorf("Wire with eth0 taken: %v, want ErrForeign", err)
+	if _, err := wireBoth(t, k, s); !errors.Is(err, ErrForeign) {
+		t.Errorf("LayWire with eth0 taken: %v, want ErrForeign", err)
 	}
 	if out := testenv.Run(t, ns, "ip", "-d", "link", "show", "eth0"); !strings.Contains(out, "bridge") {
 		t.Errorf("the workload's own eth0 is gone: %s", out)
@@ -278,11 +287,11 @@ func TestFailedWireLeavesNothing(t *testing.T) {
 	k, host := open(t)
 	s, _ := workloadSpec(t, 1, testenv.V4)
 	s.Routes = []netip.Prefix{{}} // no route at all
-	if _, err := k.Wire(t.Context(), s); err == nil {
+	if _, err := wireBoth(t, k, s); err == nil {
 		t.Fatal("an invalid route was accepted")
 	}
 	s.Routes, s.Netns = nil, k.ns.Path()
-	if _, err := k.Wire(t.Context(), s); err == nil {
+	if _, err := wireBoth(t, k, s); err == nil {
 		t.Fatal("the host's own namespace was accepted as a workload")
 	}
 	if out := testenv.Run(t, host, "ip", "-o", "link"); strings.Count(out, "\n") != 1 {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"sync"
 	"time"
 
 	v3 "github.com/brindle-net/brindle/api/v3"
@@ -108,38 +109,82 @@ func owns(wep *v3.WorkloadEndpoint, container string) bool {
 }
 
 // run takes addresses, lays the wire, writes the endpoint and waits for the
-// kernel.
+// kernel. Where nothing was there before, the wire is laid while the addresses
+// are asked for, and the workload's end of it set up while the endpoint is
+// written: the one is the kernel's work, the other the datastore's. A workload
+// with an endpoint keeps what it has until its addresses are sure.
 func (op *adding) run(ctx context.Context) (attached, error) {
-	got, err := op.addresses(ctx, op.req, op.id)
+	together := both
+	if op.old != nil {
+		together = inTurn
+	}
+	var got []ipam.Assignment
+	var wired kernel.Wired
+	spec, err := op.spec(op.req, op.id)
+	if err != nil {
+		return attached{}, err
+	}
+	err = together(func() (err error) {
+		got, err = op.addresses(ctx, op.req, op.id)
+		return err
+	}, func() (err error) {
+		wired, err = op.lay(ctx, spec)
+		return err
+	})
 	if err != nil {
 		return attached{}, err
 	}
 	addrs := addrsOf(got)
-	spec, err := op.spec(op.req, op.id, addrs)
-	if err != nil {
-		return attached{}, err
-	}
+	spec.Addresses = addrs
 	if err := op.ensureProfiles(ctx, op.req); err != nil {
 		return attached{}, err
 	}
-	if err := op.records.supersede(op.rec); err != nil {
-		return attached{}, err
-	}
-	op.wires = true
-	wired, err := op.cfg.Wires.Wire(ctx, spec)
-	if errors.Is(err, kernel.ErrForeign) {
-		return attached{}, &Error{"conflict", err}
-	}
+	mac := wired.MAC
+	err = together(func() (err error) {
+		wired, err = op.cfg.Wires.FillWire(ctx, spec, wired)
+		return err
+	}, func() error {
+		return op.writeEndpoint(ctx, endpoint(op.cfg.Node, op.req, op.id, addrs, mac), op.old)
+	})
 	if err != nil {
-		return attached{}, err
-	}
-	if err := op.writeEndpoint(ctx, endpoint(op.cfg.Node, op.req, op.id, addrs, wired.MAC), op.old); err != nil {
 		return attached{}, err
 	}
 	if err := op.cfg.Programmed(ctx, op.id.HostInterface, addrs); err != nil {
 		return attached{}, &Error{"timeout", fmt.Errorf("endpoint %s/%s is not programmed: %w", op.id.Namespace, op.id.Endpoint, err)}
 	}
 	return attached{described(op.id, op.req.IfName, wired, addrs), blocksOf(got)}, nil
+}
+
+// both does two things side by side and returns when both have ended.
+func both(a, b func() error) error {
+	var berr error
+	var beside sync.WaitGroup
+	beside.Go(func() { berr = b() })
+	aerr := a()
+	beside.Wait()
+	return errors.Join(aerr, berr)
+}
+
+// inTurn does two things one after the other, the second only if the first
+// went well.
+func inTurn(a, b func() error) error {
+	if err := a(); err != nil {
+		return err
+	}
+	return b()
+}
+
+// lay lays the wire as far as it goes without addresses.
+func (op *adding) lay(ctx context.Context, spec kernel.WireSpec) (kernel.Wired, error) {
+	if err := op.records.supersede(op.rec); err != nil {
+		return kernel.Wired{}, err
+	}
+	op.wires = true
+	wired, err := op.cfg.Wires.LayWire(ctx, spec)
+	if errors.Is(err, kernel.ErrForeign) {
+		return wired, &Error{"conflict", err}
+	}
+	return wired, err
 }
 
 // takeBack undoes an add that failed. The caller's time may be over, so it
@@ -192,11 +237,11 @@ func described(id Identity, ifName string, wired kernel.Wired, addrs []netip.Add
 	return w
 }
 
-// spec describes the wire of a workload.
-func (m *Manager) spec(req agentapi.AddRequest, id Identity, addrs []netip.Addr) (kernel.WireSpec, error) {
+// spec describes the wire of a workload, but for its addresses.
+func (m *Manager) spec(req agentapi.AddRequest, id Identity) (kernel.WireSpec, error) {
 	spec := kernel.WireSpec{
 		HostName: id.HostInterface, Netns: req.Netns, IfName: req.IfName, MTU: req.MTU,
-		Addresses: addrs, Forwarding: req.Forwarding,
+		Forwarding: req.Forwarding,
 	}
 	if spec.MTU == 0 {
 		spec.MTU = m.cfg.MTU()

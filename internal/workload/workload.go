@@ -28,7 +28,8 @@ const checkTimeout = 3 * time.Second
 
 // Wires is the part of the kernel that lays wires.
 type Wires interface {
-	Wire(ctx context.Context, spec kernel.WireSpec) (kernel.Wired, error)
+	LayWire(ctx context.Context, spec kernel.WireSpec) (kernel.Wired, error)
+	FillWire(ctx context.Context, spec kernel.WireSpec, laid kernel.Wired) (kernel.Wired, error)
 	Unwire(name string) error
 	InspectWire(ctx context.Context, spec kernel.WireSpec) (kernel.Wired, error)
 	Interfaces() ([]kernel.Interface, error)

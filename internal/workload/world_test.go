@@ -115,7 +115,7 @@ type hold struct {
 	f *faults
 }
 
-func (h hold) Wire(_ context.Context, s kernel.WireSpec) (kernel.Wired, error) {
+func (h hold) LayWire(_ context.Context, s kernel.WireSpec) (kernel.Wired, error) {
 	does, fault := h.f.step()
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -134,6 +134,19 @@ func (h hold) Wire(_ context.Context, s kernel.WireSpec) (kernel.Wired, error) {
 		return kernel.Wired{}, fault
 	}
 	return kernel.Wired{MAC: h.macs[s.HostName], MTU: s.MTU}, nil
+}
+
+func (h hold) FillWire(_ context.Context, s kernel.WireSpec, w kernel.Wired) (kernel.Wired, error) {
+	does, fault := h.f.step()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if does {
+		h.laid[s.HostName] = s
+	}
+	if fault != nil {
+		return kernel.Wired{}, fault
+	}
+	return w, nil
 }
 
 func (h hold) Unwire(name string) error {
