@@ -3,6 +3,7 @@ package kernel
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"strconv"
 	"strings"
@@ -158,13 +159,21 @@ func (k *Kernel) assertLink(name, lines string) (later bool, err error) {
 	for file := range settings {
 		later = later || l.without6() && strings.HasPrefix(file, settings6)
 	}
-	return later, k.inside(func() error {
+	var b rtnl.Batch
+	err = k.inside(func() error {
 		settings, err := l.differing(settings)
 		if err != nil {
 			return err
 		}
+		setDelays(&b, l.Index, takeDelays(settings))
 		return writeAll(settings)
 	})
+	if err == nil && b.Len() > 0 {
+		if err = k.do(&b); err != nil {
+			err = fmt.Errorf("set the delay of answers on %s: %w", name, err)
+		}
+	}
+	return later, err
 }
 
 // readSettings fills in the sysctls of each link, and forgets what known does

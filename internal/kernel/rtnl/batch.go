@@ -64,6 +64,12 @@ func (b *Batch) Uint32(kind uint16, value uint32) {
 	b.buf = native.AppendUint32(b.buf, value)
 }
 
+// Uint64 adds an attribute that holds a long number.
+func (b *Batch) Uint64(kind uint16, value uint64) {
+	b.head(kind, 8)
+	b.buf = native.AppendUint64(b.buf, value)
+}
+
 // Uint8 adds an attribute that holds a small number.
 func (b *Batch) Uint8(kind uint16, value uint8) {
 	b.head(kind, 1)
