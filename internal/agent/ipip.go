@@ -34,6 +34,8 @@ type carrier struct {
 	local   netip.Addr // invalid: this host has no end of IP in IP
 	hosts   map[netip.Prefix]bool
 	told    bool          // the core has said what it wants
+	asked   uint64        // how often it said something else
+	done    uint64        // asked, when a look last succeeded
 	byBPF   bool          // programs are needed
 	state   carried       // of local, at the last look
 	changed chan struct{} // closed and replaced when state changes
@@ -74,6 +76,7 @@ func (c *carrier) note(u desired.Update) {
 	}
 	c.told = true
 	if changed {
+		c.asked++
 		c.stir()
 	}
 }
@@ -98,7 +101,15 @@ func (c *carrier) run(ctx context.Context) error {
 	last := ""
 	for {
 		next := carrierResync
+		c.mu.Lock()
+		asked := c.asked
+		c.mu.Unlock()
 		err := c.look(ctx)
+		if err == nil {
+			c.mu.Lock()
+			c.done = asked
+			c.mu.Unlock()
+		}
 		text := ""
 		if err != nil && ctx.Err() == nil {
 			next, text = carrierRetry, err.Error()
@@ -323,6 +334,13 @@ func (c *carrier) byPrograms() (bool, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.byBPF, c.state.err
+}
+
+// settled reports whether IP in IP is carried as the core last said.
+func (c *carrier) settled() (bool, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.done == c.asked, c.state.err
 }
 
 // checkCarrier is the part of the kernel's condition that is about programs.

@@ -46,6 +46,7 @@ func Run(ctx context.Context, cfg Config, sink func(Batch)) error {
 		cfg.Status = &Status{}
 	}
 	q := newQueue(len(cfg.Status.parts))
+	q.passage = &cfg.Status.passage
 	p := newParser(cfg.Node)
 	p.known = &known{last: map[model.ID]model.Value{}}
 	var group sync.WaitGroup
@@ -67,9 +68,11 @@ func Run(ctx context.Context, cfg Config, sink func(Batch)) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-q.wake:
-			if b, any := q.take(); any {
-				sink(b)
+			b, any := q.take()
+			if any {
+				sink(b.Batch)
 			}
+			cfg.Status.passage.passed(b.upTo)
 		}
 	}
 }
@@ -83,7 +86,8 @@ func prefixes(node string) [3]string {
 
 // queue holds what was not handed over yet.
 type queue struct {
-	wake chan struct{} // capacity 1: many additions, one hand-over
+	wake    chan struct{} // capacity 1: many additions, one hand-over
+	passage *passage
 
 	mu      sync.Mutex // guards everything below
 	order   []model.ID
@@ -110,22 +114,29 @@ func (q *queue) add(events []model.Event, inSync bool) {
 		q.missing--
 		q.inSync = q.missing == 0
 	}
+	q.passage.queue() // before the wake, so that no addition is counted late
 	select {
 	case q.wake <- struct{}{}:
 	default:
 	}
 }
 
+// taken is a batch, and how many additions to the queue it ends with.
+type taken struct {
+	Batch
+	upTo uint64
+}
+
 // take empties the queue; false if there is nothing to hand over. Half of a
 // datastore is no state of it: a workload would seem to be outside of its
 // block and be announced by itself, to be withdrawn a moment later.
-func (q *queue) take() (Batch, bool) {
+func (q *queue) take() (taken, bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.missing > 0 {
-		return Batch{}, false
+		return taken{}, false
 	}
-	b := Batch{InSync: q.inSync}
+	b := taken{Batch: Batch{InSync: q.inSync}, upTo: q.passage.mark()}
 	for _, id := range q.order {
 		b.Events = append(b.Events, model.Event{ID: id, Value: q.pending[id]})
 	}

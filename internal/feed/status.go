@@ -9,7 +9,8 @@ import (
 // Status tells how a Run is doing. The zero value is ready for use; any
 // goroutine may read it.
 type Status struct {
-	parts [3]store.FollowStatus // one for each of prefixes
+	parts   [3]store.FollowStatus // one for each of prefixes
+	passage passage
 }
 
 // State is how a Run is doing at one moment.

@@ -64,6 +64,9 @@ func (l *Loop[K, V]) Synced(ctx context.Context) error {
 // heldBack is why a stranger is not settled before in-sync.
 const heldBack = "kept until everything wanted is known"
 
+// failedKey is why a key is not settled that the last attempt failed on.
+const failedKey = "failed"
+
 // unsettled says why a key is not known to be as wanted, "" when it is. l.mu
 // is held.
 func (l *Loop[K, V]) unsettled(k K) string {
@@ -71,7 +74,7 @@ func (l *Loop[K, V]) unsettled(k K) string {
 	case l.dirty[k] || l.flying[k]:
 		return "not applied yet"
 	case l.failed[k] != nil:
-		return "failed"
+		return failedKey
 	case l.held[k]:
 		return heldBack
 	}

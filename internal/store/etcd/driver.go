@@ -33,6 +33,7 @@ var (
 	_ store.Driver     = (*Driver)(nil)
 	_ store.Transactor = (*Driver)(nil)
 	_ store.Pager      = (*Driver)(nil)
+	_ store.Orderer    = (*Driver)(nil)
 )
 
 // errClosed is what calls after Close get.

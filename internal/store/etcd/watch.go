@@ -133,7 +133,14 @@ func (w *watch) take(resp clientv3.WatchResponse) error {
 		}
 		w.pending.Events = append(w.pending.Events, event)
 	}
-	w.last = max(w.last, resp.Header.Revision)
+	// To a watch that is far behind etcd sends some of the events at a time, and
+	// its current revision with each of them: only without events does that say
+	// how far the watch has come.
+	came := resp.Header.Revision
+	if n := len(resp.Events); n > 0 {
+		came = resp.Events[n-1].Kv.ModRevision
+	}
+	w.last = max(w.last, came)
 	w.pending.Revision = mark(w.last, w.cluster)
 	return nil
 }

@@ -36,6 +36,7 @@ var (
 	_ store.Driver     = (*Store)(nil)
 	_ store.Transactor = (*Store)(nil)
 	_ store.Pager      = (*Store)(nil)
+	_ store.Orderer    = (*Store)(nil)
 )
 
 // New returns an empty datastore.
@@ -240,6 +241,16 @@ func parse(rev store.Revision) (int64, error) {
 		return 0, fmt.Errorf("revision %q is not one of this datastore", rev)
 	}
 	return n, nil
+}
+
+// Reached implements store.Orderer.
+func (s *Store) Reached(at, rev store.Revision) (bool, error) {
+	is, err := parse(at)
+	if err != nil {
+		return false, err
+	}
+	want, err := parse(rev)
+	return err == nil && is >= want, err
 }
 
 func clone(kv store.KV) store.KV {

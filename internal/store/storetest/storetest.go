@@ -51,6 +51,7 @@ func Run(t *testing.T, start func(t *testing.T) Fixture) {
 		{"random history", randomHistory},
 		{"several keys in one moment", transactions},
 		{"refused transactions", refusedTransactions},
+		{"how far a reader has come", positions},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
