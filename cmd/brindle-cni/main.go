@@ -8,8 +8,11 @@ import (
 	"github.com/brindle-net/brindle/internal/cni"
 )
 
+// version is set by the linker.
+var version = "dev"
+
 func main() {
 	os.Exit(cni.Run(cni.Call{
-		Name: os.Args[0], Getenv: os.Getenv, Stdin: os.Stdin, Stdout: os.Stdout, PID: os.Getpid(),
+		Name: os.Args[0], Args: os.Args[1:], Version: version, Getenv: os.Getenv, Stdin: os.Stdin, Stdout: os.Stdout, PID: os.Getpid(),
 	}))
 }

@@ -18,7 +18,11 @@ import (
 
 // SpecVersions are the versions of the CNI specification that are spoken, the
 // newest last.
-var SpecVersions = []string{"0.3.1", "0.4.0", "1.0.0", "1.1.0"}
+var SpecVersions = []string{"0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"}
+
+// unnamed is the version of a configuration that names none (documented
+// Calico behaviour).
+const unnamed = "0.2.0"
 
 // CNI error codes (CNI specification 1.1, section "Error").
 const (
@@ -41,11 +45,13 @@ const callTimeout = 100 * time.Second
 
 // A Call is one start of the plugin: what of the process it may touch.
 type Call struct {
-	Name   string // argv[0]
-	Getenv func(string) string
-	Stdin  io.Reader
-	Stdout io.Writer
-	PID    int
+	Name    string   // argv[0]
+	Args    []string // argv[1:]
+	Version string   // of this build
+	Getenv  func(string) string
+	Stdin   io.Reader
+	Stdout  io.Writer
+	PID     int
 }
 
 // settings are the few fields of the network configuration that concern the
@@ -59,6 +65,9 @@ type settings struct {
 // Run carries out one call and returns the exit status of the process: 0, or
 // 1 after a CNI error was printed.
 func Run(c Call) int {
+	if len(c.Args) > 0 {
+		return c.asked()
+	}
 	command := c.Getenv("CNI_COMMAND")
 	if command == "" {
 		return c.fail(settings{}, CodeInvalidEnv, "the environment variable CNI_COMMAND is not set",
@@ -78,11 +87,30 @@ func Run(c Call) int {
 	if command == "VERSION" {
 		return c.print(version(s))
 	}
+	if s.CNIVersion == "" {
+		s.CNIVersion = unnamed
+	}
 	if !supported(s.CNIVersion) {
 		return c.fail(settings{}, CodeIncompatible, "unsupported cniVersion "+quote(s.CNIVersion),
 			"this plugin speaks "+strings.Join(SpecVersions, ", "))
 	}
 	return c.forward(command, s, config)
+}
+
+// asked answers an administrator, with the flags of Calico's plugin: -v prints
+// the version, -t tells whether a workload could be added now.
+func (c Call) asked() int {
+	switch c.Args[0] {
+	case "-v", "--version":
+		if _, err := io.WriteString(c.Stdout, c.Version+"\n"); err != nil {
+			return 1
+		}
+		return 0
+	case "-t":
+		return c.forward("STATUS", settings{}, []byte(`{"cniVersion":"1.1.0","name":"test","ipam":{"type":"brindle-ipam"}}`))
+	}
+	return c.fail(settings{}, CodeInvalidEnv, "unknown argument "+quote(c.Args[0]),
+		"-v prints the version, -t tests whether the agent is ready; a container runtime gives no arguments")
 }
 
 // forward asks the agent and prints its answer.

@@ -67,6 +67,33 @@ func TestTheCallGoesThroughVerbatim(t *testing.T) {
 	}
 }
 
+func TestWithoutAVersion(t *testing.T) {
+	socket, asked := agent(t, agentapi.CNIResponse{})
+	if status, out := call("DEL", `{"name":"n","socket":"`+socket+`"}`); status != 0 || asked.Command != "DEL" {
+		t.Errorf("status %d, output %s: documented is that the version is 0.2.0", status, out)
+	}
+}
+
+func TestAnAdministratorAsks(t *testing.T) {
+	socket, asked := agent(t, agentapi.CNIResponse{})
+	for _, tt := range []struct {
+		arg    string
+		status int
+		want   string
+	}{{"-v", 0, "v9\n"}, {"--version", 0, "v9\n"}, {"-t", 0, ""}, {"-x", 1, "unknown argument"}} {
+		var b bytes.Buffer
+		status := Run(Call{Name: "calico", Args: []string{tt.arg}, Version: "v9", Stdin: strings.NewReader(""), Stdout: &b, Getenv: func(k string) string {
+			return map[string]string{"BRINDLE_SOCKET": socket}[k]
+		}})
+		if status != tt.status || !strings.Contains(b.String(), tt.want) {
+			t.Errorf("%s: status %d, output %s", tt.arg, status, &b)
+		}
+	}
+	if asked.Command != "STATUS" {
+		t.Errorf("the agent was asked %+v", asked)
+	}
+}
+
 func TestALongAnswerArrivesWhole(t *testing.T) {
 	long := `{"x":"` + strings.Repeat("y", 300_000) + `"}`
 	socket, _ := agent(t, agentapi.CNIResponse{Failed: true, Output: json.RawMessage(long)})
@@ -113,8 +140,7 @@ func TestWithoutAnAgent(t *testing.T) {
 func TestBadConfigurationsAreRefused(t *testing.T) {
 	for _, tt := range []struct{ name, command, config, want string }{
 		{"not JSON", "ADD", `{`, `"code":6`},
-		{"old version", "ADD", `{"cniVersion":"0.2.0"}`, `unsupported cniVersion`},
-		{"no version", "ADD", `{}`, `"code":1`},
+		{"no version of all", "ADD", `{"cniVersion":"0.0.1"}`, `unsupported cniVersion`},
 		{"from the future", "ADD", `{"cniVersion":"2.0.0"}`, `1.1.0`},
 		{"too long", "ADD", `{"a":"` + strings.Repeat("x", maxConfig) + `"}`, `1 MiB`},
 		{"no command", "", `{}`, `CNI_COMMAND`},

@@ -41,7 +41,7 @@ func TestThePluginIsSmall(t *testing.T) {
 func TestWithARuntime(t *testing.T) {
 	testenv.EachFamily(t, func(t *testing.T, family testenv.Family) {
 		h := up(t, family)
-		for _, version := range cni.SpecVersions {
+		for _, version := range cni.SpecVersions[3:] { // those whose results name interfaces
 			h.sub("attachment in "+version, func(t *testing.T) { h.attachment(version) })
 		}
 		h.sub("cnitool", func(t *testing.T) { h.cnitool() })
