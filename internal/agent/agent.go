@@ -46,6 +46,9 @@ type Config struct {
 	// Changed returns when the settings have changed and the agent must start
 	// anew.
 	Changed func(ctx context.Context) error
+	// Fresh fails unless Settings are what the datastore says now; nil: nobody
+	// changes them.
+	Fresh func(ctx context.Context) error
 }
 
 // agent is one running agent.
@@ -64,7 +67,7 @@ type agent struct {
 	workload *workload.Manager
 
 	engine
-	problem    problem
+	search     search
 	registered atomic.Pointer[registered]
 	nodeGone   chan struct{} // capacity 1: this host's Node was deleted
 	// programmedOnce says that the kernel has been right since the start: from
@@ -114,7 +117,7 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	a := &agent{
 		cfg: cfg, log: cfg.Log, client: client.New(cfg.Driver, client.Config{}), kernel: k,
-		probes: newProbes(cfg, k), notices: newNotices(), nodeGone: make(chan struct{}, 1),
+		probes: newProbes(cfg, k), notices: newNotices(), nodeGone: make(chan struct{}, 1), search: newSearch(cfg.Settings),
 	}
 	a.engine.init(cfg, k)
 	a.nexthops.resolve = a.resolve
@@ -160,6 +163,7 @@ func Run(ctx context.Context, cfg Config) error {
 	g.start("queued removals", func() error { return a.workload.Run(ctx) })
 	g.start("address collector", func() error { return a.workload.Collect(ctx) })
 	g.start("settings", func() error { return cfg.Changed(ctx) })
+	g.start("answers to those who wait", func() error { return a.answerWaiters(ctx) })
 	for _, addr := range listenOn(cfg.Settings) {
 		g.start("health listener", func() error { return a.listen(ctx, addr) })
 	}
@@ -178,6 +182,7 @@ func (a *agent) startTunnels(ctx context.Context, g *group) {
 	g.start("accepted forms", func() error { return a.sayAccepts(ctx) })
 	g.start("mtu", func() error { return a.watchMTU(ctx) })
 	g.start("paths", func() error { return a.measurePaths(ctx) })
+	g.start("own addresses", func() error { return a.watchReach(ctx) })
 }
 
 // newHealth is how the agent says how it is.
@@ -344,6 +349,9 @@ func (a *agent) readyForWorkloads() error {
 func (a *agent) watchDrift(ctx context.Context) error {
 	t := a.tables
 	return a.kernel.Watch(ctx, func(d kernel.Drift) {
+		if d.Underlay || d.Addresses || d.Appeared {
+			a.search.drift()
+		}
 		if d.Underlay {
 			a.speaker.Rerouted()
 			a.nexthops.drift()

@@ -301,8 +301,8 @@ func TestTwoAgentsOfOneNameAreNotReady(t *testing.T) {
 		}
 		time.Sleep(10 * time.Minute)
 		for i, a := range agents {
-			if !strings.Contains(a.problem.get(), "another agent running under the same name") {
-				t.Errorf("agent %d says nothing: %q", i, a.problem.get())
+			if !strings.Contains(a.search.problem.get(), "another agent running under the same name") {
+				t.Errorf("agent %d says nothing: %q", i, a.search.problem.get())
 			}
 		}
 		cancel()

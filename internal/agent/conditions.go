@@ -66,6 +66,7 @@ func (a *agent) checks() []health.Check {
 	return []health.Check{
 		{Type: health.Datastore, Eval: a.checkDatastore}, {Type: health.Kernel, Eval: a.checkKernel},
 		{Type: health.Policy, Eval: a.checkPolicy}, {Type: health.Routing, Eval: a.checkRouting},
+		{Type: health.Addresses, Eval: a.checkAddresses, Advisory: true},
 		{Type: health.Paths, Eval: a.checkPaths, Advisory: true},
 	}
 }
@@ -96,7 +97,7 @@ func (a *agent) checkDatastore() health.Verdict {
 		return health.Verdict{Reason: "Disconnected", Message: fmt.Sprintf(
 			"out of sight for %s, forwarding goes on as it was: %v", s.Age(time.Now()).Round(time.Second), s.LastError)}
 	}
-	if problem := a.problem.get(); a.registered.Load() == nil || problem != "" {
+	if problem := a.search.problem.get(); a.registered.Load() == nil || problem != "" {
 		return health.Verdict{Reason: "NotRegistered", Message: cmp.Or(problem, "registration is under way")}
 	}
 	return a.verdict(health.Datastore, "InSync", "")

@@ -27,6 +27,7 @@ type probes struct {
 
 	mu      sync.Mutex // guards everything below
 	nodes   map[string]*model.Node
+	turn    int // where asking peers began last
 	devices map[string]desired.Device
 	own     map[string]netip.Addr // this host's ends of tunnels, by device
 	macs    map[netip.Addr]string // of the others' ends

@@ -72,7 +72,7 @@ func TestAddressesAreExplained(t *testing.T) {
 		a.cfg.Settings.Startup.IP = "" // as if it had been found
 	}
 	r := &registered{v4: v4, why4: "given"}
-	if got := r.choices(); len(got) != 1 || got[0] != (agentapi.AddressChoice{Address: "192.0.2.1/24", Why: "given"}) {
+	if got := a.choices(r); len(got) != 1 || got[0] != (agentapi.AddressChoice{Address: "192.0.2.1/24", Why: "given"}) {
 		t.Errorf("got %+v", got)
 	}
 }

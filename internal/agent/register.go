@@ -24,6 +24,8 @@ type registered struct {
 	as     uint32
 	why4   string // the IPv4 address is this one, for people
 	why6   string
+	odd4   oddity // what is odd about the choice
+	odd6   oddity
 }
 
 // addresses lists the addresses that there are.
@@ -71,7 +73,7 @@ func (a *agent) register(ctx context.Context) error {
 	began := time.Now()
 	for {
 		err := a.registerOnce(ctx)
-		a.problem.set(err)
+		a.search.problem.set(err)
 		next := a.cfg.Settings.Startup.PollInterval
 		switch {
 		case ctx.Err() != nil:
@@ -94,11 +96,8 @@ func (a *agent) register(ctx context.Context) error {
 		if next != 0 {
 			due = time.After(next)
 		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-due:
-		case <-a.nodeGone:
+		if err := a.await(ctx, due); err != nil {
+			return err
 		}
 	}
 }
@@ -107,6 +106,7 @@ func (a *agent) register(ctx context.Context) error {
 // without a Node nobody finds the way to its workloads.
 func (a *agent) noteNode(b feed.Batch) {
 	own := model.ID{Kind: model.KindNode, Name: a.cfg.Node}
+	a.search.noteNodes(b.Events, own)
 	if !slices.ContainsFunc(b.Events, func(e model.Event) bool { return e.ID == own && e.Value == nil }) {
 		return
 	}
@@ -139,6 +139,11 @@ func (a *agent) registerOnce(ctx context.Context) error {
 		return err
 	}
 	was := a.registered.Load()
+	if was != nil && !was.sameAddresses(r) {
+		if r, err = a.confirm(ctx, old, r); err != nil {
+			return err
+		}
+	}
 	if !was.sameAddresses(r) { // each look is a list of all nodes
 		if err := a.checkConflicts(ctx, r); err != nil {
 			return err
@@ -167,6 +172,8 @@ func (a *agent) registerOnce(ctx context.Context) error {
 	if a.registered.Store(r); was == nil || *was != *r {
 		a.log.InfoContext(ctx, "registered", "node", a.cfg.Node, "addresses", r.addresses(), "as", r.as)
 	}
+	a.tellOdd(ctx, was, r)
+	a.search.stir()
 	if was != nil && old != nil && !was.standsIn(old) {
 		return fmt.Errorf("the addresses of Node %s were changed from %v, and put right: %w", a.cfg.Node, was.addresses(), errContested)
 	}
@@ -221,65 +228,6 @@ func defaultPool(p config.DefaultPool) *v3.IPPoolSpec {
 		CIDR: p.CIDR, BlockSize: p.BlockSize, IPIPMode: v3.EncapMode(p.IPIP), VXLANMode: v3.EncapMode(p.VXLAN),
 		NATOutgoing: p.NATOutgoing, DisableBGPExport: p.DisableBGPExport, NodeSelector: p.NodeSelector,
 	}
-}
-
-// detect finds the addresses of this host: those that were given, else those
-// that its Node has, else by looking (documented Calico behaviour; IPv6 must
-// be asked for).
-func (a *agent) detect(ctx context.Context, node *v3.Node) (*registered, error) {
-	s := a.cfg.Settings.Startup
-	var have4, have6 string
-	if node != nil && node.Spec.BGP != nil {
-		have4, have6 = node.Spec.BGP.IPv4Address, node.Spec.BGP.IPv6Address
-	}
-	if s.IP == "" && have4 == "" && a.cfg.Settings.Overlay.Backend != config.BackendNone {
-		s.IP = "autodetect"
-	}
-	var r registered
-	var err error
-	wanted4, wanted6 := wantedAddress{4, s.IP, s.IPMethod, have4}, wantedAddress{6, s.IP6, s.IP6Method, have6}
-	if r.v4, err = a.address(ctx, wanted4); err != nil {
-		return nil, err
-	}
-	if r.v6, err = a.address(ctx, wanted6); err != nil {
-		return nil, err
-	}
-	r.why4, r.why6 = a.whyAddress(wanted4, r.v4), a.whyAddress(wanted6, r.v6)
-	return &r, nil
-}
-
-// wantedAddress says how one address of this host is to be found.
-type wantedAddress struct {
-	family       int
-	said, method string
-	have         string // by the Node
-}
-
-// address finds one address of this host, with the length of its subnet.
-func (a *agent) address(ctx context.Context, w wantedAddress) (netip.Prefix, error) {
-	switch w.said {
-	case "none":
-		return netip.Prefix{}, nil
-	case "autodetect":
-		p, err := a.kernel.DetectAddress(ctx, w.method, w.family)
-		if err != nil {
-			return p, fmt.Errorf("detect the IPv%d address of this host (%s): %w", w.family, w.method, err)
-		}
-		return p, nil
-	case "":
-		if w.have == "" {
-			return netip.Prefix{}, nil
-		}
-		w.said = w.have
-	}
-	if p, err := netip.ParsePrefix(w.said); err == nil {
-		return p, nil
-	}
-	addr, err := netip.ParseAddr(w.said)
-	if err != nil {
-		return netip.Prefix{}, fmt.Errorf("IPv%d address %q of this host: must be ADDRESS or ADDRESS/LENGTH: %w", w.family, w.said, errFatal)
-	}
-	return a.kernel.CompleteAddress(addr)
 }
 
 // checkConflicts refuses an address that another node has: two hosts with one

@@ -32,7 +32,7 @@ func (a *agent) status(ctx context.Context) agentapi.Status {
 		for _, p := range r.addresses() {
 			st.Addresses = append(st.Addresses, p.String())
 		}
-		st.ASNumber, st.Choices = r.as, r.choices()
+		st.ASNumber, st.Choices = r.as, a.choices(r)
 	}
 	if !a.speaks() {
 		return st

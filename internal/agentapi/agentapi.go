@@ -84,6 +84,7 @@ type AddRequest struct {
 	MTU           int               `json:"mtu,omitempty"`
 	Forwarding    bool              `json:"forwarding,omitempty"`
 	TimeoutMS     int               `json:"timeoutMS,omitempty"` // 0: 30 s
+	Special       *Special          `json:"special,omitempty"`   // nil: nothing out of the ordinary
 }
 
 // Port is a named port of a workload.
@@ -177,6 +178,7 @@ type Status struct {
 type AddressChoice struct {
 	Address string `json:"address"`
 	Why     string `json:"why"`
+	Note    string `json:"note,omitempty"` // what is odd or wrong about it, and what to do
 }
 
 // Pool is a pool of addresses as the agent knows it.

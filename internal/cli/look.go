@@ -122,6 +122,9 @@ func printAddresses(e *Env, st agentapi.Status) {
 	}
 	for _, c := range st.Choices {
 		fmt.Fprintf(e.Stdout, "  address    %s: %s\n", word(c.Address), word(c.Why))
+		if c.Note != "" {
+			fmt.Fprintf(e.Stdout, "             ! %s\n", word(c.Note))
+		}
 	}
 }
 

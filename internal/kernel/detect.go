@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -58,10 +59,12 @@ const (
 	skipInterface
 	byCIDR
 	canReach
+	kubernetesInternalIP
 )
 
 // ParseMethod reads "first-found" (also ""), "interface=REGEX,…",
-// "skip-interface=REGEX,…", "cidr=CIDR,…" or "can-reach=HOST".
+// "skip-interface=REGEX,…", "cidr=CIDR,…", "can-reach=HOST" or
+// "kubernetes-internal-ip".
 func ParseMethod(text string) (Method, error) {
 	fail := func(err error) (Method, error) {
 		return Method{}, fmt.Errorf("address detection method %q: %w", text, err)
@@ -69,11 +72,14 @@ func ParseMethod(text string) (Method, error) {
 	name, value, _ := strings.Cut(text, "=")
 	m := Method{text: text}
 	switch name {
-	case "", "first-found":
-		if value != "" {
-			return fail(errors.New("first-found takes no value"))
+	case "", "first-found", "kubernetes-internal-ip":
+		if strings.Contains(text, "=") {
+			return fail(fmt.Errorf("%s takes no value", name))
 		}
-		m.text = "first-found"
+		m.text = cmp.Or(name, "first-found")
+		if name == "kubernetes-internal-ip" {
+			m.kind = kubernetesInternalIP
+		}
 		return m, nil
 	case "interface":
 		m.kind = byInterface
@@ -84,7 +90,7 @@ func ParseMethod(text string) (Method, error) {
 	case "can-reach":
 		m.kind, m.reach = canReach, value
 	default:
-		return fail(errors.New("must be first-found, can-reach=HOST, interface=REGEX, skip-interface=REGEX or cidr=CIDR"))
+		return fail(errors.New("must be first-found, can-reach=HOST, interface=REGEX, skip-interface=REGEX, cidr=CIDR or kubernetes-internal-ip"))
 	}
 	if value == "" {
 		return fail(errors.New("needs a value after ="))
@@ -113,81 +119,104 @@ func ParseMethod(text string) (Method, error) {
 // String returns the method as it was written.
 func (m Method) String() string { return m.text }
 
-// Find returns the host's address of a family (4 or 6) with its prefix among
-// interfaces. Only can-reach looks beyond them: it asks reach for the source
-// address of a connection. An address on the interface of a workload or tunnel
-// is none of the host's. The error wraps ErrNoAddress when nothing fits.
-func (m Method) Find(ctx context.Context, interfaces []Interface, family int, reach Reach) (netip.Prefix, error) {
-	found, err := netip.Prefix{}, error(nil)
+// A Query says whose address is looked for.
+type Query struct {
+	Family   int          // 4 or 6
+	Internal []netip.Addr // what the host's Node says are its internal addresses
+	Reach    Reach        // nil: Kernel.Reach
+}
+
+// A Candidate is an address that a host may be known by, with the length of
+// its subnet and the interface that has it, "" if none has.
+type Candidate struct {
+	Address   netip.Prefix
+	Interface string
+}
+
+// String writes it for people: "192.0.2.1/24 on eth0".
+func (c Candidate) String() string {
+	if c.Interface == "" {
+		return c.Address.String()
+	}
+	return c.Address.String() + " on " + c.Interface
+}
+
+// Find returns the addresses that satisfy the method among interfaces, the one
+// that it chooses first. Only can-reach looks beyond them: it asks for the
+// source address of a connection. An address on the interface of a workload or
+// tunnel is none of the host's. The error wraps ErrNoAddress when nothing fits.
+func (m Method) Find(ctx context.Context, interfaces []Interface, q Query) ([]Candidate, error) {
+	var found []Candidate
 	all := interfaces
 	interfaces = slices.DeleteFunc(slices.Clone(all), Interface.ours)
+	every := func(netip.Addr) bool { return true }
 	switch m.kind {
 	case firstFound:
-		found = pick(interfaces, family, func(i Interface) bool { return !skipped(i.Name, nil) })
+		found = pick(interfaces, q.Family, func(i Interface) bool { return !skipped(i.Name, nil) }, every)
 	case skipInterface:
-		found = pick(interfaces, family, func(i Interface) bool { return !skipped(i.Name, m.match) })
+		found = pick(interfaces, q.Family, func(i Interface) bool { return !skipped(i.Name, m.match) }, every)
 	case byInterface:
 		for _, re := range m.match {
-			found = pick(interfaces, family, func(i Interface) bool { return re.MatchString(i.Name) })
-			if found.IsValid() {
-				break
-			}
+			found = append(found, pick(interfaces, q.Family, func(i Interface) bool { return re.MatchString(i.Name) }, every)...)
 		}
 	case byCIDR:
-		found = m.inCIDR(interfaces, family)
+		inside := func(a netip.Addr) bool {
+			return slices.ContainsFunc(m.cidrs, func(c netip.Prefix) bool { return c.Contains(a) })
+		}
+		found = pick(interfaces, q.Family, func(Interface) bool { return true }, inside)
 	case canReach:
-		var source netip.Addr
-		if source, err = reach(ctx, m.reach, family); err == nil {
-			found = withoutTunnels(interfaces, all, source)
+		source, err := q.Reach(ctx, m.reach, q.Family)
+		if err != nil {
+			return nil, fmt.Errorf("detect the IPv%d address by %s: %w", q.Family, m.text, err)
+		}
+		found = withoutTunnels(interfaces, all, source)
+	case kubernetesInternalIP:
+		for _, a := range q.Internal {
+			if a.Is4() == (q.Family == 4) {
+				found = append(found, withoutTunnels(interfaces, all, a)...)
+			}
 		}
 	}
-	if err != nil {
-		return netip.Prefix{}, fmt.Errorf("detect the IPv%d address by %s: %w", family, m.text, err)
-	}
-	if !found.IsValid() {
-		return netip.Prefix{}, fmt.Errorf("detect the IPv%d address by %s: %w", family, m.text, ErrNoAddress)
+	if len(found) == 0 {
+		return nil, fmt.Errorf("detect the IPv%d address by %s: %w", q.Family, m.text, ErrNoAddress)
 	}
 	return found, nil
 }
 
-// withoutTunnels is WithPrefix, but nothing for an address that only one of
-// our own interfaces has.
-func withoutTunnels(interfaces, all []Interface, a netip.Addr) netip.Prefix {
-	has := func(i Interface) bool {
-		return slices.ContainsFunc(i.Addresses, func(p netip.Prefix) bool { return p.Addr() == a })
+// withoutTunnels completes an address, but gives nothing for one that only one
+// of our own interfaces has.
+func withoutTunnels(interfaces, all []Interface, a netip.Addr) []Candidate {
+	if !a.IsValid() || holder(all, a) != "" && holder(interfaces, a) == "" {
+		return nil
 	}
-	if slices.ContainsFunc(all, has) && !slices.ContainsFunc(interfaces, has) {
-		return netip.Prefix{}
-	}
-	return WithPrefix(interfaces, a)
+	return []Candidate{{WithPrefix(interfaces, a), holder(interfaces, a)}}
 }
 
-// pick returns the first address that a host can be known by, on the newest
+// holder is the name of the interface that has an address, "" if none has.
+func holder(interfaces []Interface, a netip.Addr) string {
+	for _, i := range interfaces {
+		if slices.ContainsFunc(i.Addresses, func(p netip.Prefix) bool { return p.Addr() == a }) {
+			return i.Name
+		}
+	}
+	return ""
+}
+
+// pick returns the addresses that a host can be known by, those of the newest
 // interface first.
-func pick(interfaces []Interface, family int, fits func(Interface) bool) netip.Prefix {
+func pick(interfaces []Interface, family int, on func(Interface) bool, fits func(netip.Addr) bool) []Candidate {
+	var out []Candidate
 	for _, i := range newestFirst(interfaces) {
-		if !i.Up || !fits(i) {
+		if !i.Up || !on(i) {
 			continue
 		}
 		for _, p := range i.Addresses {
-			if usable(p.Addr(), family) {
-				return p
+			if usable(p.Addr(), family) && fits(p.Addr()) {
+				out = append(out, Candidate{p, i.Name})
 			}
 		}
 	}
-	return netip.Prefix{}
-}
-
-func (m Method) inCIDR(interfaces []Interface, family int) netip.Prefix {
-	for _, i := range newestFirst(interfaces) {
-		for _, p := range i.Addresses {
-			inside := slices.ContainsFunc(m.cidrs, func(c netip.Prefix) bool { return c.Contains(p.Addr()) })
-			if i.Up && inside && usable(p.Addr(), family) {
-				return p
-			}
-		}
-	}
-	return netip.Prefix{}
+	return out
 }
 
 func newestFirst(interfaces []Interface) []Interface {

@@ -73,6 +73,7 @@ func TestMethods(t *testing.T) {
 		}
 		return netip.MustParseAddr("192.0.2.10"), nil
 	}
+	internal := []netip.Addr{netip.MustParseAddr("fd65::1"), netip.MustParseAddr("192.0.2.10"), netip.MustParseAddr("2001:db8::77")}
 	cases := []struct {
 		method string
 		family int
@@ -95,6 +96,8 @@ func TestMethods(t *testing.T) {
 		{"can-reach=tunnel", 4, ""},
 		{"can-reach=example.org", 4, "192.0.2.10/24"},
 		{"can-reach=2001:db8::99", 6, "2001:db8::10/64"},
+		{"kubernetes-internal-ip", 4, "192.0.2.10/24"},
+		{"kubernetes-internal-ip", 6, "2001:db8::77/128"}, // of no interface; that of the tunnel does not count
 	}
 	for _, c := range cases {
 		t.Run(fmt.Sprintf("%s v%d", c.method, c.family), func(t *testing.T) {
@@ -102,11 +105,11 @@ func TestMethods(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, err := m.Find(t.Context(), someHost(), c.family, reach)
+			got, err := m.Find(t.Context(), someHost(), Query{Family: c.family, Internal: internal, Reach: reach})
 			switch {
 			case c.want == "" && !errors.Is(err, ErrNoAddress):
 				t.Errorf("got %v, %v, want ErrNoAddress", got, err)
-			case c.want != "" && (err != nil || got.String() != c.want):
+			case c.want != "" && (err != nil || got[0].Address.String() != c.want):
 				t.Errorf("got %v, %v, want %s", got, err, c.want)
 			}
 		})
@@ -115,8 +118,26 @@ func TestMethods(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := m.Find(t.Context(), someHost(), 4, reach); err == nil || !strings.Contains(err.Error(), "can-reach=nowhere") {
+	if _, err := m.Find(t.Context(), someHost(), Query{Family: 4, Reach: reach}); err == nil || !strings.Contains(err.Error(), "can-reach=nowhere") {
 		t.Errorf("got %v, want the method in it", err)
+	}
+}
+
+// TestAllThatFit: what fits beside the choice matters for whether to change an
+// address that is in use. In the other family it is the same code.
+func TestAllThatFit(t *testing.T) {
+	for method, want := range map[string]string{
+		"first-found":          "[198.51.100.10/25 on eth1 192.0.2.10/24 on eth0]",
+		"interface=eth0,eth.*": "[192.0.2.10/24 on eth0 198.51.100.10/25 on eth1 192.0.2.10/24 on eth0]",
+		"cidr=192.0.0.0/8":     "[192.0.2.10/24 on eth0]",
+	} {
+		m, err := ParseMethod(method)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := m.Find(t.Context(), someHost(), Query{Family: 4}); err != nil || fmt.Sprint(got) != want {
+			t.Errorf("%s: %v, %v, want %s", method, got, err, want)
+		}
 	}
 }
 
@@ -173,8 +194,8 @@ func TestHostIsRead(t *testing.T) {
 		for family, w := range map[int]string{4: "192.0.2.10/24", 6: "2001:db8::10/64"} {
 			has := family == 4 && f.HasV4() || family == 6 && f.HasV6()
 			for _, method := range []string{"first-found", "can-reach=" + strings.Split(w, "/")[0]} {
-				p, err := k.DetectAddress(t.Context(), method, family)
-				if has && (err != nil || p.String() != w) || !has && err == nil {
+				p, err := k.DetectAddress(t.Context(), method, Query{Family: family})
+				if has && (err != nil || p[0] != Candidate{netip.MustParsePrefix(w), "eth0"}) || !has && err == nil {
 					t.Errorf("%s, IPv%d: %v, %v", method, family, p, err)
 				}
 			}
@@ -219,7 +240,7 @@ func TestHostIsRead(t *testing.T) {
 		if _, err := k.NameOf(99999); !errors.Is(err, ErrNoLink) {
 			t.Errorf("NameOf: %v", err)
 		}
-		if _, err := k.DetectAddress(t.Context(), "nonsense", 4); err == nil {
+		if _, err := k.DetectAddress(t.Context(), "nonsense", Query{Family: 4}); err == nil {
 			t.Error("a nonsense method was accepted")
 		}
 	})

@@ -136,18 +136,32 @@ func (k *Kernel) HostMTU(match *regexp.Regexp) (int, error) {
 	return HostMTU(interfaces, match), nil
 }
 
-// DetectAddress finds the host's address of a family (4 or 6) by a method in
-// the form that ParseMethod reads.
-func (k *Kernel) DetectAddress(ctx context.Context, method string, family int) (netip.Prefix, error) {
+// DetectAddress finds the addresses that satisfy a method in the form that
+// ParseMethod reads, the one that it chooses first. See Method.Find.
+func (k *Kernel) DetectAddress(ctx context.Context, method string, q Query) ([]Candidate, error) {
 	m, err := ParseMethod(method)
 	if err != nil {
-		return netip.Prefix{}, err
+		return nil, err
 	}
 	interfaces, err := k.Interfaces()
 	if err != nil {
-		return netip.Prefix{}, err
+		return nil, err
 	}
-	return m.Find(ctx, interfaces, family, k.Reach)
+	if q.Reach == nil {
+		q.Reach = k.Reach
+	}
+	return m.Find(ctx, interfaces, q)
+}
+
+// Candidates lists every address that this host may be known by in a family (4
+// or 6), on interfaces that are up and none of ours, the newest first.
+func (k *Kernel) Candidates(family int) ([]Candidate, error) {
+	interfaces, err := k.Interfaces()
+	if err != nil {
+		return nil, err
+	}
+	interfaces = slices.DeleteFunc(interfaces, func(i Interface) bool { return i.ours() || i.Loopback })
+	return pick(interfaces, family, func(Interface) bool { return true }, func(netip.Addr) bool { return true }), nil
 }
 
 // CompleteAddress gives an address the prefix length that its interface says,
