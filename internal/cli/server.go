@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"strconv"
 	"strings"
 	"time"
@@ -26,9 +25,10 @@ const defaultDataDir = "/var/lib/brindle/server"
 
 // serverOptions are the flags of `brindle server`.
 type serverOptions struct {
-	dir      string
-	socket   string
-	tls      embedded.TLS
+	dir    string
+	socket string
+	tls    embedded.TLS
+	clusterOptions
 	history  time.Duration
 	quota    int64
 	grace    time.Duration
@@ -42,12 +42,15 @@ func newServer(e *Env) *cobra.Command {
 		Use: "server", Short: "Run the datastore of a network that has none", GroupID: "run", Args: cobra.NoArgs,
 		Long: `Run an etcd inside this program, and collect addresses that crashes left behind.
 It listens on a unix socket for root alone. --listen-client lets hosts in over
-TCP, each with a certificate that --client-ca has signed.
+TCP, with certificates made by "brindle server certs" (--certs), or each with one
+that --client-ca has signed. With --peers it is one member of three: the datastore
+then lives on as long as two of them do.
 
 With the default folder the socket is where every brindle command on this host
 looks for it. With another one, the commands need ETCD_ENDPOINTS as printed.`,
 		Example: `  brindle server --data-dir /var/lib/brindle/server
-  brindle server --listen-client 192.0.2.1:2379 --cert srv.crt --key srv.key --client-ca ca.crt
+  brindle server --name a --certs /etc/brindle/certs --listen-client 192.0.2.1:2379
+  brindle server --name a --peers a=https://192.0.2.1:2380,b=https://192.0.2.2:2380,c=https://192.0.2.3:2380
   brindle server snapshot save /backup/brindle.db`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			cfg, err := o.config(e)
@@ -68,7 +71,8 @@ looks for it. With another one, the commands need ETCD_ENDPOINTS as printed.`,
 	f.Int64Var(&o.quota, "quota", embedded.DefaultQuota, "bytes at which etcd refuses writes")
 	f.DurationVar(&o.grace, "leak-grace-period", ipam.DefaultGrace, "for how long an address must be without an owner before it is released")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
-	c.AddCommand(newServerStatus(e, &o), newSnapshot(e, &o))
+	o.flags(c)
+	c.AddCommand(newServerStatus(e, &o), newSnapshot(e, &o), newCerts(e), newMembers(e, &o), newUsers(e, &o))
 	return c
 }
 
@@ -91,6 +95,11 @@ func (o *serverOptions) config(e *Env) (server.Config, error) {
 	case o.grace <= 0:
 		return cfg, fmt.Errorf("--leak-grace-period %s: must be more than nothing", o.grace)
 	}
+	cluster, err := o.complete()
+	if err != nil {
+		return cfg, err
+	}
+	cfg.Cluster, cfg.Users = cluster, o.certs != ""
 	if o.tls != (embedded.TLS{}) {
 		for _, f := range []struct{ name, value string }{
 			{"listen-client", o.tls.Listen}, {"cert", o.tls.CertFile}, {"key", o.tls.KeyFile}, {"client-ca", o.tls.CAFile},
@@ -99,7 +108,7 @@ func (o *serverOptions) config(e *Env) (server.Config, error) {
 				return cfg, fmt.Errorf("--%s is missing: --listen-client, --cert, --key and --client-ca belong together, nobody is let in over TCP without a certificate", f.name)
 			}
 		}
-		if err := hostPort(o.tls.Listen); err != nil {
+		if err := hostPort("listen-client", o.tls.Listen); err != nil {
 			return cfg, err
 		}
 		cfg.TLS = &o.tls
@@ -162,6 +171,12 @@ func printServer(e *Env, st server.Status) {
 	if st.Problem != "" {
 		fmt.Fprintf(e.Stdout, "  problem   %s (since %s)\n", word(st.Problem), st.Since.UTC().Format(time.RFC3339))
 	}
+	if st.Member != "" {
+		fmt.Fprintf(e.Stdout, "  member    %s of %d, %s\n", word(st.Member), st.Members, yesNo(st.Leads, "leads", "follows"))
+	}
+	if !st.Expires.IsZero() {
+		fmt.Fprintf(e.Stdout, "  expires   %s (the first certificate)\n", st.Expires.UTC().Format(time.DateOnly))
+	}
 	fmt.Fprintf(e.Stdout, "  endpoint  %s\n  listens   %s\n  started   %s\n  revision  %d\n  size      %s, of which %s in use (quota %s)\n",
 		word(st.Endpoint), word(listen), st.Started.UTC().Format(time.RFC3339), st.Revision,
 		bytesText(st.Size), bytesText(st.SizeInUse), bytesText(st.Quota))
@@ -193,31 +208,25 @@ func newSnapshot(e *Env, o *serverOptions) *cobra.Command {
 			return err
 		},
 	}
+	var of clusterOptions
 	restore := &cobra.Command{
 		Use: "restore FILE", Short: "Fill an empty data folder from a snapshot, while no server runs", Args: cobra.ExactArgs(1),
+		Long: `Fill an empty data folder from a snapshot, while no server runs. For several
+members, each restores the same file with the same --peers and its own --name;
+they are a new cluster, which those of the old one cannot disturb.`,
 		RunE: func(_ *cobra.Command, args []string) error {
-			if err := server.SnapshotRestore(o.dir, args[0]); err != nil {
+			cluster, err := of.cluster()
+			if err != nil {
 				return err
 			}
-			_, err := fmt.Fprintf(e.Stdout, "Successfully restored %s from %s\n", o.dir, args[0])
+			if err := server.SnapshotRestore(o.dir, args[0], cluster); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(e.Stdout, "Successfully restored %s from %s\n", o.dir, args[0])
 			return err
 		},
 	}
+	of.identity(restore)
 	c.AddCommand(save, restore)
 	return c
-}
-
-// hostPort checks an address to listen on before anything is started.
-func hostPort(s string) error {
-	host, port, err := net.SplitHostPort(s)
-	if err == nil && net.ParseIP(host) == nil {
-		err = errors.New("the host must be an IP address of this machine")
-	}
-	if n, perr := strconv.ParseUint(port, 10, 16); err == nil && (perr != nil || n == 0) {
-		err = errors.New("the port must be a number from 1 to 65535")
-	}
-	if err != nil {
-		return fmt.Errorf("--listen-client %q: %w", s, err)
-	}
-	return nil
 }

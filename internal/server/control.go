@@ -32,11 +32,16 @@ type Status struct {
 	Endpoint  string    `json:"endpoint"` // where etcd's clients connect on this machine
 	Listen    string    `json:"listen,omitempty"`
 	Started   time.Time `json:"started"`
-	Revision  int64     `json:"revision"`  // of the last write
-	Size      int64     `json:"size"`      // bytes of the database file
-	SizeInUse int64     `json:"sizeInUse"` // bytes of it that hold data
-	Quota     int64     `json:"quota"`     // bytes at which writes are refused
-	Full      bool      `json:"full"`      // writes are refused
+	Revision  int64     `json:"revision"`          // of the last write
+	Size      int64     `json:"size"`              // bytes of the database file
+	SizeInUse int64     `json:"sizeInUse"`         // bytes of it that hold data
+	Quota     int64     `json:"quota"`             // bytes at which writes are refused
+	Full      bool      `json:"full"`              // writes are refused
+	Member    string    `json:"member,omitempty"`  // its name, if it is one of several
+	Members   int       `json:"members,omitempty"` // how many there are
+	Leads     bool      `json:"leads"`             // this member leads the others
+	Users     bool      `json:"users"`             // who comes over TCP must be a user
+	Expires   time.Time `json:"expires,omitzero"`  // the first of its certificates
 	Problem   string    `json:"problem,omitempty"`
 	Since     time.Time `json:"since,omitzero"` // of the problem
 }
@@ -53,6 +58,10 @@ func (s *server) status() Status {
 	if s.cfg.TLS != nil {
 		out.Listen = s.cfg.TLS.Listen
 	}
+	if s.cfg.Cluster != nil {
+		out.Member, out.Members = s.cfg.Cluster.Name, len(s.etcd.Members())
+	}
+	out.Leads, out.Users, out.Expires = s.etcd.IsLeader(), s.etcd.UsersOn(), s.expires
 	return out
 }
 
@@ -78,6 +87,7 @@ func (s *server) listen(ctx context.Context) (func(context.Context) error, error
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /status", s.serveStatus)
 	mux.HandleFunc("POST /snapshot", s.serveSnapshot)
+	s.administer(mux)
 	h := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, BaseContext: func(net.Listener) context.Context { return ctx }}
 	return func(ctx context.Context) error {
 		stop := context.AfterFunc(ctx, func() { h.Close() })
@@ -162,7 +172,11 @@ func SnapshotSave(ctx context.Context, dir, path string) error {
 
 // SnapshotRestore fills an empty data directory from a snapshot. Every program
 // that watched the old datastore lists again. No server may run on dir.
-func SnapshotRestore(dir, path string) error { return embedded.RestoreSnapshot(path, dir) }
+// With a cluster it is filled for that member of it; every member restores the
+// same snapshot, each into its own folder.
+func SnapshotRestore(dir, path string, cluster *embedded.Cluster) error {
+	return embedded.RestoreSnapshot(path, dir, cluster)
+}
 
 // ask sends one request to the control socket of a data directory.
 func ask(ctx context.Context, dir, method, path string, body []byte) ([]byte, error) {

@@ -25,6 +25,7 @@ func (s *server) keepHouse(ctx context.Context) error {
 	var relieved time.Time
 	for {
 		st := s.etcd.Status()
+		s.watchCerts(time.Now())
 		s.judge(ctx, st)
 		switch {
 		case st.Full && time.Since(relieved) >= relieveEvery:
@@ -54,7 +55,7 @@ const (
 // assess says how things stand, and in words what to do about it. was is the
 // level so far: a warning ends well below where it began, so that it does not
 // flicker.
-func assess(st embedded.Status, was level) (level, string) {
+func assess(st embedded.Status, expiring string, was level) (level, string) {
 	share := float64(st.SizeInUse) / float64(st.Quota)
 	switch {
 	case st.Corrupt:
@@ -63,8 +64,35 @@ func assess(st embedded.Status, was level) (level, string) {
 		return full, fmt.Sprintf("etcd refuses writes: its %d bytes have reached the quota of %d; delete what is not needed, or raise the quota", st.Size, st.Quota)
 	case share >= warnAt, was != fine && share >= calmAt:
 		return near, fmt.Sprintf("etcd has used %d %% of its quota of %d bytes; when it is full it refuses writes", int(share*100), st.Quota)
+	case expiring != "":
+		return near, expiring
 	}
 	return fine, ""
+}
+
+// watchCerts notes when the first of this server's certificates expires, and
+// whether that is soon. The files are read anew: they are replaced in place.
+func (s *server) watchCerts(now time.Time) {
+	var files []string
+	if t := s.cfg.TLS; t != nil {
+		files = append(files, t.CertFile, t.CAFile)
+	}
+	if c := s.cfg.Cluster; c != nil {
+		files = append(files, c.TLS.CertFile, c.TLS.CAFile)
+	}
+	var first Cert
+	for _, f := range files {
+		c, err := Certs{Now: func() time.Time { return now }}.read(f)
+		if err == nil && (first.File == "" || c.Expires.Before(first.Expires)) {
+			first = c
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.expires, s.expiring = first.Expires, ""
+	if first.Problem != "" {
+		s.expiring = fmt.Sprintf("certificate %s %s; nobody connects without: `brindle server certs renew`", first.File, first.Problem)
+	}
 }
 
 // judge notes how things stand and tells when that changes.
@@ -72,7 +100,7 @@ func (s *server) judge(ctx context.Context, st embedded.Status) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	was := s.level
-	s.level, s.problem = assess(st, was)
+	s.level, s.problem = assess(st, s.expiring, was)
 	switch {
 	case s.level == was:
 		return

@@ -1,5 +1,5 @@
 // Package server is "brindle server": the datastore of a network that has
-// none yet. It runs an etcd, fills it with what every network needs, looks
+// none yet. It runs an etcd, alone or as a member of several, fills it with what every network needs, looks
 // after its size, and answers on a control socket how it is doing.
 package server
 
@@ -29,6 +29,8 @@ type Config struct {
 	Dir       string                 // data and control socket, mode 0700
 	Socket    string                 // for clients of etcd; empty means etcd.sock in Dir
 	TLS       *embedded.TLS          // also listen on TCP; nil means no
+	Cluster   *embedded.Cluster      // be a member of several; nil means alone
+	Users     bool                   // who comes over TCP has the rights of a user only
 	History   time.Duration          // kept by compaction; 0 means an hour
 	Quota     int64                  // bytes; 0 means 2 GiB
 	Bootstrap client.BootstrapConfig // what a new datastore starts with
@@ -56,6 +58,9 @@ type server struct {
 	level   level
 	problem string    // what a human must see to; "" if nothing
 	since   time.Time // of the problem
+
+	expires  time.Time // the first of the certificates; zero without any
+	expiring string    // what is wrong with it; "" if nothing
 }
 
 // Run runs a server until ctx ends, which is no error.
@@ -89,8 +94,8 @@ func (c Config) complete() Config {
 
 func (c Config) embedded() embedded.Config {
 	return embedded.Config{
-		Dir: c.Dir, Socket: c.Socket, TLS: c.TLS, History: c.History, Quota: c.Quota,
-		UnsafeNoFsync: c.UnsafeNoFsync, Log: c.Log,
+		Dir: c.Dir, Socket: c.Socket, TLS: c.TLS, Cluster: c.Cluster, Users: c.Users, History: c.History,
+		Quota: c.Quota, UnsafeNoFsync: c.UnsafeNoFsync, Log: c.Log,
 	}
 }
 

@@ -169,7 +169,7 @@ func TestSnapshotsOfRunningAndStoppedServers(t *testing.T) {
 	if err := SnapshotSave(t.Context(), dir, filepath.Join(root, "no", "where")); err == nil || !strings.Contains(err.Error(), "no such file") {
 		t.Errorf("snapshot to nowhere: %v", err)
 	}
-	if err := SnapshotRestore(dir, online); !errors.Is(err, embedded.ErrInUse) {
+	if err := SnapshotRestore(dir, online, nil); !errors.Is(err, embedded.ErrInUse) {
 		t.Errorf("restore into a running server: %v", err)
 	}
 	s.stop(t)
@@ -178,7 +178,7 @@ func TestSnapshotsOfRunningAndStoppedServers(t *testing.T) {
 	}
 	for i, file := range []string{online, offline} {
 		fresh := filepath.Join(root, fmt.Sprint("r", i))
-		if err := SnapshotRestore(fresh, file); err != nil {
+		if err := SnapshotRestore(fresh, file, nil); err != nil {
 			t.Fatal(err)
 		}
 		r := start(t, Config{Dir: fresh})
@@ -240,7 +240,7 @@ func TestAssess(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got, words := assess(tt.in, tt.was)
+			got, words := assess(tt.in, "", tt.was)
 			if got != tt.want || (words == "") != (got == fine) {
 				t.Errorf("got %v %q, want %v", got, words, tt.want)
 			}

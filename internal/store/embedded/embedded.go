@@ -1,7 +1,7 @@
 // Package embedded runs an etcd inside this process, for networks that have
-// no datastore yet, for the lab and for tests. It is a single member. It
-// listens on a unix socket that only its owner may open, and on TCP only with
-// client certificates.
+// no datastore yet, for the lab and for tests: alone, or as one member of
+// several. It listens on a unix socket that only its owner may open, and on
+// TCP only with client certificates.
 package embedded
 
 import (
@@ -33,6 +33,9 @@ const memberName = "brindle"
 // maxSocketPath is what fits into sockaddr_un of Linux, the final zero apart.
 const maxSocketPath = 107
 
+// startPatience is how long a start may take before a human is told.
+const startPatience = 10 * time.Second
+
 // ErrInUse says that another process runs on the data directory or listens on
 // the socket.
 var ErrInUse = errors.New("in use by another process")
@@ -50,6 +53,15 @@ type Config struct {
 
 	// TLS adds a TCP listener; nil means none.
 	TLS *TLS
+
+	// Cluster makes this etcd one of several members; nil means it is alone.
+	Cluster *Cluster
+
+	// Users makes everybody who comes over TCP a user of etcd, by the common
+	// name of the certificate, with the rights of that user's roles: see
+	// AddUser. Whoever opens the socket may do everything. Once
+	// on, it stays on in the data.
+	Users bool
 
 	// History is for how long old revisions are kept, so that a watch may
 	// resume from them; 0 means DefaultHistory, negative means for ever.
@@ -105,22 +117,47 @@ func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
 	if err := freeSocket(ctx, cfg.Socket); err != nil {
 		return nil, err
 	}
-	if s.etcd, err = embed.StartEtcd(s.etcdConfig()); err != nil {
+	if err := claimDir(cfg.Dir, cfg.name()); err != nil {
 		return nil, err
+	}
+	etcdConfig, err := s.etcdConfig()
+	if err != nil {
+		return nil, err
+	}
+	if s.etcd, err = embed.StartEtcd(etcdConfig); err != nil {
+		return nil, cfg.Cluster.explain(err)
 	}
 	// The directory kept others out until now.
 	if err := os.Chmod(cfg.Socket, 0o600); err != nil {
 		return nil, err
 	}
-	select {
-	case <-s.etcd.Server.ReadyNotify():
-		return s, nil
-	case <-s.etcd.Server.StopNotify():
-		return nil, errors.New("etcd stopped while starting")
-	case err := <-s.etcd.Err():
-		return nil, err
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	if err := s.await(ctx); err != nil {
+		return nil, cfg.Cluster.explain(err)
+	}
+	if cfg.Users {
+		return s, s.enableUsers(ctx)
+	}
+	return s, nil
+}
+
+// await returns when etcd answers. A member does not before most of the
+// members run.
+func (s *Server) await(ctx context.Context) error {
+	patience := time.NewTimer(startPatience)
+	defer patience.Stop()
+	for {
+		select {
+		case <-s.etcd.Server.ReadyNotify():
+			return nil
+		case <-s.etcd.Server.StopNotify():
+			return errors.New("etcd stopped while starting")
+		case err := <-s.etcd.Err():
+			return err
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-patience.C:
+			s.cfg.Log.WarnContext(ctx, "etcd does not answer yet; a member waits until most of the members run")
+		}
 	}
 }
 
@@ -151,14 +188,29 @@ func (c *Config) complete() error {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
+	if c.Cluster != nil {
+		own := *c.Cluster
+		c.Cluster = &own
+		if err := own.check(); err != nil {
+			return err
+		}
+	}
 	if c.TLS == nil {
 		return nil
 	}
 	return c.TLS.check()
 }
 
+// name is how this member is called in its own data.
+func (c *Config) name() string {
+	if c.Cluster == nil {
+		return memberName
+	}
+	return c.Cluster.Name
+}
+
 // etcdConfig translates to etcd's own configuration.
-func (s *Server) etcdConfig() *embed.Config {
+func (s *Server) etcdConfig() (*embed.Config, error) {
 	c := embed.NewConfig()
 	c.Name = memberName
 	c.Dir = filepath.Join(s.cfg.Dir, "etcd")
@@ -174,9 +226,11 @@ func (s *Server) etcdConfig() *embed.Config {
 	c.AdvertiseClientUrls = []url.URL{socket}
 	if t := s.cfg.TLS; t != nil {
 		c.ListenClientUrls = append(c.ListenClientUrls, url.URL{Scheme: "https", Host: t.Listen})
+		c.AdvertiseClientUrls = c.ListenClientUrls[1:]
 		c.ClientTLSInfo.CertFile, c.ClientTLSInfo.KeyFile = t.CertFile, t.KeyFile
-		c.ClientTLSInfo.TrustedCAFile, c.ClientTLSInfo.ClientCertAuth = t.CAFile, true
+		c.ClientTLSInfo.TrustedCAFile = t.CAFile
 	}
+	c.ClientTLSInfo.ClientCertAuth = true // on the socket, users.go answers for it
 	// Nobody competes to be leader: short ticks make the start fast, and cost
 	// half a percent of a core.
 	c.TickMs, c.ElectionMs = 20, 100
@@ -188,9 +242,12 @@ func (s *Server) etcdConfig() *embed.Config {
 	}
 	c.WatchProgressNotifyInterval = 30 * time.Second
 	c.EnableGRPCGateway = false
-	c.GRPCAdditionalServerOptions = s.streams.options()
+	c.GRPCAdditionalServerOptions = append(s.guard().options(), s.streams.options()...)
 	c.ZapLoggerBuilder = embed.NewZapLoggerBuilder(s.log.logger())
-	return c
+	if s.cfg.Cluster == nil {
+		return c, nil
+	}
+	return c, s.cfg.Cluster.apply(c)
 }
 
 // Endpoint is what clients on this machine connect to, "unix:///…".

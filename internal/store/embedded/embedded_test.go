@@ -205,7 +205,7 @@ func TestSnapshot(t *testing.T) {
 	stop(t, s)
 
 	cfg := embedded.Config{Dir: filepath.Join(dir, "new")}
-	if err := embedded.RestoreSnapshot(file, cfg.Dir); err != nil {
+	if err := embedded.RestoreSnapshot(file, cfg.Dir, nil); err != nil {
 		t.Fatal(err)
 	}
 	s = start(t, cfg)
@@ -261,16 +261,16 @@ func TestSnapshotRefusals(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if err := embedded.RestoreSnapshot(tt.file, tt.dir); err == nil || !strings.Contains(err.Error(), tt.want) {
+			if err := embedded.RestoreSnapshot(tt.file, tt.dir, nil); err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("error is %v, want one with %q", err, tt.want)
 			}
 		})
 	}
 	stop(t, s)
-	if err := embedded.RestoreSnapshot(file, filepath.Join(dir, "d")); err == nil || !strings.Contains(err.Error(), "data already") {
+	if err := embedded.RestoreSnapshot(file, filepath.Join(dir, "d"), nil); err == nil || !strings.Contains(err.Error(), "data already") {
 		t.Errorf("restored over data: %v", err)
 	}
-	if err := embedded.RestoreSnapshot(file, filepath.Join(dir, "n")); err != nil {
+	if err := embedded.RestoreSnapshot(file, filepath.Join(dir, "n"), nil); err != nil {
 		t.Errorf("refused restores are in the way of a good one: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())

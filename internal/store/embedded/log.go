@@ -14,13 +14,14 @@ import (
 // harmless are messages that etcd logs as warnings or errors in the course of
 // a normal start or stop.
 var harmless = map[string]bool{
-	"Failed to detect schema version":                                                      true, // of data that is seconds old
-	"failed to update storage version":                                                     true, // tried again each 4 s
-	"cannot detect storage schema version":                                                 true,
-	"Running http and grpc server on single port. This is not recommended for production.": true,
-	"simple token is not cryptographically signed":                                         true,
-	"failed to detect default host":                                                        true,
-	"serving client traffic insecurely; this is strongly discouraged!":                     true, // on a socket of mode 0600
+	"Failed to detect schema version":                                                                    true, // of data that is seconds old
+	"failed to update storage version":                                                                   true, // tried again each 4 s
+	"cannot detect storage schema version":                                                               true,
+	"Running http and grpc server on single port. This is not recommended for production.":               true,
+	"simple token is not cryptographically signed":                                                       true,
+	"scheme is http or unix while --client-cert-auth is enabled; ignoring client cert auth for this URL": true, // the socket: guard.go knows who calls
+	"failed to detect default host":                                                                      true,
+	"serving client traffic insecurely; this is strongly discouraged!":                                   true, // on a socket of mode 0600
 }
 
 // logCore passes etcd's log on to slog, as debug unless a human may want to

@@ -3,6 +3,7 @@ package embedded
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -75,15 +76,24 @@ func (s *Server) saveSnapshot(ctx context.Context, path string) (err error) {
 
 // RestoreSnapshot fills an empty data directory from a snapshot. The restored
 // datastore is a new cluster with higher revisions, so that every program that
-// watched the old one lists again. No server may run on dir.
-func RestoreSnapshot(path, dir string) error {
-	if err := restore(path, dir); err != nil {
+// watched the old one lists again. No server may run on dir. With a cluster the
+// directory becomes that member of it; each member restores the same snapshot,
+// with the same peers.
+func RestoreSnapshot(path, dir string, cluster *Cluster) error {
+	if err := restore(path, dir, cluster); err != nil {
 		return fmt.Errorf("restore snapshot %s to %s: %w", path, dir, err)
 	}
 	return nil
 }
 
-func restore(path, dir string) error {
+func restore(path, dir string, cluster *Cluster) error {
+	name := memberName
+	if cluster != nil {
+		name = cluster.Name
+		if _, err := cluster.self(); err != nil {
+			return err
+		}
+	}
 	if err := makeDir(dir); err != nil {
 		return err
 	}
@@ -103,10 +113,17 @@ func restore(path, dir string) error {
 	if err := os.MkdirAll(filepath.Dir(db), 0o700); err != nil {
 		return err
 	}
-	if err := copyDatabase(path, db); err != nil {
-		return errors.Join(err, os.RemoveAll(work))
+	sum, err := copyDatabase(path, db)
+	if err == nil {
+		err = renewDatabase(db)
 	}
-	if err := renewDatabase(db); err != nil {
+	if err == nil && cluster != nil {
+		err = cluster.startCluster(work, "restored-"+sum)
+	}
+	if err == nil {
+		err = writeMember(dir, name)
+	}
+	if err != nil {
 		return errors.Join(err, os.RemoveAll(work))
 	}
 	if err := os.Rename(work, filepath.Join(dir, "etcd")); err != nil {
@@ -118,38 +135,39 @@ func restore(path, dir string) error {
 // finishRestore removes what an interrupted restore left behind.
 func finishRestore(dir string) error { return os.RemoveAll(filepath.Join(dir, restoring)) }
 
-// copyDatabase takes the database out of a snapshot and checks its sum.
-func copyDatabase(from, to string) error {
+// copyDatabase takes the database out of a snapshot, and checks and returns
+// its sum.
+func copyDatabase(from, to string) (string, error) {
 	in, err := os.Open(from)
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer in.Close()
 	info, err := in.Stat()
 	if err != nil {
-		return err
+		return "", err
 	}
 	size := info.Size() - sha256.Size
 	if size <= 0 || size%512 != 0 {
-		return errors.New("this is no snapshot, or not all of it")
+		return "", errors.New("this is no snapshot, or not all of it")
 	}
 	out, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer out.Close()
 	sum := sha256.New()
 	if _, err := io.CopyN(io.MultiWriter(out, sum), in, size); err != nil {
-		return err
+		return "", err
 	}
 	want := make([]byte, sha256.Size)
 	if _, err := io.ReadFull(in, want); err != nil {
-		return err
+		return "", err
 	}
 	if string(want) != string(sum.Sum(nil)) {
-		return errors.New("the checksum is wrong: the file was changed or damaged")
+		return "", errors.New("the checksum is wrong: the file was changed or damaged")
 	}
-	return errors.Join(out.Sync(), out.Close())
+	return hex.EncodeToString(want), errors.Join(out.Sync(), out.Close())
 }
 
 // renewDatabase makes a database into one that a new cluster can start with:

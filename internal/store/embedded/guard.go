@@ -1,0 +1,206 @@
+package embedded
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/server/v3/auth"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+
+	"github.com/brindle-net/brindle/internal/store"
+)
+
+// Resources of which a host writes some.
+const (
+	endpoints = "workloadendpoints"
+	profiles  = "profiles"
+)
+
+// hostCalls are what an agent needs of etcd. Leases, the list of members,
+// locks and the rest are not for hosts.
+var hostCalls = map[string]bool{
+	"/etcdserverpb.KV/Range": true, "/etcdserverpb.KV/Put": true, "/etcdserverpb.KV/DeleteRange": true,
+	"/etcdserverpb.KV/Txn": true, "/etcdserverpb.Watch/Watch": true,
+	"/grpc.health.v1.Health/Check": true, "/grpc.health.v1.Health/Watch": true,
+}
+
+// guard stands before etcd and knows who calls. Whoever opened the socket is
+// root. A host is held to what roles cannot express; that comes on top of its
+// role, never instead of it.
+type guard struct{ s *Server }
+
+func (s *Server) guard() *guard { return &guard{s: s} }
+
+func (g *guard) options() []grpc.ServerOption {
+	return []grpc.ServerOption{grpc.ChainUnaryInterceptor(g.unary), grpc.ChainStreamInterceptor(g.stream)}
+}
+
+// admit says who calls, and lets nobody but the calls of its kind pass.
+func (g *guard) admit(ctx context.Context, method string) (context.Context, User, error) {
+	p, ok := peer.FromContext(ctx)
+	if !ok {
+		return ctx, User{}, nil
+	}
+	t, ok := p.AuthInfo.(credentials.TLSInfo)
+	if !ok {
+		if p.Addr != nil && p.Addr.Network() == "unix" {
+			return asRoot(ctx), User{}, nil
+		}
+		return ctx, User{}, nil
+	}
+	if len(t.State.VerifiedChains) == 0 {
+		return ctx, User{}, nil // etcd asks for a certificate by itself
+	}
+	cn := t.State.VerifiedChains[0][0].Subject.CommonName
+	if cn == rootUser {
+		return ctx, User{}, status.Error(codes.PermissionDenied, "nobody is root over the network; use the socket of a member")
+	}
+	u, _ := parseUser(cn)
+	if u.Kind == HostUser && !hostCalls[method] {
+		return ctx, u, status.Errorf(codes.PermissionDenied, "%s is not for hosts", method)
+	}
+	return ctx, u, nil
+}
+
+func (g *guard) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, serve grpc.UnaryHandler) (any, error) {
+	ctx, who, err := g.admit(ctx, info.FullMethod)
+	if err != nil {
+		return nil, err
+	}
+	if who.Kind == HostUser && strings.HasPrefix(info.FullMethod, "/etcdserverpb.") {
+		if err := checkHost(who.Name, req); err != nil {
+			return nil, status.Errorf(codes.PermissionDenied, "host %s: %v", who.Name, err)
+		}
+	}
+	resp, err := serve(ctx, req)
+	return resp, g.explain(who, err)
+}
+
+func (g *guard) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, serve grpc.StreamHandler) error {
+	ctx, who, err := g.admit(stream.Context(), info.FullMethod)
+	if err != nil {
+		return err
+	}
+	return g.explain(who, serve(srv, endedStream{ServerStream: stream, ctx: ctx}))
+}
+
+// explain says what to do where etcd only says no.
+func (g *guard) explain(who User, err error) error {
+	if who.Kind == "" || status.Code(err) != codes.PermissionDenied {
+		return err
+	}
+	_, missing := g.s.etcd.Server.AuthStore().UserGet(&etcdserverpb.AuthUserGetRequest{Name: who.CN()})
+	if !errors.Is(missing, auth.ErrUserNotFound) {
+		return err
+	}
+	return status.Errorf(codes.PermissionDenied, "%s %s is no user of this datastore, or no more; `brindle server users add %s %s` on a member makes it one", who.Kind, who.Name, who.Kind, who.Name)
+}
+
+// checkHost says why a host may not ask for this. What it does not know is
+// refused.
+func checkHost(host string, req any) error {
+	switch r := req.(type) {
+	case *etcdserverpb.RangeRequest:
+		return nil
+	case *etcdserverpb.PutRequest:
+		return checkPut(host, r, false)
+	case *etcdserverpb.DeleteRangeRequest:
+		return checkDelete(host, r)
+	case *etcdserverpb.TxnRequest:
+		return checkTxn(host, r)
+	}
+	return fmt.Errorf("request %T is not for hosts", req)
+}
+
+func checkTxn(host string, txn *etcdserverpb.TxnRequest) error {
+	fresh := map[string]bool{}
+	for _, c := range txn.Compare {
+		zero := c.GetCreateRevision() == 0 && c.Target == etcdserverpb.Compare_CREATE || c.GetModRevision() == 0 && c.Target == etcdserverpb.Compare_MOD
+		if zero && c.Result == etcdserverpb.Compare_EQUAL && len(c.RangeEnd) == 0 {
+			fresh[string(c.Key)] = true
+		}
+	}
+	for i, ops := range [][]*etcdserverpb.RequestOp{txn.Success, txn.Failure} {
+		for _, op := range ops {
+			var err error
+			switch {
+			case op.GetRequestPut() != nil:
+				put := op.GetRequestPut()
+				err = checkPut(host, put, i == 0 && fresh[string(put.Key)])
+			case op.GetRequestDeleteRange() != nil:
+				err = checkDelete(host, op.GetRequestDeleteRange())
+			case op.GetRequestRange() == nil:
+				err = errors.New("a transaction within a transaction is not for hosts")
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// checkPut judges a write; fresh says that it is made only if the key does not
+// exist.
+func checkPut(host string, put *etcdserverpb.PutRequest, fresh bool) error {
+	if put.Lease != 0 || put.IgnoreValue || put.IgnoreLease {
+		return errors.New("leases are not for hosts")
+	}
+	id, ok := store.ParseResourceKey(string(put.Key))
+	if !ok {
+		return nil // its role decides
+	}
+	switch {
+	case id.Plural == profiles && !fresh:
+		return fmt.Errorf("it may make a profile that does not exist, and not change %s", id.Name)
+	case id.Plural == endpoints:
+		return checkEndpoint(host, id, put.Value)
+	}
+	return nil
+}
+
+func checkDelete(host string, del *etcdserverpb.DeleteRangeRequest) error {
+	if len(del.RangeEnd) > 0 {
+		return errors.New("deleting ranges is not for hosts")
+	}
+	id, ok := store.ParseResourceKey(string(del.Key))
+	switch {
+	case ok && id.Plural == profiles:
+		return fmt.Errorf("it may not delete profile %s", id.Name)
+	case ok && id.Plural == endpoints:
+		return checkEndpoint(host, id, nil)
+	}
+	return nil
+}
+
+// checkEndpoint holds a host to its own endpoints, by their name and by what
+// is in them: other hosts go by the latter.
+func checkEndpoint(host string, id store.ResourceID, value []byte) error {
+	rest, ok := strings.CutPrefix(id.Name, strings.ReplaceAll(host, "-", "--")+"-")
+	if !ok || rest == "" || rest[0] == '-' {
+		return fmt.Errorf("endpoint %s/%s is not its own", id.Namespace, id.Name)
+	}
+	if value == nil {
+		return nil
+	}
+	var o struct {
+		Spec struct {
+			Node string `json:"node"`
+		} `json:"spec"`
+	}
+	if err := json.Unmarshal(value, &o); err != nil {
+		return fmt.Errorf("endpoint %s/%s cannot be read: %w", id.Namespace, id.Name, err)
+	}
+	if o.Spec.Node != host {
+		return fmt.Errorf("endpoint %s/%s says that it is on host %q", id.Namespace, id.Name, o.Spec.Node)
+	}
+	return nil
+}

@@ -1,0 +1,234 @@
+package embedded
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"errors"
+	"fmt"
+	"net"
+	"regexp"
+	"slices"
+	"strings"
+
+	"go.etcd.io/etcd/api/v3/authpb"
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/server/v3/auth"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
+
+	"github.com/brindle-net/brindle/internal/store"
+)
+
+// Kinds of users: what the common names of their certificates begin with.
+const (
+	HostUser   = "host"
+	ClientUser = "client"
+)
+
+// rootUser may do everything. Nobody is root over TCP.
+const rootUser = "root"
+
+// ErrNoUser says that there is no such user.
+var ErrNoUser = errors.New("no such user")
+
+// User is somebody whom etcd lets in by a certificate.
+type User struct {
+	Kind string `json:"kind"` // "host" or "client"
+	Name string `json:"name"`
+}
+
+// CN is the common name of the certificate that makes somebody this user.
+func (u User) CN() string { return u.Kind + ":" + u.Name }
+
+// userNames are names of hosts and clients, as Node names are.
+var userNames = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$`)
+
+// Check says what is wrong with a user.
+func (u User) Check() error {
+	switch {
+	case u.Kind != HostUser && u.Kind != ClientUser:
+		return fmt.Errorf("user %q: must be a host or a client", u.CN())
+	case !userNames.MatchString(u.Name):
+		return fmt.Errorf("%s %q: a name has lower-case letters, digits, dots and hyphens, at most 253, and begins and ends with a letter or digit", u.Kind, u.Name)
+	}
+	return nil
+}
+
+// parseUser reads a common name.
+func parseUser(cn string) (User, bool) {
+	kind, name, ok := strings.Cut(cn, ":")
+	u := User{Kind: kind, Name: name}
+	return u, ok && u.Check() == nil
+}
+
+// Grant is a range of keys that a role may read, or read and write.
+type Grant struct {
+	From, To string // [From, To); To empty: the one key From
+	Write    bool
+}
+
+// Grants are what a user may reach, sorted. A host reads the resources and the
+// state of address management; it writes its own Node and its own affinities.
+// Ranges of keys cannot say "the endpoints of this host in every namespace",
+// nor "a profile that does not exist yet": there the guard does the rest.
+// Blocks and handles belong to all hosts, since a host may borrow from the
+// block of another.
+func (u User) Grants() []Grant {
+	if u.Kind == ClientUser {
+		return []Grant{{From: "\x00", To: "\x00", Write: true}} // all there is
+	}
+	affinities := store.AffinityPrefix(false, u.Name)
+	return []Grant{
+		below(store.BlockRoot, true),
+		{From: store.IPAMConfigKey},
+		below(store.HandleRoot, true),
+		below(affinities, true),
+		below(store.HostRoot, false),
+		below(store.ResourceRoot, false),
+		{From: store.ResourceID{Plural: "nodes", Name: u.Name}.Key(), Write: true},
+		below(store.ResourcePrefix(profiles, ""), true),
+		below(store.ResourcePrefix(endpoints, ""), true),
+	}
+}
+
+// below is everything that begins with a prefix ending in a slash.
+func below(prefix string, write bool) Grant {
+	return Grant{From: prefix, To: prefix[:len(prefix)-1] + "0", Write: write}
+}
+
+func (g Grant) permission() *authpb.Permission {
+	p := &authpb.Permission{Key: []byte(g.From), PermType: authpb.READ}
+	if g.To != "" {
+		p.RangeEnd = []byte(g.To)
+	}
+	if g.Write {
+		p.PermType = authpb.READWRITE
+	}
+	return p
+}
+
+// asRoot is a context whose calls etcd takes for root's: auth goes by the
+// certificate of a connection, and calls inside of this process have none.
+func asRoot(ctx context.Context) context.Context {
+	who := tls.ConnectionState{VerifiedChains: [][]*x509.Certificate{{{Subject: pkix.Name{CommonName: rootUser}}}}}
+	ctx = peer.NewContext(ctx, &peer.Peer{Addr: &net.UnixAddr{Net: "unix"}, AuthInfo: credentials.TLSInfo{State: who}})
+	if _, ok := metadata.FromIncomingContext(ctx); !ok {
+		ctx = metadata.NewIncomingContext(ctx, metadata.MD{})
+	}
+	return ctx
+}
+
+// enableUsers turns etcd's authentication on. Several members may try at once.
+func (s *Server) enableUsers(ctx context.Context) error {
+	if s.etcd.Server.AuthStore().IsAuthEnabled() {
+		return nil
+	}
+	ctx = asRoot(ctx)
+	e := s.etcd.Server
+	_, err := e.RoleAdd(ctx, &etcdserverpb.AuthRoleAddRequest{Name: rootUser})
+	if err == nil || errors.Is(err, auth.ErrRoleAlreadyExist) {
+		err = s.addUser(ctx, rootUser, rootUser)
+	}
+	if err == nil {
+		_, err = e.AuthEnable(ctx, &etcdserverpb.AuthEnableRequest{})
+	}
+	if err != nil {
+		return fmt.Errorf("turn on users: %w", err)
+	}
+	return nil
+}
+
+// addUser makes sure that there is a user without password who has a role.
+func (s *Server) addUser(ctx context.Context, name, role string) error {
+	_, err := s.etcd.Server.UserAdd(ctx, &etcdserverpb.AuthUserAddRequest{Name: name, Options: &authpb.UserAddOptions{NoPassword: true}})
+	if err != nil && !errors.Is(err, auth.ErrUserAlreadyExist) {
+		return err
+	}
+	_, err = s.etcd.Server.UserGrantRole(ctx, &etcdserverpb.AuthUserGrantRoleRequest{User: name, Role: role})
+	return err
+}
+
+// AddUser lets a host or a client in. Again, it brings the rights of one who
+// is in to what they should be.
+func (s *Server) AddUser(ctx context.Context, u User) error {
+	if err := u.Check(); err != nil {
+		return err
+	}
+	ctx = asRoot(ctx)
+	err := s.makeRole(ctx, u.CN(), u.Grants())
+	if err == nil {
+		err = s.addUser(ctx, u.CN(), u.CN())
+	}
+	if err != nil {
+		return fmt.Errorf("add %s %s: %w", u.Kind, u.Name, err)
+	}
+	return nil
+}
+
+// makeRole makes a role that has exactly these rights.
+func (s *Server) makeRole(ctx context.Context, name string, grants []Grant) error {
+	e := s.etcd.Server
+	_, err := e.RoleAdd(ctx, &etcdserverpb.AuthRoleAddRequest{Name: name})
+	if err != nil && !errors.Is(err, auth.ErrRoleAlreadyExist) {
+		return err
+	}
+	role, err := e.RoleGet(ctx, &etcdserverpb.AuthRoleGetRequest{Role: name})
+	if err != nil {
+		return err
+	}
+	for _, p := range role.Perm {
+		has := Grant{From: string(p.Key), To: string(p.RangeEnd), Write: p.PermType != authpb.READ}
+		if slices.Contains(grants, has) {
+			continue
+		}
+		if _, err := e.RoleRevokePermission(ctx, &etcdserverpb.AuthRoleRevokePermissionRequest{Role: name, Key: p.Key, RangeEnd: p.RangeEnd}); err != nil {
+			return err
+		}
+	}
+	for _, g := range grants {
+		if _, err := e.RoleGrantPermission(ctx, &etcdserverpb.AuthRoleGrantPermissionRequest{Name: name, Perm: g.permission()}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// RemoveUser shuts a host or a client out, at once. Without such a user the
+// error is ErrNoUser.
+func (s *Server) RemoveUser(ctx context.Context, u User) error {
+	ctx = asRoot(ctx)
+	_, err := s.etcd.Server.UserDelete(ctx, &etcdserverpb.AuthUserDeleteRequest{Name: u.CN()})
+	if errors.Is(err, auth.ErrUserNotFound) {
+		return fmt.Errorf("remove %s %s: %w", u.Kind, u.Name, ErrNoUser)
+	}
+	if err == nil {
+		_, err = s.etcd.Server.RoleDelete(ctx, &etcdserverpb.AuthRoleDeleteRequest{Role: u.CN()})
+	}
+	if err != nil && !errors.Is(err, auth.ErrRoleNotFound) {
+		return fmt.Errorf("remove %s %s: %w", u.Kind, u.Name, err)
+	}
+	return nil
+}
+
+// Users returns who is let in, sorted; users that Brindle did not make are
+// left out.
+func (s *Server) Users(ctx context.Context) ([]User, error) {
+	list, err := s.etcd.Server.UserList(asRoot(ctx), &etcdserverpb.AuthUserListRequest{})
+	if err != nil {
+		return nil, fmt.Errorf("list users: %w", err)
+	}
+	var out []User
+	for _, cn := range list.Users {
+		if u, ok := parseUser(cn); ok {
+			out = append(out, u)
+		}
+	}
+	slices.SortFunc(out, func(a, b User) int { return strings.Compare(a.CN(), b.CN()) })
+	return out, nil
+}
+
+// UsersOn reports whether everybody who comes over TCP must be a user.
+func (s *Server) UsersOn() bool { return s.etcd.Server.AuthStore().IsAuthEnabled() }
