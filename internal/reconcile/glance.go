@@ -37,7 +37,7 @@ func (l *Loop[K, V]) glance(ctx context.Context) {
 	l.stats.Glances++
 	for _, k := range keys {
 		if _, wanted := l.want[k]; wanted && l.failed[k] == nil {
-			l.read.stale = true
+			l.reading.stale = true
 		}
 	}
 }

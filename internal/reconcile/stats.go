@@ -32,7 +32,7 @@ func (l *Loop[K, V]) Stats() Stats {
 func (l *Loop[K, V]) noteRead(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.read.unread = err != nil
+	l.reading.unread = err != nil
 	if err != nil {
 		l.stats.ReadFails++
 		return

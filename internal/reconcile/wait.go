@@ -85,7 +85,7 @@ func (l *Loop[K, V]) unsettled(k K) string {
 func (l *Loop[K, V]) waitRead(ctx context.Context) error {
 	for {
 		l.mu.Lock()
-		done, err, changed := !l.read.unread && !l.read.urgent && !l.read.active, l.err, l.news()
+		done, err, changed := !l.reading.unread && !l.reading.urgent && !l.reading.active, l.err, l.news()
 		l.mu.Unlock()
 		if done {
 			return nil
@@ -110,7 +110,7 @@ func (l *Loop[K, V]) waitFor(ctx context.Context, keys []K, pending func(K) stri
 		changed := l.news()
 		first := slices.MinFunc(keys, l.cfg.Compare)
 		why, cause := pending(first), l.failed[first]
-		if cause == nil && l.read.unread {
+		if cause == nil && l.reading.unread {
 			cause = l.err
 		}
 		l.mu.Unlock()
