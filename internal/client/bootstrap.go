@@ -8,6 +8,7 @@ import (
 	"net/netip"
 
 	v3 "github.com/brindle-net/brindle/api/v3"
+	"github.com/brindle-net/brindle/internal/store"
 )
 
 // Names of the pools that Bootstrap makes.
@@ -50,13 +51,14 @@ type bootstrap struct {
 	made   []v3.Object
 }
 
-// create creates what does not exist; somebody else may be faster.
+// create creates what does not exist; somebody else may be faster. Who may not
+// make it, as a host's own user may not, leaves it to who may.
 func (b *bootstrap) create(ctx context.Context, o v3.Object) error {
 	made, err := b.client.Create(ctx, o)
 	switch {
 	case err == nil:
 		b.made = append(b.made, made)
-	case !IsExists(err):
+	case !IsExists(err) && !errors.Is(err, store.ErrDenied):
 		return err
 	}
 	return nil

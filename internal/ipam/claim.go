@@ -186,7 +186,8 @@ func (m *Manager) reclaimable(b *Block) bool {
 // takeAway makes the owner of an empty block give it up.
 func (m *Manager) takeAway(ctx context.Context, b *Block) error {
 	err := m.releaseAffinity(ctx, store.AffinityID{Owner: b.Host(), CIDR: b.CIDR}, true)
-	if errors.Is(err, errInUse) || errors.Is(err, store.ErrConflict) {
+	// A host's own user may not write the affinities of another: it borrows.
+	if errors.Is(err, errInUse) || errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrDenied) {
 		return fmt.Errorf("%w: %s is %s", errTaken, b.CIDR, b.Affinity)
 	}
 	return err

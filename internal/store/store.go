@@ -16,6 +16,7 @@ var (
 	ErrExists    = errors.New("already exists")
 	ErrConflict  = errors.New("changed by somebody else meanwhile")
 	ErrCompacted = errors.New("the revision is too old to watch from")
+	ErrDenied    = errors.New("the datastore does not allow that to this user")
 )
 
 // Revision is an opaque mark of a moment in the datastore's history. It can

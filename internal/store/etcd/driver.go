@@ -15,6 +15,8 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/brindle-net/brindle/internal/store"
 )
@@ -121,6 +123,9 @@ func (d *Driver) callWithin(ctx context.Context, limit time.Duration, what strin
 	}
 	if ctx.Err() == nil && limited.Err() != nil {
 		err = fmt.Errorf("no answer from etcd within %v (%s): %w", limit, d.diagnose(ctx), err)
+	}
+	if errors.Is(err, rpctypes.ErrPermissionDenied) || status.Code(err) == codes.PermissionDenied {
+		err = fmt.Errorf("%w: %w", store.ErrDenied, err)
 	}
 	return fmt.Errorf("%s: %w", what, err)
 }
