@@ -98,6 +98,8 @@ type lookResult struct {
 func (d *policyDoc) lookOnce(ctx context.Context, held *flows.Scope, whole bool) (lookResult, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.looking = true
+	defer func() { d.looking = false }()
 	out := lookResult{commits: d.commits}
 	var first *flows.Scope
 	if d.changed.Empty() && !d.unknown { // else Sync asks again

@@ -38,6 +38,7 @@ type policyDoc struct {
 	known   bool              // marked is complete
 	behind  behind            // networks behind workloads
 	failed  error             // of the last look
+	looking bool              // a look is under way
 }
 
 // flowConfig is how connections are treated.

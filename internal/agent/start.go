@@ -63,6 +63,7 @@ func Start(ctx context.Context, o Options) error {
 	}
 	run := Config{Node: src.Node, Build: o.Build, Driver: o.Driver, Settings: res.Agent, Outcome: res, HoldTime: o.HoldTime, Log: log}
 	run.Changed = func(ctx context.Context) error { return watchSettings(ctx, run, src, res) }
+	run.Fresh = func(ctx context.Context) error { return freshSettings(ctx, run, src, res) }
 	err = Run(ctx, run)
 	if errors.Is(err, ErrReconfigured) && ctx.Err() != nil {
 		return nil // told to stop at the same moment: stop
@@ -154,6 +155,21 @@ func watchSettings(ctx context.Context, run Config, src config.Sources, running 
 			return ErrReconfigured
 		}
 	}
+}
+
+// freshSettings fails unless the agent runs with what the datastore says now.
+func freshSettings(ctx context.Context, run Config, src config.Sources, running config.Result) error {
+	if err := readSettings(ctx, client.New(run.Driver, client.Config{}), &src); err != nil {
+		return fmt.Errorf("settings not read, or not all; those in force stay: %w", err)
+	}
+	res, err := config.Resolve(src)
+	if err != nil {
+		return fmt.Errorf("settings not usable; those in force stay: %w", err)
+	}
+	if !reflect.DeepEqual(res.Values, running.Values) {
+		return errors.New("the settings have changed, and the agent starts anew")
+	}
+	return nil
 }
 
 // settingsChanges tells of every change of what settings depend on: the

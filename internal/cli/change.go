@@ -40,15 +40,9 @@ is a list of operations (RFC 6902). The patch may be JSON or YAML.`,
 			if err != nil {
 				return err
 			}
-			is, err := o.modify(c.Context(), e, target{kind, in1(kind, namespace), name}, edit)
-			if err != nil {
-				return failed("patch", kind, err)
-			}
-			if o.output != "" {
-				return o.printWritten(c.Context(), e, []v3.Object{is})
-			}
-			_, err = fmt.Fprintf(e.Stdout, "Successfully patched 1 '%s' resource%s\n", kind.Kind, o.dry.note())
-			return err
+			return o.modify(c.Context(), e, changing{"patch", target{kind, in1(kind, namespace), name}, edit, func() {
+				fmt.Fprintf(e.Stdout, "Successfully patched 1 '%s' resource%s\n", kind.Kind, o.dry.note())
+			}})
 		},
 	}
 	o.addChange(c)
@@ -65,6 +59,7 @@ is a list of operations (RFC 6902). The patch may be JSON or YAML.`,
 func (o *writeOptions) addChange(c *cobra.Command) {
 	o.ds.addClient(c)
 	o.dry.addServer(c)
+	o.wait.add(c)
 	c.Flags().StringVarP(&o.output, "output", "o", "", "yaml, json or name: print the resource instead of a message")
 	completeFlag(c, "output", oneOf("yaml", "json", "name"))
 }
@@ -75,18 +70,33 @@ type target struct {
 	namespace, name string
 }
 
-// modify changes one stored resource.
-func (o *writeOptions) modify(ctx context.Context, e *Env, t target, edit func(v3.Object) error) (v3.Object, error) {
+// changing is what a command does to one stored resource.
+type changing struct {
+	verb string
+	of   target
+	edit func(v3.Object) error
+	say  func() // tells of success, unless the resource is printed
+}
+
+// modify changes one stored resource, tells of it, and waits if it is to.
+func (o *writeOptions) modify(ctx context.Context, e *Env, do changing) error {
 	db, err := o.ds.connect(e)
 	if err != nil {
-		return nil, err
+		return failed(do.verb, do.of.kind, err)
 	}
 	defer db.close()
-	is, err := o.dry.session(db).Modify(ctx, t.kind, t.namespace, t.name, edit)
+	t := do.of
+	is, err := o.wait.session(o.dry.session(db)).Modify(ctx, t.kind, t.namespace, t.name, do.edit)
 	if err != nil {
-		return nil, plainError(t.kind, &v3.ObjectMeta{Namespace: t.namespace, Name: t.name}, err)
+		return failed(do.verb, t.kind, plainError(t.kind, &v3.ObjectMeta{Namespace: t.namespace, Name: t.name}, err))
 	}
-	return is, nil
+	o.wait.saw(is)
+	if o.output == "" {
+		do.say()
+	} else {
+		err = o.printWritten(ctx, e, []v3.Object{is})
+	}
+	return o.wait.finish(ctx, e, o.output != "", err)
 }
 
 // oneName reads KIND NAME or KIND/NAME.
@@ -262,21 +272,16 @@ func newLabel(e *Env) *cobra.Command {
 				return err
 			}
 			var said []string
-			is, err := o.modify(c.Context(), e, target{kind, in1(kind, namespace), name}, func(obj v3.Object) error {
+			edit := func(obj v3.Object) (err error) {
 				said, err = relabel(obj.Meta(), changes, overwrite)
 				return err
-			})
-			if err != nil {
-				return failed("label", kind, err)
 			}
-			if o.output != "" {
-				return o.printWritten(c.Context(), e, []v3.Object{is})
-			}
-			written, _, _ := strings.Cut(args[0], "/")
-			for _, s := range said {
-				fmt.Fprintf(e.Stdout, "Successfully %s on %s %s%s\n", word(s), word(written), word(name), o.dry.note())
-			}
-			return nil
+			return o.modify(c.Context(), e, changing{"label", target{kind, in1(kind, namespace), name}, edit, func() {
+				written, _, _ := strings.Cut(args[0], "/")
+				for _, s := range said {
+					fmt.Fprintf(e.Stdout, "Successfully %s on %s %s%s\n", word(s), word(written), word(name), o.dry.note())
+				}
+			}})
 		},
 	}
 	o.addChange(c)

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	v3 "github.com/brindle-net/brindle/api/v3"
+	"github.com/brindle-net/brindle/internal/client"
 )
 
 // fault is an error as -o json prints it.
@@ -18,6 +19,9 @@ type fault struct {
 	Error  string       `json:"error"`
 	Status int          `json:"exitStatus"`
 	Fields []fieldFault `json:"fields,omitempty"`
+
+	// Late are the hosts that do not enforce what was written.
+	Late []client.HostState `json:"late,omitempty"`
 }
 
 // fieldFault is one thing wrong with one field of one document.
@@ -39,6 +43,8 @@ func tell(e *Env, exit *ExitError) {
 		f := fault{Error: exit.Err.Error(), Status: exit.Status}
 		eachError(exit.Err, func(err error) {
 			switch x := err.(type) {
+			case *lateError:
+				f.Late = x.state.Late()
 			case v3.DocumentErrors:
 				for _, d := range x {
 					f.Fields = append(f.Fields, fieldFault{d.File, d.Index, d.Item, d.Kind, d.Name, d.Field.Path, d.Field.Value, d.Field.Rule, d.Field.Hint})

@@ -39,6 +39,16 @@ func (m memStore) Pages(ctx context.Context, prefix string, page func([]store.KV
 	return store.Pages(ctx, m.Driver, prefix, page)
 }
 
+// Reached says what the datastore below does.
+func (m memStore) Reached(at, rev store.Revision) (bool, error) {
+	return store.Reached(m.Driver, at, rev)
+}
+
+// Transact writes to the datastore below.
+func (m memStore) Transact(ctx context.Context, writes []store.Write) (store.Revision, error) {
+	return m.Driver.(store.Transactor).Transact(ctx, writes)
+}
+
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	return &world{t: t, db: mem.New(), env: map[string]string{"ETCD_ENDPOINTS": "http://192.0.2.1:2379"}}

@@ -29,6 +29,7 @@ type writeOptions struct {
 	files  fileFlags
 	skip   bool
 	dry    dryRun
+	wait   waiting
 	output string // "", name, yaml or json: what was written
 }
 
@@ -99,6 +100,7 @@ as the policy that it means, whose name is told.`,
 	o.ds.addClient(c)
 	o.files.add(c)
 	o.dry.add(c)
+	o.wait.add(c)
 	c.Flags().StringVarP(&o.output, "output", "o", "", "yaml, json or name: print what was written instead of a message")
 	completeFlag(c, "output", oneOf("yaml", "json", "name"))
 	if flags != nil {
@@ -130,7 +132,7 @@ func (o *writeOptions) check(formats ...string) error {
 	if o.output != "" && !slices.Contains(formats, o.output) {
 		return fmt.Errorf("output format %q: must be %s, or nothing for a message", o.output, strings.Join(formats, ", "))
 	}
-	return o.dry.check()
+	return errors.Join(o.dry.check(), o.wait.check(o.dry.on()))
 }
 
 // carryOut writes what a command is to write, or does as if.
@@ -143,13 +145,13 @@ func (o *writeOptions) carryOut(ctx context.Context, e *Env, w writing) error {
 		return err
 	}
 	defer db.close()
-	db = o.dry.session(db)
+	db = o.wait.session(o.dry.session(db))
 	if !w.verb.bare {
 		if err := w.verb.prepare(ctx, e, db, w.docs); err != nil {
 			return err
 		}
 	}
-	return o.write(ctx, e, db, w)
+	return o.wait.finish(ctx, e, o.output != "", o.write(ctx, e, db, w))
 }
 
 // pretend checks documents by themselves, and says that it did.
@@ -235,6 +237,9 @@ func (o *writeOptions) write(ctx context.Context, e *Env, db *session, w writing
 		is, err := w.verb.write(ctx, db, d.Object)
 		if err == nil || o.skip && w.verb.skip != nil && w.verb.skip(err) {
 			done++
+			if err == nil && !w.verb.bare {
+				o.wait.saw(is)
+			}
 			if err == nil && o.output == "" && converted(d.Object) {
 				say.clear()
 				tellStored(e, d.Object)
@@ -388,6 +393,7 @@ func newDelete(e *Env) *cobra.Command {
 	o.ds.addClient(c)
 	o.files.add(c)
 	o.dry.add(c)
+	o.wait.add(c)
 	c.Flags().StringVarP(&o.output, "output", "o", "", "name: print what was deleted instead of a message")
 	c.Flags().BoolVarP(&o.skip, "skip-not-exists", "s", false, "leave out resources that do not exist")
 	c.Flags().BoolVar(&o.skip, "ignore-not-found", false, "the same, as kubectl spells it")

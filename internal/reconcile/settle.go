@@ -17,7 +17,11 @@ var ErrNotApplied = errors.New("not applied yet")
 // ErrNotApplied if none has failed.
 func (l *Loop[K, V]) Settled(ctx context.Context, excuse func(error) bool) error {
 	if err := l.waitRead(ctx); err != nil {
-		return err
+		why := ErrNotApplied
+		if err := l.Err(); err != nil {
+			why = err
+		}
+		return fmt.Errorf("table %s: not read back: %w", l.cfg.Name, why)
 	}
 	l.mu.Lock()
 	keys := slices.Collect(maps.Keys(l.dirty))
