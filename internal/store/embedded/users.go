@@ -82,11 +82,10 @@ func (u User) Grants() []Grant {
 	}
 	affinities := store.AffinityPrefix(false, u.Name)
 	return []Grant{
+		below(store.IPAMRoot, false),
 		below(store.BlockRoot, true),
-		{From: store.IPAMConfigKey},
 		below(store.HandleRoot, true),
 		below(affinities, true),
-		below(store.HostRoot, false),
 		below(store.ResourceRoot, false),
 		{From: store.ResourceID{Plural: "nodes", Name: u.Name}.Key(), Write: true},
 		below(store.ResourcePrefix(profiles, ""), true),
