@@ -73,6 +73,7 @@ type adding struct {
 	id    Identity
 	rec   record
 	old   *v3.WorkloadEndpoint // the endpoint as it was before; nil: none
+	had   []ipam.Assignment    // what the handle had before
 	wires bool                 // a wire has been begun
 }
 
@@ -80,13 +81,25 @@ type adding struct {
 // was about.
 func (m *Manager) add(ctx context.Context, req agentapi.AddRequest, id Identity) (attached, error) {
 	defer m.records.begin(id.Handle)()
-	old, err := client.Get[v3.WorkloadEndpoint](ctx, m.cfg.Client, id.Namespace, id.Endpoint)
-	switch {
-	case client.IsNotFound(err):
-		old = nil
-	case err != nil:
-		return attached{}, fmt.Errorf("look for endpoint %s/%s: %w", id.Namespace, id.Endpoint, err)
-	case owns(old, req.ContainerID) && interfaceNameOK(old.Spec.InterfaceName):
+	var old *v3.WorkloadEndpoint
+	var had []ipam.Assignment
+	err := both(func() (err error) {
+		old, err = client.Get[v3.WorkloadEndpoint](ctx, m.cfg.Client, id.Namespace, id.Endpoint)
+		if client.IsNotFound(err) {
+			old, err = nil, nil
+		}
+		if err != nil {
+			err = fmt.Errorf("look for endpoint %s/%s: %w", id.Namespace, id.Endpoint, err)
+		}
+		return err
+	}, func() (err error) {
+		had, err = m.cfg.IPAM.IPsByHandle(ctx, id.Handle)
+		return err
+	})
+	if err != nil {
+		return attached{}, err
+	}
+	if old != nil && owns(old, req.ContainerID) && interfaceNameOK(old.Spec.InterfaceName) {
 		id.HostInterface = old.Spec.InterfaceName // whatever it was called when it was made
 	}
 	rec, err := m.records.claim(record{Handle: id.Handle, HostInterface: id.HostInterface, Ref: refOf(req)}, id.OtherName)
@@ -94,7 +107,7 @@ func (m *Manager) add(ctx context.Context, req agentapi.AddRequest, id Identity)
 		return attached{}, err
 	}
 	id.HostInterface = rec.HostInterface
-	op := &adding{Manager: m, req: req, id: id, rec: rec, old: old}
+	op := &adding{Manager: m, req: req, id: id, rec: rec, old: old, had: had}
 	a, err := op.run(ctx)
 	if err != nil && (old == nil || !owns(old, req.ContainerID)) {
 		err = errors.Join(err, op.takeBack(ctx))
@@ -125,7 +138,7 @@ func (op *adding) run(ctx context.Context) (attached, error) {
 		return attached{}, err
 	}
 	err = together(func() (err error) {
-		got, err = op.addresses(ctx, op.req, op.id)
+		got, err = op.moreAddresses(ctx, op.req, op.id, op.had)
 		return err
 	}, func() (err error) {
 		wired, err = op.lay(ctx, spec)

@@ -60,16 +60,21 @@ func requested(req agentapi.AddRequest) ([]netip.Addr, error) {
 	return out, nil
 }
 
-// addresses returns the addresses of an attachment, IPv4 first. Those that
-// its handle has already, from an add that did not end, are used again; when
-// there are any, a failure gives back the new ones only. Asking for one address
-// of a family is asking for no other of that family.
+// addresses returns the addresses of an attachment, IPv4 first.
 func (m *Manager) addresses(ctx context.Context, req agentapi.AddRequest, id Identity) ([]ipam.Assignment, error) {
-	want, err := requested(req)
+	had, err := m.cfg.IPAM.IPsByHandle(ctx, id.Handle)
 	if err != nil {
 		return nil, err
 	}
-	had, err := m.cfg.IPAM.IPsByHandle(ctx, id.Handle)
+	return m.moreAddresses(ctx, req, id, had)
+}
+
+// moreAddresses returns the addresses of an attachment, IPv4 first. Those that
+// its handle had already, from an add that did not end, are used again; when
+// there are any, a failure gives back the new ones only. Asking for one address
+// of a family is asking for no other of that family.
+func (m *Manager) moreAddresses(ctx context.Context, req agentapi.AddRequest, id Identity, had []ipam.Assignment) ([]ipam.Assignment, error) {
+	want, err := requested(req)
 	if err != nil {
 		return nil, err
 	}
