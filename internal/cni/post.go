@@ -49,13 +49,6 @@ func dial(socket string, timeout time.Duration) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open a unix socket: %w", err)
 	}
-	tv := syscall.NsecToTimeval(timeout.Nanoseconds())
-	for _, opt := range []int{syscall.SO_RCVTIMEO, syscall.SO_SNDTIMEO} {
-		if err := syscall.SetsockoptTimeval(fd, syscall.SOL_SOCKET, opt, &tv); err != nil {
-			syscall.Close(fd)
-			return nil, fmt.Errorf("set the timeout: %w", err)
-		}
-	}
 	if err := connect(fd, socket); err != nil {
 		syscall.Close(fd)
 		if errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ECONNREFUSED) {
@@ -63,7 +56,16 @@ func dial(socket string, timeout time.Duration) (*os.File, error) {
 		}
 		return nil, fmt.Errorf("connect to %s: %w", socket, err)
 	}
-	return os.NewFile(uintptr(fd), socket), nil
+	if err := syscall.SetNonblock(fd, true); err != nil {
+		syscall.Close(fd)
+		return nil, err
+	}
+	f := os.NewFile(uintptr(fd), socket)
+	if err := f.SetDeadline(time.Now().Add(timeout)); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
 }
 
 // connect tries again when a signal interrupts it.
