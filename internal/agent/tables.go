@@ -31,6 +31,8 @@ type tables struct {
 	peers      *reconcile.Loop[desired.PeerKey, desired.Peer]
 	paths      *reconcile.Loop[desired.PathKey, desired.Path]
 	imports    *reconcile.Loop[desired.ImportKey, desired.Import]
+
+	ways *reconcile.Chain // neighbours, and routes by way of them
 }
 
 // How the loops are paced.
@@ -51,14 +53,16 @@ func paceOf(s config.Agent) pace {
 
 // newTables connects every table to its loop.
 func newTables(k *kernel.Kernel, speaker *bgp.Server, p pace, log *slog.Logger) *tables {
+	ways := reconcile.NewChain()
 	return &tables{
+		ways:       ways,
 		devices:    loop(k.Devices(), how{"devices", p.links, log}, cmp.Compare[string], kernel.EqualDevices),
 		links:      loop(k.Links(), how{"links", p.links, log}, cmp.Compare[string], same[desired.Link]),
 		addresses:  loop(k.Addresses(), how{"addresses", resync, log}, kernel.CompareAddrs, same[struct{}]),
-		routes:     loop(k.Routes(desired.ProtocolAgent), how{"routes", p.routes, log}, kernel.CompareRoutes, kernel.EqualRoutes),
+		neighbours: chained(ways, k.Neighbours(), how{"neighbours", resync, log}, kernel.CompareNeighs, same[desired.Neigh]),
+		routes:     chained(ways, k.Routes(desired.ProtocolAgent), how{"routes", p.routes, log}, kernel.CompareRoutes, kernel.EqualRoutes),
 		learned:    loop(k.Routes(desired.ProtocolBGP), how{"bgp-routes", p.routes, log}, kernel.CompareRoutes, kernel.EqualRoutes),
 		rules:      loop(k.Rules(), how{"rules", resync, log}, kernel.CompareRules, same[desired.Rule]),
-		neighbours: loop(k.Neighbours(), how{"neighbours", resync, log}, kernel.CompareNeighs, same[desired.Neigh]),
 		sysctls:    loop(k.Sysctls(), how{"sysctls", resync, log}, cmp.Compare[string], same[string]),
 		speakers:   loop(speaker.Speakers(), how{"bgp-speaker", resync, log}, cmp.Compare[string], desired.Speaker.Equal),
 		peers:      loop(speaker.Peers(), how{"bgp-peers", resync, log}, comparePeers, same[desired.Peer]),
@@ -76,8 +80,14 @@ type how struct {
 
 // loop makes one loop with the agent's pace.
 func loop[K comparable, V any](t reconcile.Target[K, V], h how, compare func(a, b K) int, equal func(a, b V) bool) *reconcile.Loop[K, V] {
+	return chained(nil, t, h, compare, equal)
+}
+
+// chained is loop for one that is driven with others, after those that were
+// made before it; nil: with none.
+func chained[K comparable, V any](c *reconcile.Chain, t reconcile.Target[K, V], h how, compare func(a, b K) int, equal func(a, b V) bool) *reconcile.Loop[K, V] {
 	return reconcile.New(t, reconcile.Config[K, V]{
-		Name: h.name, Compare: compare, Equal: equal, Settle: settle, Resync: h.resync, MaxRetry: maxRetry, Log: h.log,
+		Name: h.name, Compare: compare, Equal: equal, Settle: settle, Resync: h.resync, MaxRetry: maxRetry, Log: h.log, Chain: c,
 	})
 }
 
@@ -94,15 +104,18 @@ func comparePrefixes(a, b netip.Prefix) int {
 func compareImports(a, b desired.ImportKey) int { return comparePrefixes(a.Prefix, b.Prefix) }
 
 // want hands an update of the core to the loops. What others stand on comes
-// first: links before routes over them, the speaker before its peers.
+// first: links before routes over them, the speaker before its peers. A route
+// is made when its neighbour is there, and goes before that.
 func (t *tables) want(u desired.Update) {
 	t.sysctls.Want(u.Sysctls)
 	t.devices.Want(u.Devices)
 	t.links.Want(u.Links)
 	t.addresses.Want(u.Addresses)
-	t.neighbours.Want(u.Neighbours)
 	t.rules.Want(u.Rules)
-	t.routes.Want(u.Routes)
+	t.ways.Together(func() {
+		t.neighbours.Want(u.Neighbours)
+		t.routes.Want(u.Routes)
+	})
 	t.imports.Want(u.Imports)
 	t.paths.Want(u.Paths)
 	t.speakers.Want(u.Speakers)
