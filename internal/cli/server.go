@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -114,19 +115,48 @@ func (o *serverOptions) config(e *Env) (server.Config, error) {
 		cfg.TLS = &o.tls
 	}
 	cfg.Jobs = map[string]func(context.Context, store.Driver) error{
-		"address collector": func(ctx context.Context, db store.Driver) error {
-			return ipam.NewCollector(ipam.CollectorConfig{Manager: ipam.New(ipam.Config{Driver: db}), Grace: o.grace, Log: log}).Run(ctx)
-		},
-		"host controller": func(ctx context.Context, db store.Driver) error {
-			return controllers.NewHosts(controllers.HostsConfig{
-				Client: client.New(db, client.Config{}), IPAM: ipam.New(ipam.Config{Driver: db}), Grace: o.grace, Log: log,
-			}).Run(ctx)
+		"controllers": func(ctx context.Context, db store.Driver) error {
+			return controllers.Lead(ctx, controllers.LeadConfig{
+				Driver: db, Name: o.leaderName(), Log: log,
+				Work: func(ctx context.Context, db store.Driver) error { return o.control(ctx, db, log) },
+			})
 		},
 	}
 	cfg.Ready = func(st server.Status) {
 		fmt.Fprintf(e.Stdout, "export DATASTORE_TYPE=etcdv3\nexport ETCD_ENDPOINTS=%[1]s\nexport BRINDLE_ETCD_ENDPOINTS=%[1]s\n", st.Endpoint)
 	}
 	return cfg, nil
+}
+
+// leaderName is what the others call this server when it leads.
+func (o *serverOptions) leaderName() string {
+	if o.name != "" {
+		return o.name
+	}
+	name, err := os.Hostname()
+	if err != nil {
+		return "a server"
+	}
+	return name
+}
+
+// control is what one server does for the whole network.
+func (o *serverOptions) control(ctx context.Context, db store.Driver, log *slog.Logger) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ended := make(chan error)
+	go func() {
+		ended <- ipam.NewCollector(ipam.CollectorConfig{Manager: ipam.New(ipam.Config{Driver: db}), Grace: o.grace, Log: log}).Run(ctx)
+	}()
+	go func() {
+		ended <- controllers.NewHosts(controllers.HostsConfig{
+			Client: client.New(db, client.Config{}), IPAM: ipam.New(ipam.Config{Driver: db}), Grace: o.grace, Log: log,
+		}).Run(ctx)
+	}()
+	err := <-ended // the first one ends both
+	cancel()
+	<-ended
+	return err
 }
 
 // newServerStatus builds `brindle server status`.
