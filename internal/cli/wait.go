@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	v3 "github.com/brindle-net/brindle/api/v3"
 	"github.com/brindle-net/brindle/internal/client"
@@ -24,7 +23,7 @@ import (
 type waiting struct {
 	on      bool
 	timeout time.Duration
-	given   *pflag.FlagSet
+	given   func() bool      // a timeout; nil: there are no such flags
 	rec     *client.Recorder // nil: not waiting, or nothing written yet
 }
 
@@ -33,7 +32,7 @@ type waiting struct {
 const lateStatus = 3
 
 func (w *waiting) add(c *cobra.Command) {
-	w.given = c.Flags()
+	w.given = func() bool { return c.Flags().Changed("timeout") }
 	c.Flags().BoolVar(&w.on, "wait", false, "wait until the change is enforced on every host; exit status 3 if it is written and some host is late")
 	c.Flags().DurationVar(&w.timeout, "timeout", time.Minute, "how long --wait waits at most")
 }
@@ -43,7 +42,7 @@ func (w *waiting) check(dry bool) error {
 	switch {
 	case w.given == nil:
 		return nil
-	case !w.on && w.given.Changed("timeout"):
+	case !w.on && w.given():
 		return errors.New("--timeout says how long --wait waits, and --wait is not given")
 	case w.on && w.timeout <= 0:
 		return fmt.Errorf("--timeout %s: must be more than nothing", w.timeout)

@@ -158,6 +158,9 @@ func TestStolenKeyOfAHost(t *testing.T) {
 		"no profile": func(d *etcd.Driver) error {
 			return client.Delete[v3.Profile](ctx, client.New(d, client.Config{}), "", "network-a-b", client.Preconditions{})
 		},
+		"other answer":   func(d *etcd.Driver) error { return put(ctx, d, store.AnswerKey("a-b")) },
+		"question":       func(d *etcd.Driver) error { return put(ctx, d, store.AskRoot+"x") },
+		"other answers":  func(d *etcd.Driver) error { return second(d.List(ctx, store.AnswerRoot)) },
 		"leadership":     func(d *etcd.Driver) error { return put(ctx, d, "/brindle/leader") },
 		"a read outside": func(d *etcd.Driver) error { return second(d.List(ctx, "/brindle/")) },
 		"all":            func(d *etcd.Driver) error { return second(d.List(ctx, "")) },
@@ -166,6 +169,9 @@ func TestStolenKeyOfAHost(t *testing.T) {
 			t.Errorf("%s: host a got %v", name, err)
 		}
 	}
+	must(t, put(ctx, a, store.AnswerKey("a"))) // to those who wait for a change
+	must(t, put(ctx, a, store.AnswerKey("a")))
+	must(t, second(a.List(ctx, store.AskRoot)))
 	leave(ctx, t, a, "a")
 	leave(ctx, t, ab, "a-b")
 	must(t, RemoveUser(ctx, o.dir, embedded.User{Kind: embedded.HostUser, Name: "a"}))

@@ -71,7 +71,8 @@ type Grant struct {
 }
 
 // Grants are what a user may reach, sorted. A host reads the resources and the
-// state of address management; it writes its own Node and its own affinities.
+// state of address management; it writes its own Node and its own affinities,
+// and answers those who wait until a change is enforced.
 // Ranges of keys cannot say "the endpoints of this host in every namespace",
 // nor "a profile that does not exist yet": there the guard does the rest.
 // Blocks and handles belong to all hosts, since a host may borrow from the
@@ -82,6 +83,8 @@ func (u User) Grants() []Grant {
 	}
 	affinities := store.AffinityPrefix(false, u.Name)
 	return []Grant{
+		below(store.AskRoot, false),
+		{From: store.AnswerKey(u.Name), Write: true},
 		below(store.IPAMRoot, false),
 		below(store.BlockRoot, true),
 		below(store.HandleRoot, true),
