@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -176,31 +177,70 @@ func checkDelete(host string, del *etcdserverpb.DeleteRangeRequest) error {
 	case ok && id.Plural == profiles:
 		return fmt.Errorf("it may not delete profile %s", id.Name)
 	case ok && id.Plural == endpoints:
-		return checkEndpoint(host, id, nil)
+		return ownEndpoint(host, id)
 	}
 	return nil
 }
 
-// checkEndpoint holds a host to its own endpoints, by their name and by what
-// is in them: other hosts go by the latter.
-func checkEndpoint(host string, id store.ResourceID, value []byte) error {
+// ownEndpoint holds a host to its own endpoints, by their name.
+func ownEndpoint(host string, id store.ResourceID) error {
 	rest, ok := strings.CutPrefix(id.Name, strings.ReplaceAll(host, "-", "--")+"-")
 	if !ok || rest == "" || rest[0] == '-' {
 		return fmt.Errorf("endpoint %s/%s is not its own", id.Namespace, id.Name)
 	}
-	if value == nil {
-		return nil
+	return nil
+}
+
+// checkEndpoint holds a host to endpoints that are on it by what is in them,
+// too: other hosts go by that.
+func checkEndpoint(host string, id store.ResourceID, value []byte) error {
+	if err := ownEndpoint(host, id); err != nil {
+		return err
 	}
-	var o struct {
-		Spec struct {
-			Node string `json:"node"`
-		} `json:"spec"`
+	var node string
+	spec, err := member(value, "spec")
+	if err == nil {
+		spec, err = member(spec, "node")
 	}
-	if err := json.Unmarshal(value, &o); err != nil {
+	if err == nil {
+		err = json.Unmarshal(spec, &node)
+	}
+	if err != nil {
 		return fmt.Errorf("endpoint %s/%s cannot be read: %w", id.Namespace, id.Name, err)
 	}
-	if o.Spec.Node != host {
-		return fmt.Errorf("endpoint %s/%s says that it is on host %q", id.Namespace, id.Name, o.Spec.Node)
+	if node != host {
+		return fmt.Errorf("endpoint %s/%s says that it is on host %q", id.Namespace, id.Name, node)
 	}
 	return nil
+}
+
+// member returns the one member of a JSON object with a name. Two that differ
+// in case only are refused: readers disagree about which counts.
+func member(object []byte, name string) (json.RawMessage, error) {
+	d := json.NewDecoder(bytes.NewReader(object))
+	if t, err := d.Token(); err != nil || t != json.Delim('{') {
+		return nil, errors.New("it is no JSON object")
+	}
+	var found json.RawMessage
+	for d.More() {
+		key, err := d.Token()
+		if err != nil {
+			return nil, err
+		}
+		var value json.RawMessage
+		if err := d.Decode(&value); err != nil {
+			return nil, err
+		}
+		switch text, _ := key.(string); {
+		case !strings.EqualFold(text, name):
+		case text != name || found != nil:
+			return nil, fmt.Errorf("%q is in it twice, or in another case", name)
+		default:
+			found = value
+		}
+	}
+	if found == nil {
+		return nil, fmt.Errorf("it has no %q", name)
+	}
+	return found, nil
 }

@@ -1,0 +1,92 @@
+package embedded
+
+import (
+	"strings"
+	"testing"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/brindle-net/brindle/internal/store"
+)
+
+// ops of a transaction, in short.
+func putOp(key, value string) *pb.RequestOp {
+	return &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: []byte(key), Value: []byte(value)}}}
+}
+
+func absent(key string) *pb.Compare {
+	return &pb.Compare{Key: []byte(key), Target: pb.Compare_MOD, Result: pb.Compare_EQUAL, TargetUnion: &pb.Compare_ModRevision{}}
+}
+
+func TestGuardOfAHost(t *testing.T) {
+	end := func(name string) string {
+		return store.ResourceID{Plural: endpoints, Namespace: "n", Name: name}.Key()
+	}
+	profile := store.ResourceID{Plural: profiles, Name: "p"}.Key()
+	own, of := end("h--1-cni-x-eth0"), func(host string) string { return `{"spec":{"node":"` + host + `"}}` }
+	for _, tt := range []struct {
+		name string
+		in   any
+		want string // "": allowed
+	}{
+		{"a read", &pb.RangeRequest{Key: []byte("/")}, ""},
+		{"own endpoint", &pb.TxnRequest{Success: []*pb.RequestOp{putOp(own, of("h-1"))}}, ""},
+		{"own endpoint goes", &pb.DeleteRangeRequest{Key: []byte(own)}, ""},
+		{"what its role decides", &pb.PutRequest{Key: []byte("/calico/ipam/v2/handle/x")}, ""},
+		{"endpoint on another host", &pb.TxnRequest{Success: []*pb.RequestOp{putOp(own, of("h-2"))}}, "says that it is on host"},
+		{"spec twice", &pb.PutRequest{Key: []byte(own), Value: []byte(`{"spec":{"node":"h-2"},"spec":{"node":"h-1"}}`)}, "twice"},
+		{"spec in another case", &pb.PutRequest{Key: []byte(own), Value: []byte(`{"spec":{"node":"h-2"},"Spec":{"node":"h-1"}}`)}, "twice"},
+		{"node in another case", &pb.PutRequest{Key: []byte(own), Value: []byte(`{"spec":{"node":"h-1","ſpec":1,"NODE":"h-2"}}`)}, "twice"},
+		{"no node", &pb.PutRequest{Key: []byte(own), Value: []byte(`{"spec":{}}`)}, `no "node"`},
+		{"node is no text", &pb.PutRequest{Key: []byte(own), Value: []byte(`{"spec":{"node":["h-1"]}}`)}, "cannot be read"},
+		{"no JSON", &pb.PutRequest{Key: []byte(own), Value: []byte("x")}, "cannot be read"},
+		{"half", &pb.PutRequest{Key: []byte(own), Value: []byte(`{"spec":{"node":"h-1"`)}, "cannot be read"},
+		{"empty", &pb.PutRequest{Key: []byte(own)}, "cannot be read"},
+		{"other endpoint", &pb.PutRequest{Key: []byte(end("h-cni-x-eth0")), Value: []byte(of("h-1"))}, "not its own"},
+		{"host whose name goes on", &pb.PutRequest{Key: []byte(end("h--1--2-cni-x-eth0")), Value: []byte(of("h-1"))}, "not its own"},
+		{"its prefix alone", &pb.PutRequest{Key: []byte(end("h--1-")), Value: []byte(of("h-1"))}, "not its own"},
+		{"in the failing part", &pb.TxnRequest{Failure: []*pb.RequestOp{putOp(end("h--2-cni-x-eth0"), of("h-1"))}}, "not its own"},
+		{"a range of endpoints", &pb.DeleteRangeRequest{Key: []byte(own), RangeEnd: []byte(own + "z")}, "deleting ranges"},
+		{"a range in a transaction", &pb.TxnRequest{Success: []*pb.RequestOp{{Request: &pb.RequestOp_RequestDeleteRange{
+			RequestDeleteRange: &pb.DeleteRangeRequest{Key: []byte("a"), RangeEnd: []byte{0}}}}}}, "deleting ranges"},
+		{"transaction in a transaction", &pb.TxnRequest{Success: []*pb.RequestOp{{Request: &pb.RequestOp_RequestTxn{RequestTxn: &pb.TxnRequest{}}}}}, "within a transaction"},
+		{"nothing in a transaction", &pb.TxnRequest{Success: []*pb.RequestOp{{}}}, "within a transaction"},
+		{"a lease", &pb.PutRequest{Key: []byte(own), Value: []byte(of("h-1")), Lease: 1}, "leases"},
+		{"the value as it was", &pb.PutRequest{Key: []byte(own), IgnoreValue: true}, "leases"},
+		{"new profile", &pb.TxnRequest{Compare: []*pb.Compare{absent(profile)}, Success: []*pb.RequestOp{putOp(profile, "{}")}}, ""},
+		{"profile", &pb.PutRequest{Key: []byte(profile)}, "may make a profile that does not exist"},
+		{"profile, another one new", &pb.TxnRequest{Compare: []*pb.Compare{absent(profile + "2")}, Success: []*pb.RequestOp{putOp(profile, "{}")}}, "may make a profile"},
+		{"profile if it is there", &pb.TxnRequest{Compare: []*pb.Compare{absent(profile)}, Failure: []*pb.RequestOp{putOp(profile, "{}")}}, "may make a profile"},
+		{"profile by version", &pb.TxnRequest{Compare: []*pb.Compare{{Key: []byte(profile), Target: pb.Compare_VERSION, Result: pb.Compare_GREATER}}, Success: []*pb.RequestOp{putOp(profile, "{}")}}, "may make a profile"},
+		{"profile goes", &pb.DeleteRangeRequest{Key: []byte(profile)}, "may not delete profile"},
+		{"compaction", &pb.CompactionRequest{}, "not for hosts"},
+		{"a lease of its own", &pb.LeaseGrantRequest{}, "not for hosts"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			err := checkHost("h-1", tt.in)
+			if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
+				t.Errorf("error is %v, want one with %q", err, tt.want)
+			}
+		})
+	}
+}
+
+// TestGrants has no range of a host reach what is another host's.
+func TestGrants(t *testing.T) {
+	for _, g := range (User{Kind: HostUser, Name: "h-1"}).Grants() {
+		if !g.Write {
+			continue
+		}
+		for _, key := range []string{
+			store.ResourceID{Plural: "nodes", Name: "h-10"}.Key(), store.ResourceID{Plural: "nodes", Name: "h"}.Key(),
+			store.AffinityPrefix(false, "h-10"), store.AffinityPrefix(false, "h"), store.AffinityPrefix(true, "h-1"),
+			store.ResourceID{Plural: "ippools", Name: "p"}.Key(), store.IPAMConfigKey, "/brindle/leader",
+			store.ResourceID{Plural: "globalnetworkpolicies", Name: "default.p"}.Key(),
+			store.ResourceID{Plural: "profilesx", Name: "p"}.Key(),
+		} {
+			if key == g.From || g.To != "" && key >= g.From && key < g.To {
+				t.Errorf("host h-1 may write %s, by %q to %q", key, g.From, g.To)
+			}
+		}
+	}
+}
