@@ -91,5 +91,29 @@ func diff[K comparable, V any](old, next map[K]V, equal func(a, b V) bool) desir
 	return p
 }
 
+// exchange takes some entries out of a table and puts others in, and says what
+// it took.
+func exchange[K comparable, V any](table, out, in map[K]V, equal func(a, b V) bool) desired.Patch[K, V] {
+	var p desired.Patch[K, V]
+	for k, v := range in {
+		if o, ok := table[k]; !ok || !equal(o, v) {
+			if p.Set == nil {
+				p.Set = make(map[K]V, len(in))
+			}
+			p.Set[k], table[k] = v, v
+		}
+	}
+	for k := range out {
+		if _, stays := in[k]; stays {
+			continue
+		}
+		if _, ok := table[k]; ok {
+			p.Delete = append(p.Delete, k)
+			delete(table, k)
+		}
+	}
+	return p
+}
+
 // same compares values that == can compare.
 func same[V comparable](a, b V) bool { return a == b }

@@ -19,6 +19,7 @@ type inputs struct {
 	nodes     map[string]*model.Node
 	order     sorted
 	workloads map[model.ID]*model.Workload     // on this host
+	local     []model.ID                       // of these, in their order
 	hosts     map[model.ID]*model.HostEndpoint // of this host
 	pools     map[string]*model.Pool
 	blocks    map[model.ID]*model.Block    // all; of those elsewhere only the addresses that are borrowed
@@ -202,6 +203,12 @@ func (in *inputs) takePolicy(e model.Event, t *touched) {
 	case model.KindWorkload:
 		v, ok := e.Value.(*model.Workload)
 		t.workloads = put(in.workloads, id, v, ok && v.Node == in.set.Node) || t.workloads
+		at, listed := slices.BinarySearchFunc(in.local, id, model.ID.Compare)
+		if _, there := in.workloads[id]; there && !listed {
+			in.local = slices.Insert(in.local, at, id)
+		} else if !there && listed {
+			in.local = slices.Delete(in.local, at, at+1)
+		}
 	case model.KindHostEndpoint:
 		v, ok := e.Value.(*model.HostEndpoint)
 		if put(in.hosts, id, v, ok && v.Node == in.set.Node) {

@@ -1,7 +1,9 @@
 package calc
 
 import (
+	"maps"
 	"net/netip"
+	"slices"
 
 	"github.com/brindle-net/brindle/internal/desired"
 )
@@ -12,16 +14,29 @@ func (c *Core) kernel(t *touched, u *desired.Update) {
 		u.Sysctls = diff(c.asked.Sysctls, c.sysctls(), same)
 	}
 	if t.workloads {
-		links, neighbours := c.links()
-		u.Links = diff(c.own.links, links, same)
-		u.Links.Play(c.asked.Links)
-		u.Neighbours = diff(c.own.neighbours, neighbours, same)
-		u.Neighbours.Play(c.asked.Neighbours)
+		c.links(u)
 	}
-	if (t.workloads || t.blocks || t.sessions) && !c.in.set.Overlay.NoRoutes {
+	if c.in.set.Overlay.NoRoutes {
+		return
+	}
+	if t.blocks || t.sessions || c.gatewayConcerned() {
 		u.Routes = diff(c.own.routes, c.routes(), desired.Route.Equal)
-		u.Routes.Play(c.asked.Routes)
+	} else if t.workloads {
+		u.Routes = exchange(c.own.routes, c.routesOf(c.active.went), c.routesOf(c.active.came), desired.Route.Equal)
 	}
+	u.Routes.Play(c.asked.Routes)
+}
+
+// gatewayConcerned reports whether the way to a peer lies at an address that a
+// workload has got or lost.
+func (c *Core) gatewayConcerned() bool {
+	if len(c.sessions.gateways) == 0 {
+		return false
+	}
+	concerned := func(w activeWorkload) bool {
+		return slices.ContainsFunc(w.addrs, func(a netip.Addr) bool { return c.sessions.gateways[a].IsValid() })
+	}
+	return slices.ContainsFunc(c.active.went, concerned) || slices.ContainsFunc(c.active.came, concerned)
 }
 
 // own is the part of the kernel's tables that this host's own workloads, blocks
@@ -52,11 +67,25 @@ func (c *Core) sysctls() map[string]string {
 	return out
 }
 
-func (c *Core) links() (map[string]desired.Link, map[desired.NeighKey]desired.Neigh) {
+// links writes the links of the workloads that are different, and who is behind
+// them.
+func (c *Core) links(u *desired.Update) {
+	gone, goneNeighbours := linksOf(c.active.went)
+	next, nextNeighbours := linksOf(c.active.came)
+	u.Links = exchange(c.own.links, gone, next, same)
+	u.Links.Play(c.asked.Links)
+	u.Neighbours = exchange(c.own.neighbours, goneNeighbours, nextNeighbours, same)
+	u.Neighbours.Play(c.asked.Neighbours)
+}
+
+func linksOf(list []activeWorkload) (map[string]desired.Link, map[desired.NeighKey]desired.Neigh) {
+	if len(list) == 0 {
+		return nil, nil
+	}
 	links := map[string]desired.Link{}
 	neighbours := map[desired.NeighKey]desired.Neigh{}
 	sysctls := desired.SysctlLines(desired.WorkloadSysctls())
-	for _, w := range c.active.workloads {
+	for _, w := range list {
 		links[w.Interface] = desired.Link{Up: true, Alias: desired.AliasWorkload, Sysctls: sysctls}
 		if w.MAC == "" {
 			continue
@@ -84,7 +113,14 @@ func (c *Core) routes() map[desired.RouteKey]desired.Route {
 			Protocol: desired.ProtocolAgent, Hops: []desired.NextHop{{Via: gateway}},
 		}
 	}
-	for _, w := range c.active.workloads {
+	maps.Copy(out, c.routesOf(c.active.workloads))
+	return out
+}
+
+// routesOf are the routes to workloads.
+func (c *Core) routesOf(list []activeWorkload) map[desired.RouteKey]desired.Route {
+	out := make(map[desired.RouteKey]desired.Route, len(list))
+	for _, w := range list {
 		for _, addr := range w.addrs {
 			r := desired.Route{
 				Protocol: desired.ProtocolAgent, Hops: []desired.NextHop{{Interface: w.Interface}},

@@ -1,7 +1,6 @@
 package calc
 
 import (
-	"maps"
 	"net/netip"
 	"slices"
 
@@ -19,6 +18,8 @@ type active struct {
 	addrs     map[netip.Addr]bool
 	asked     map[netip.Addr]bool // what workloads say they have, whether they get it or not
 	clashes   desired.Notices
+	// What the last batch changed: workloads as they were, and as they are.
+	went, came []activeWorkload
 }
 
 type activeWorkload struct {
@@ -26,15 +27,22 @@ type activeWorkload struct {
 	addrs []netip.Addr // those that are routed to it
 }
 
+// same reports whether nothing about a workload is different.
+func (w activeWorkload) same(o activeWorkload) bool {
+	return w.Workload == o.Workload && slices.Equal(w.addrs, o.addrs)
+}
+
 func (a *active) update(in *inputs, o *overlay, t *touched) {
+	a.went, a.came = nil, nil
 	if !t.workloads && !a.meets(o.dirty.addrs) {
 		return
 	}
 	t.workloads = true
+	before := a.workloads
 	*a = active{addrs: map[netip.Addr]bool{}, asked: map[netip.Addr]bool{}, clashes: desired.Notices{}}
 	byInterface := map[string]model.ID{}
 	byAddr := map[netip.Addr]model.ID{}
-	for _, id := range slices.SortedFunc(maps.Keys(in.workloads), model.ID.Compare) {
+	for _, id := range in.local {
 		w := in.workloads[id]
 		if len(w.Addrs) == 0 || w.Interface == "" {
 			continue
@@ -69,6 +77,34 @@ func (a *active) update(in *inputs, o *overlay, t *touched) {
 		}
 		a.workloads = append(a.workloads, won)
 	}
+	a.compare(before)
+}
+
+// compare finds what is different from before.
+func (a *active) compare(before []activeWorkload) {
+	after := a.workloads
+	for len(before) > 0 || len(after) > 0 {
+		order := -1
+		if len(before) == 0 {
+			order = 1
+		} else if len(after) > 0 {
+			order = before[0].ID.Compare(after[0].ID)
+		}
+		if order != 0 || !before[0].same(after[0]) {
+			if order <= 0 {
+				a.went = append(a.went, before[0])
+			}
+			if order >= 0 {
+				a.came = append(a.came, after[0])
+			}
+		}
+		if order <= 0 {
+			before = before[1:]
+		}
+		if order >= 0 {
+			after = after[1:]
+		}
+	}
 }
 
 // meets reports whether a workload says that it has one of these addresses of
@@ -95,11 +131,13 @@ type ownBlock struct {
 }
 
 // update takes the claims of this host in any state, but for those to blocks
-// that say they are somebody else's: a lost race.
+// that say they are somebody else's: a lost race. That somebody here got an
+// address of a block is no change.
 func (o *owned) update(in *inputs, t *touched) {
 	if !t.blocks {
 		return
 	}
+	before := o.blocks
 	o.blocks = nil
 	for _, claim := range in.claims {
 		if in.set.NoIPv6 && claim.CIDR.Addr().Is6() {
@@ -118,4 +156,9 @@ func (o *owned) update(in *inputs, t *touched) {
 		}
 		o.blocks = append(o.blocks, own)
 	}
+	t.blocks = t.first || !slices.EqualFunc(before, o.blocks, ownBlock.same)
+}
+
+func (b ownBlock) same(o ownBlock) bool {
+	return b.cidr == o.cidr && b.confirmed == o.confirmed && slices.Equal(b.elsewhere, o.elsewhere)
 }
