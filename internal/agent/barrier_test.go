@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,13 +19,32 @@ import (
 // tallied is a datastore that counts writes, and refuses them if it is to.
 type tallied struct {
 	*mem.Store
+	mu     sync.Mutex // fake time orders events but not memory
 	writes int
 	refuse error
 }
 
+// count returns how many writes there were.
+func (c *tallied) count() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.writes
+}
+
+// set changes something that others look at.
+func (c *tallied) set(change func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	change()
+}
+
 func (c *tallied) Update(ctx context.Context, kv store.KV) (store.Revision, error) {
-	if c.writes++; c.refuse != nil {
-		return "", c.refuse
+	c.mu.Lock()
+	c.writes++
+	refuse := c.refuse
+	c.mu.Unlock()
+	if refuse != nil {
+		return "", refuse
 	}
 	return c.Store.Update(ctx, kv)
 }
@@ -43,8 +63,16 @@ func startHost(t *testing.T, d *tallied) *waitedHost {
 	ctx, stop := context.WithCancel(t.Context())
 	h := &waitedHost{tallied: d, closed: make(chan error, 1), stop: stop}
 	b := newBarrier(d, "h1", slog.New(slog.DiscardHandler), steps{
-		arrived: func(a client.Ask) (bool, error) { return store.Reached(d.Store, h.come, a.Resources) },
-		inStep:  func(context.Context) error { return h.wrong },
+		arrived: func(a client.Ask) (bool, error) {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			return store.Reached(d.Store, h.come, a.Resources)
+		},
+		inStep: func(context.Context) error {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			return h.wrong
+		},
 	})
 	go func() { h.closed <- b.run(ctx) }()
 	t.Cleanup(func() { stop(); <-h.closed })
@@ -93,10 +121,10 @@ func TestBarrierAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := startHost(t, &tallied{Store: mem.New()})
 		time.Sleep(time.Hour)
-		if h.writes != 0 {
-			t.Errorf("%d writes while nobody asked", h.writes)
+		if h.count() != 0 {
+			t.Errorf("%d writes while nobody asked", h.count())
 		}
-		h.come = "5"
+		h.set(func() { h.come = "5" })
 		h.ask(t, "a", "7", 60)
 		h.ask(t, "b", "5", 60)
 		time.Sleep(100 * time.Millisecond)
@@ -107,25 +135,27 @@ func TestBarrierAnswers(t *testing.T) {
 		if a := h.said(t, "a"); a != "false DatastoreBehind the change has not come from the datastore yet" {
 			t.Errorf("a: %q", a)
 		}
-		h.come, h.wrong = "7", &lateness{client.ReasonFailing, errors.New("table routes:\n no such device")}
+		h.set(func() {
+			h.come, h.wrong = "7", &lateness{client.ReasonFailing, errors.New("table routes:\n no such device")}
+		})
 		time.Sleep(10 * time.Second)
 		if a := h.said(t, "a"); a != "false Failing table routes: no such device" {
 			t.Errorf("a: %q", a)
 		}
-		before := h.writes
+		before := h.count()
 		time.Sleep(30 * time.Second) // the same is not said again
-		if h.writes != before {
-			t.Errorf("%d writes for nothing", h.writes-before)
+		if h.count() != before {
+			t.Errorf("%d writes for nothing", h.count()-before)
 		}
-		h.wrong = nil
+		h.set(func() { h.wrong = nil })
 		time.Sleep(nextAttempt)
 		if a := h.said(t, "a"); a != inStep {
 			t.Errorf("a: %q", a)
 		}
-		before = h.writes
+		before = h.count()
 		time.Sleep(time.Hour)
-		if h.writes != before {
-			t.Errorf("%d writes after the answer", h.writes-before)
+		if h.count() != before {
+			t.Errorf("%d writes after the answer", h.count()-before)
 		}
 	})
 }
@@ -135,22 +165,22 @@ func TestBarrierAnswers(t *testing.T) {
 func TestBarrierStaysQuiet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := startHost(t, &tallied{Store: mem.New()})
-		h.come, h.wrong = "9", errors.New("x")
+		h.set(func() { h.come, h.wrong = "9", errors.New("x") })
 		h.ask(t, "a", "1", 60)
 		for i := range 60 {
-			h.wrong = fmt.Errorf("%d to go", i)
+			h.set(func() { h.wrong = fmt.Errorf("%d to go", i) })
 			time.Sleep(time.Second)
 		}
-		if h.writes == 0 || h.writes > 13 {
-			t.Errorf("%d writes in a minute", h.writes)
+		if h.count() == 0 || h.count() > 13 {
+			t.Errorf("%d writes in a minute", h.count())
 		}
-		before := h.writes // its time is over, although it is still there
+		before := h.count() // its time is over, although it is still there
 		for i := range 60 {
-			h.wrong = fmt.Errorf("still %d to go", i)
+			h.set(func() { h.wrong = fmt.Errorf("still %d to go", i) })
 			time.Sleep(time.Second)
 		}
-		if h.writes > before+1 {
-			t.Errorf("%d writes for somebody who is gone", h.writes-before)
+		if h.count() > before+1 {
+			t.Errorf("%d writes for somebody who is gone", h.count()-before)
 		}
 	})
 }
@@ -161,7 +191,7 @@ func TestBarrierMishaps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &tallied{Store: mem.New()}
 		h := startHost(t, d)
-		h.come = "1"
+		h.set(func() { h.come = "1" })
 		h.ask(t, "a", "100", 600)
 		if _, err := d.Create(t.Context(), store.AskRoot+"bad", []byte("{")); err != nil {
 			t.Fatal(err)
@@ -173,12 +203,12 @@ func TestBarrierMishaps(t *testing.T) {
 		h.stop()
 		d.Compact()
 		again := startHost(t, d)
-		again.come, d.refuse = "100", errors.New("no space")
+		again.set(func() { again.come, d.refuse = "100", errors.New("no space") })
 		time.Sleep(10 * time.Second)
 		if a := again.said(t, "a"); a == inStep {
 			t.Errorf("a: %q although nothing could be written", a)
 		}
-		d.refuse = nil
+		d.set(func() { d.refuse = nil })
 		time.Sleep(2 * nextAttempt)
 		if a := again.said(t, "a"); a != inStep {
 			t.Errorf("a: %q", a)
