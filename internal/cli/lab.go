@@ -34,7 +34,7 @@ needs root and nothing else, and leaves nothing behind.`,
 	c.PersistentFlags().StringVar(&name, "name", name, "name of the lab")
 	c.AddCommand(
 		labUp(e, &name), labDown(e, &name), labStatus(e, &name), labEnv(e, &name), labExec(e, &name), labCapture(e, &name),
-		labProbe(e, &name), labVerify(e, &name), labWorkload(e, &name), labHost(e, &name), labDatastore(e, &name), labDemo(e, &name),
+		labProbe(e, &name), labVerify(e, &name), labWorkload(e, &name), labHost(e, &name), labDatastore(e, &name), labPresets(e), labDemo(e, &name),
 		labSupervise(e), labEnter(e),
 	)
 	return c
@@ -78,7 +78,8 @@ func labStatus(e *Env, name *string) *cobra.Command {
 packets to workloads travel from the one to the other, as the sending host's
 kernel says: direct, ipip or vxlan; "via r1" when a router is the next hop;
 "default" when the host only has its default route, and "none" when it has no
-route at all.`,
+route at all. On a terminal the first of it is a drawing: each segment with the
+hosts and routers on it, their addresses, sessions and workloads.`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			cl, err := lab.Open(*name)
 			if err != nil {
@@ -91,19 +92,22 @@ route at all.`,
 			if st.Paths, err = lab.Paths(c.Context(), st); err != nil {
 				return err
 			}
-			switch output {
-			case "json":
+			switch {
+			case output == "json":
 				enc := json.NewEncoder(e.Stdout)
 				enc.SetIndent("", "  ")
 				return enc.Encode(st)
-			case "":
+			case output == "drawing", output == "" && e.Terminal:
+				drawLab(e.Stdout, st, widthOf(e))
+				return nil
+			case output == "", output == "table":
 				printLab(e.Stdout, st)
 				return nil
 			}
-			return fmt.Errorf("output format %q: must be json, or nothing for a table", output)
+			return fmt.Errorf("output format %q: must be json, drawing or table, or nothing for a drawing on a terminal and tables elsewhere", output)
 		},
 	}
-	c.Flags().StringVarP(&output, "output", "o", output, "output format: json")
+	c.Flags().StringVarP(&output, "output", "o", output, "output format: json, drawing or table")
 	return c
 }
 

@@ -15,13 +15,13 @@ import (
 // topologyFlags adds the flags that shape a lab. Those of them that nobody
 // sets keep what the preset or the file says: see settle.
 func topologyFlags(c *cobra.Command, t *lab.Topology) {
-	c.Flags().IntVar(&t.Hosts, "hosts", t.Hosts, "number of hosts (subnets: 4)")
+	c.Flags().IntVar(&t.Hosts, "hosts", t.Hosts, "number of hosts (subnets and fabric: 4, reflectors: 6)")
 	c.Flags().IntVar(&t.Workloads, "workloads", t.Workloads, "workloads on each host")
 	c.Flags().StringVar(&t.Family, "family", t.Family, "addresses: v4, v6 or dual")
 	c.Flags().DurationVar(&t.HoldTime, "hold-time", t.HoldTime, "after how much silence hosts give up a BGP peer")
 	c.Flags().BoolVar(&t.Fsync, "fsync", t.Fsync, "let etcd wait for the disk at every write, as outside a lab")
 	c.Flags().StringVar(&t.IPIP, "ipip", t.IPIP, "IP in IP for the IPv4 pool, instead of VXLAN: Never, Always or CrossSubnet")
-	c.Flags().StringVar(&t.VXLAN, "vxlan", t.VXLAN, "VXLAN for the pools: Never, Always or CrossSubnet (subnets: CrossSubnet)")
+	c.Flags().StringVar(&t.VXLAN, "vxlan", t.VXLAN, "VXLAN for the pools: Never, Always or CrossSubnet (subnets and fabric: CrossSubnet)")
 	c.Flags().BoolVar(&t.NAT, "nat", t.NAT, "let workloads leave the pools with their host's address (natOutgoing)")
 	c.Flags().StringArrayVar(&t.AgentArgs, "agent-arg", nil, "further argument of every agent, as --agent-arg=--bgp=off; again for more")
 }
@@ -48,9 +48,17 @@ func labUp(e *Env, name *string) *cobra.Command {
 		Use: "up [PRESET]", Short: "Build a lab and leave it running", Args: cobra.MaximumNArgs(1), ValidArgs: lab.Presets,
 		Long: `Build a lab and leave it running. The presets:
 
-  flat      hosts on one segment of layer 2 (the default)
-  subnets   two subnets of hosts, joined by a router, r1, that knows no workload:
-            it drops packets to one unless they are inside of others`,
+  flat        hosts on one segment of layer 2 (the default)
+  subnets     two subnets of hosts, joined by a router, r1, that knows no workload:
+              it drops packets to one unless they are inside of others
+  fabric      two racks of hosts, a router on top of each, r1 and r2, and a spine,
+              r3, that two cables join to each: routes between racks have two ways.
+              The routers know no workload
+  reflectors  hosts on one segment, of which h1 and h2 are route reflectors: the
+              others speak BGP with these alone
+
+A file says any other shape: brindle lab presets NAME prints one to begin with, and
+docs/reference/topology.md lists its fields.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			preset := ""
 			if len(args) == 1 {
@@ -72,7 +80,7 @@ func labUp(e *Env, name *string) *cobra.Command {
 		},
 	}
 	topologyFlags(c, &flags)
-	c.Flags().StringVarP(&file, "filename", "f", "", "YAML file with the same: name, preset, hosts, workloads, family, fsync, ipip, vxlan, nat, agentArgs; flags win")
+	c.Flags().StringVarP(&file, "filename", "f", "", "topology file (YAML), as brindle lab presets NAME prints one; flags win")
 	return c
 }
 
@@ -102,10 +110,33 @@ func fromFile(file, preset string) (lab.Topology, error) {
 	if err != nil {
 		return lab.Topology{}, err
 	}
-	if data, err = v3.YAMLToJSON(data); err != nil {
-		return lab.Topology{}, fmt.Errorf("topology %s: %w", file, err)
-	}
 	return lab.ReadTopology(file, preset, data)
+}
+
+// labPresets prints what `lab up` knows.
+func labPresets(e *Env) *cobra.Command {
+	return &cobra.Command{
+		Use: "presets [NAME]", Short: "List the presets, or print one as a topology file", Args: cobra.MaximumNArgs(1), ValidArgs: lab.Presets,
+		Long: `List the presets of lab up, or print one as a topology file for lab up -f, to begin
+with. docs/reference/topology.md lists all its fields.`,
+		Example: `  brindle lab presets fabric > mine.yaml
+  sudo brindle lab up -f mine.yaml`,
+		RunE: func(_ *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				if err := v3.OneOf("preset", args[0], lab.Presets...).Err(); err != nil {
+					return err
+				}
+				_, err := fmt.Fprint(e.Stdout, lab.Example(args[0]))
+				return err
+			}
+			t := table{header: []string{"PRESET", "WHAT IT IS"}}
+			for _, p := range lab.Presets {
+				t.add(p, lab.About(p))
+			}
+			t.print(e.Stdout)
+			return nil
+		},
+	}
 }
 
 // tryThese are commands that work in a lab as it is.

@@ -115,10 +115,17 @@ func (s *Site) AddAddress(name string, p netip.Prefix) error {
 	return nil
 }
 
-// AddRoute adds a static route of the underlay.
-func (s *Site) AddRoute(dst netip.Prefix, via netip.Addr) error {
-	err := s.nl.RouteAdd(&netlink.Route{Dst: ipNetOf(dst), Gw: via.AsSlice()})
-	if err != nil {
+// AddRoute adds a static route of the underlay, by all of the next hops alike.
+func (s *Site) AddRoute(dst netip.Prefix, via ...netip.Addr) error {
+	r := &netlink.Route{Dst: ipNetOf(dst)}
+	if len(via) == 1 {
+		r.Gw = via[0].AsSlice()
+	} else {
+		for _, v := range via {
+			r.MultiPath = append(r.MultiPath, &netlink.NexthopInfo{Gw: v.AsSlice()})
+		}
+	}
+	if err := s.nl.RouteAdd(r); err != nil {
 		return fmt.Errorf("add route %s via %s: %w", dst, via, err)
 	}
 	return nil

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -136,7 +137,7 @@ func (s *Supervisor) obey(ctx context.Context, o order) (answer, error) {
 func (s *Supervisor) state(ctx context.Context) State {
 	st := State{
 		Name: s.topo.Name, Preset: s.topo.Preset, Family: s.topo.Family, Hosts: []Host{}, Routers: s.topo.routers(),
-		Datastore: Datastore{Type: "etcdv3", Endpoints: Endpoints(s.topo.Name)}, Workloads: s.workloadStates(),
+		Datastore: Datastore{Type: "etcdv3", Endpoints: Endpoints(s.topo.Name)}, Workloads: s.workloadStates(), Segments: s.topo.laidOut(),
 	}
 	s.mu.Lock()
 	st.Datastore.Running = s.store != nil
@@ -159,7 +160,8 @@ func (s *Supervisor) state(ctx context.Context) State {
 func (s *Supervisor) hostState(ctx context.Context, h *host) Host {
 	out := Host{
 		Name: h.name, Netns: netnsName(s.topo.Name, h.name), Addresses: []string{},
-		Socket: agentSocket(s.topo.Name, h.name), NotReady: "the agent is not running",
+		Socket: agentSocket(s.topo.Name, h.name), NotReady: "the agent is not running", Peers: []Peer{},
+		Reflector: slices.Contains(s.topo.shape().Reflectors, h.name),
 	}
 	for _, p := range s.topo.hostAddresses(h.index) {
 		out.Addresses = append(out.Addresses, p.Addr().String())
@@ -185,9 +187,11 @@ func (s *Supervisor) hostState(ctx context.Context, h *host) Host {
 		}
 	}
 	for _, sess := range st.Sessions {
-		if sess.State == "Established" {
+		up := sess.State == "Established"
+		if up {
 			out.Sessions++
 		}
+		out.Peers = append(out.Peers, Peer{s.topo.memberAt(sess.Peer), sess.Peer, sess.State, up})
 	}
 	return out
 }

@@ -22,6 +22,39 @@ func seed(ctx context.Context, t Topology) error {
 			return fmt.Errorf("create the lab's pool %s: %w", p.Name, err)
 		}
 	}
+	return seedReflectors(ctx, c, t.shape().Reflectors)
+}
+
+// What hosts that reflect routes have in common.
+const (
+	reflectorLabel   = "route-reflector"
+	reflectorCluster = "224.0.0.1"
+)
+
+// seedReflectors makes some hosts route reflectors, with which all speak, and
+// ends the mesh. No reflectors: nothing is written.
+func seedReflectors(ctx context.Context, c *client.Client, hosts []string) error {
+	if len(hosts) == 0 {
+		return nil
+	}
+	for _, name := range hosts {
+		n := &v3.Node{}
+		n.Name, n.Labels = name, map[string]string{reflectorLabel: "true"}
+		n.Spec.BGP = &v3.NodeBGPSpec{RouteReflectorClusterID: reflectorCluster}
+		if _, err := client.Create(ctx, c, n); err != nil {
+			return fmt.Errorf("create the Node of reflector %s: %w", name, err)
+		}
+	}
+	cfg := &v3.BGPConfiguration{}
+	cfg.Name, cfg.Spec.NodeToNodeMeshEnabled = v3.DefaultName, new(false)
+	if _, err := client.Create(ctx, c, cfg); err != nil {
+		return fmt.Errorf("switch the mesh off: %w", err)
+	}
+	p := &v3.BGPPeer{}
+	p.Name, p.Spec.NodeSelector, p.Spec.PeerSelector = "reflectors", "all()", "has("+reflectorLabel+")"
+	if _, err := client.Create(ctx, c, p); err != nil {
+		return fmt.Errorf("create BGPPeer %s: %w", p.Name, err)
+	}
 	return nil
 }
 

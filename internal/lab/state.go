@@ -16,7 +16,24 @@ type State struct {
 	Hosts     []Host     `json:"hosts"`
 	Workloads []Workload `json:"workloads"`
 	Routers   []Router   `json:"routers"`
+	Segments  []LaidOut  `json:"segments"`
 	Paths     []Path     `json:"paths,omitempty"` // where asked for
+}
+
+// LaidOut is a segment of layer 2 of a lab, and who is on it.
+type LaidOut struct {
+	Name    string   `json:"name"`
+	Subnets []string `json:"subnets"`
+	Cable   bool     `json:"cable"` // between two routers, without a switch
+	Hosts   []string `json:"hosts"`
+	Routers []Port   `json:"routers"`
+}
+
+// Port is where a router is connected to a segment.
+type Port struct {
+	Router    string   `json:"router"`
+	Interface string   `json:"interface"`
+	Addresses []string `json:"addresses"`
 }
 
 // Datastore is where the lab's objects are.
@@ -38,6 +55,16 @@ type Host struct {
 	Socket     string   `json:"socket"`             // of the agent
 	Sessions   int      `json:"sessions"`           // BGP sessions established
 	MaxSession int      `json:"sessionsWanted"`
+	Peers      []Peer   `json:"peers"`
+	Reflector  bool     `json:"routeReflector"` // passes on what other hosts announce
+}
+
+// Peer is the other end of one BGP session of a host.
+type Peer struct {
+	Name    string `json:"name"` // of the member of the lab, "" if it is none
+	Address string `json:"address"`
+	State   string `json:"state"` // Established, Active, …
+	Up      bool   `json:"up"`
 }
 
 // Workload is one workload of a lab.
@@ -57,7 +84,7 @@ type Router struct {
 	Name      string   `json:"name"`
 	Netns     string   `json:"netns"`
 	Addresses []string `json:"addresses"`
-	ASNumber  uint32   `json:"asNumber"` // 0: it does not speak BGP
+	ASNumber  uint32   `json:"asNumber"` // that it is meant to have; 0: none. It forwards, and speaks no BGP
 }
 
 // Member is a host, workload or router found by its name.

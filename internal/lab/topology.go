@@ -1,8 +1,6 @@
 package lab
 
 import (
-	"bytes"
-	encoding "encoding/json"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -31,16 +29,9 @@ type Topology struct {
 
 	// AgentArgs are further arguments of every agent.
 	AgentArgs []string `json:"agentArgs"`
+
+	Shape *Shape `json:"shape,omitempty"` // nil: that of the preset
 }
-
-// The presets.
-const (
-	Flat    = "flat"    // one segment of layer 2
-	Subnets = "subnets" // two segments, and a router between them that knows no workload
-)
-
-// Presets are the shapes that `lab up` knows.
-var Presets = []string{Flat, Subnets}
 
 // Default is the topology of `lab up` with this preset and no flags. An empty
 // preset is flat.
@@ -52,31 +43,13 @@ func Default(preset string) Topology {
 	if preset != "" {
 		t.Preset = preset
 	}
-	if preset == Subnets {
+	switch preset {
+	case Subnets, Fabric:
 		t.Hosts, t.VXLAN = 4, string(v3.EncapCrossSubnet)
+	case Reflectors:
+		t.Hosts = 6
 	}
 	return t
-}
-
-// ReadTopology reads a topology from a file, over the defaults of its preset.
-// A preset that is given wins over the file's. Fields are those of Topology
-// as JSON has them; another is an error.
-func ReadTopology(file, preset string, json []byte) (Topology, error) {
-	var named struct {
-		Preset string `json:"preset"`
-	}
-	if preset == "" && encoding.Unmarshal(json, &named) == nil { // what is wrong with it is said below
-		preset = named.Preset
-	}
-	t := Default(preset)
-	t.Name, preset = "", t.Preset
-	d := encoding.NewDecoder(bytes.NewReader(json))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&t); err != nil {
-		return t, fmt.Errorf("topology %s: %w; the fields are name, preset, hosts, workloads, family, fsync, ipip, vxlan, nat and agentArgs", file, err)
-	}
-	t.Preset = preset
-	return t, nil
 }
 
 // maxHosts is how many hosts fit into the segments' numbering.
@@ -93,10 +66,13 @@ func (t Topology) Check() error {
 	if err := CheckName(t.Name); err != nil {
 		return err
 	}
-	if !slices.Contains(Presets, t.Preset) {
+	if t.Shape == nil && !slices.Contains(Presets, t.Preset) {
 		return fmt.Errorf("preset %q: must be one of %q", t.Preset, Presets)
 	}
-	if least := t.segments(); t.Hosts < least || t.Hosts > maxHosts {
+	if n := t.shape().hosts(); t.Shape != nil && t.Hosts != n {
+		return fmt.Errorf("--hosts %d: the segments of the file have %d", t.Hosts, n)
+	}
+	if least := t.leastHosts(); t.Hosts < least || t.Hosts > maxHosts {
 		return fmt.Errorf("--hosts %d: a lab of the preset %s has %d to %d hosts", t.Hosts, t.Preset, least, maxHosts)
 	}
 	if t.Workloads < 0 || t.Workloads > 200 {
@@ -139,29 +115,8 @@ var (
 	pool6    = netip.MustParsePrefix("fd00:10:48::/48")
 )
 
-// Who has which number in its segment: a router 1, the host i 10 + i.
-const (
-	routerNumber = 1
-	hostNumber   = 10
-)
-
-// segments is how many segments of layer 2 there are.
-func (t Topology) segments() int {
-	if t.Preset == Subnets {
-		return 2
-	}
-	return 1
-}
-
-// segmentOf is the segment of the i-th host (from 1): 0 when there is but one,
-// else 1, 2, …, dealt in order and as evenly as it goes.
-func (t Topology) segmentOf(i int) int {
-	n := t.segments()
-	if n == 1 {
-		return 0
-	}
-	return (i-1)*n/max(t.Hosts, 1) + 1
-}
+// Who has which number in its segment: its routers 1, 2, …, the host i 10 + i.
+const hostNumber = 10
 
 // addresses returns the addresses with a number in a segment.
 func (t Topology) addresses(segment, number int) []netip.Prefix {

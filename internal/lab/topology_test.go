@@ -22,8 +22,24 @@ func TestReadTopology(t *testing.T) {
 			t.Hosts, t.VXLAN, t.Name = 6, "Always", "six"
 			return t
 		}(), ""},
-		{"no such field", "", `{"hots": 2}`, Topology{}, `unknown field "hots"`},
-		{"no JSON", "", `{`, Topology{}, "the fields are"},
+		{"no such field", "", "hots: 2", Topology{}, `f.yaml: hots: unknown field (did you mean "hosts"?)`},
+		{"no YAML", "", `{`, Topology{}, "f.yaml: bad YAML"},
+		{"twice", "", "hosts: 2\nhosts: 3", Topology{}, "f.yaml: hosts:"},
+		{"a list", "", "- hosts: 2", Topology{}, "must be an object"},
+		{"no such preset", "", "preset: farbic", Topology{}, `f.yaml: preset: "farbic": must be one of flat, subnets, fabric, reflectors (did you mean fabric?)`},
+		{"a wrong type", "", "hosts: many", Topology{}, `f.yaml: hosts: "many": must be`},
+		{"too many", "", "hosts: 201", Topology{}, `f.yaml: hosts: "201": must be 1 to 200`},
+		{"a wrong mode", "", "vxlan: CrossSubnets", Topology{}, `(did you mean CrossSubnet?)`},
+		{"a wrong time", "", "holdTime: 1500ms", Topology{}, `f.yaml: holdTime: "1500ms": must be whole seconds`},
+		{"routers without segments", "fabric", "routers: [{name: r1, segments: [s1]}]", Topology{}, "f.yaml: segments: must be given with routers"},
+		{"no host", "", "segments: [{name: s1}]", Topology{}, "f.yaml: segments: must have a host"},
+		{"a number that is another", "", "hosts: 3\nsegments: [{name: s1, hosts: 2}]", Topology{}, `f.yaml: hosts: "3": must be 2, as the segments have`},
+		{"a name of a host", "", "segments: [{name: h1, hosts: 2}]", Topology{}, `f.yaml: segments[0].name: "h1": is the name of a host`},
+		{"a name twice", "", "segments: [{name: a, hosts: 2}]\nrouters: [{name: a, segments: [a]}]", Topology{}, `f.yaml: routers[0].name: "a": is given twice`},
+		{"no such segment", "", "segments: [{name: left, hosts: 2}]\nrouters: [{name: r, segments: [lefd]}]", Topology{}, `f.yaml: routers[0].segments[0]: "lefd": must be one of left (did you mean left?)`},
+		{"no such reflector", "", "segments: [{name: a, hosts: 2}]\nreflectors: [h3]", Topology{}, `f.yaml: reflectors[0]: "h3": must be one of h1, h2`},
+		{"an AS too large", "", "segments: [{name: a, hosts: 2}]\nrouters: [{name: r, asNumber: 4294967296, segments: [a]}]", Topology{}, "f.yaml: routers[0].asNumber"},
+		{"a field of a router", "", "segments: [{name: a, hosts: 2}]\nrouters: [{name: r, asnumber: 1, segments: [a]}]", Topology{}, `f.yaml: routers[0].asnumber: unknown field (did you mean "asNumber"?)`},
 	} {
 		got, err := ReadTopology("f.yaml", c.preset, []byte(c.in))
 		if c.problem != "" {
@@ -52,9 +68,12 @@ func TestCheck(t *testing.T) {
 	}{
 		{func(*Topology) {}, ""},
 		{func(t *Topology) { *t = Default(Subnets) }, ""},
-		{func(t *Topology) { t.Preset = "ring" }, `preset "ring": must be one of ["flat" "subnets"]`},
+		{func(t *Topology) { t.Preset = "ring" }, `preset "ring": must be one of ["flat" "subnets" "fabric" "reflectors"]`},
 		{func(t *Topology) { t.Hosts = 0 }, "--hosts 0: a lab of the preset flat has 1 to 200"},
 		{func(t *Topology) { *t = Default(Subnets); t.Hosts = 1 }, "--hosts 1: a lab of the preset subnets has 2 to 200"},
+		{func(t *Topology) { *t = Default(Fabric); t.Hosts = 1 }, "--hosts 1: a lab of the preset fabric has 2 to 200"},
+		{func(t *Topology) { *t = Default(Reflectors); t.Hosts = 2 }, "--hosts 2: a lab of the preset reflectors has 3 to 200"},
+		{func(t *Topology) { t.Shape = &Shape{Segments: []Segment{{"a", 2}}} }, "--hosts 3: the segments of the file have 2"},
 		{func(t *Topology) { t.Workloads = -1 }, "--workloads -1"},
 		{func(t *Topology) { t.Family = "v5" }, `--family "v5"`},
 		{func(t *Topology) { t.HoldTime = time.Second }, "--hold-time 1s"},
