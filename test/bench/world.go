@@ -34,6 +34,7 @@ type host struct {
 	name  string
 	ns    *netns.NS
 	dir   string
+	run   string   // what /run/brindle is on a host: a reboot empties it
 	env   []string // settings of its agent
 	agent *process
 }
@@ -100,6 +101,9 @@ func (w *world) addHost(ctx context.Context) (*host, error) {
 	}
 	h := &host{name: fmt.Sprintf("h%d", n), ns: ns, dir: filepath.Join(w.dir, fmt.Sprintf("h%d", n))}
 	w.hosts = append(w.hosts, h)
+	if h.run, err = os.MkdirTemp(memory(w.dir), "brindle-bench-run-"); err != nil {
+		return nil, err
+	}
 	if err := w.plug(h, n); err != nil {
 		return nil, err
 	}
@@ -186,7 +190,17 @@ func (w *world) startAgent(ctx context.Context, h *host) (err error) {
 }
 
 // socket is where the agent of a host listens.
-func (h *host) socket() string { return filepath.Join(h.dir, "agent.sock") }
+func (h *host) socket() string { return filepath.Join(h.run, "agent.sock") }
+
+// memory is a folder in memory, as /run is on a host, or the other one where
+// there is none.
+func memory(other string) string {
+	const shared = "/dev/shm"
+	if onMemory(shared) {
+		return shared
+	}
+	return other
+}
 
 // close ends everything.
 func (w *world) close() {
@@ -194,7 +208,8 @@ func (w *world) close() {
 		if h.agent != nil {
 			h.agent.stop()
 		}
-		_ = h.ns.Close() // goes with this process at the latest
+		_ = os.RemoveAll(h.run) // of a few files
+		_ = h.ns.Close()        // goes with this process at the latest
 	}
 	if w.sw != nil {
 		w.sw.Close()
