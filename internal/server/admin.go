@@ -14,7 +14,7 @@ import (
 
 // adminTimeout bounds a change of members or users: without most of the
 // members there is none, and etcd would wait for ever.
-const adminTimeout = 15 * time.Second
+const adminTimeout = 20 * time.Second
 
 // change is a request to change members or users.
 type change struct {

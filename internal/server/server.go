@@ -118,6 +118,7 @@ func (s *server) run(ctx context.Context) error {
 	for name, job := range s.cfg.Jobs {
 		jobs[name] = func(ctx context.Context) error { return job(ctx, db) }
 	}
+	jobs["audit"] = func(ctx context.Context) error { return s.audit(ctx, db) }
 	ended := make(chan error)
 	for name, job := range jobs {
 		go func() { ended <- named(name, job(ctx)) }()

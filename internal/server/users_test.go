@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	v3 "github.com/brindle-net/brindle/api/v3"
 	"github.com/brindle-net/brindle/internal/client"
@@ -41,7 +42,10 @@ func newOffice(t *testing.T) *office {
 func (o *office) dial(kind, name string) *etcd.Driver {
 	o.t.Helper()
 	cert, key := CertFiles(o.certs.Dir, kind, name)
-	d, err := etcd.New(etcd.Config{Endpoints: []string{"https://" + o.addr}, CertFile: cert, KeyFile: key, CAFile: AuthorityFile(o.certs.Dir)})
+	d, err := etcd.New(etcd.Config{
+		Endpoints: []string{"https://" + o.addr}, CertFile: cert, KeyFile: key, CAFile: AuthorityFile(o.certs.Dir),
+		CheckInterval: time.Hour, // it does not look whether it is still let in
+	})
 	must(o.t, err)
 	o.t.Cleanup(func() { d.Close() })
 	return d
@@ -174,11 +178,18 @@ func TestStolenKeyOfAHost(t *testing.T) {
 	must(t, second(a.List(ctx, store.AskRoot)))
 	leave(ctx, t, a, "a")
 	leave(ctx, t, ab, "a-b")
+	watch := a.Watch(ctx, store.ResourceRoot, "")
+	must(t, (<-watch).Err)
 	must(t, RemoveUser(ctx, o.dir, embedded.User{Kind: embedded.HostUser, Name: "a"}))
 	if err := second(a.List(ctx, store.ResourceRoot)); !errors.Is(err, store.ErrDenied) || !strings.Contains(err.Error(), "server users add host a") {
 		t.Errorf("a host that was shut out got %v", err)
 	}
 	must(t, second(ab.List(ctx, store.ResourceRoot)))
+	for b := range watch { // ends by itself
+		if b.Err == nil && len(b.Events) > 0 {
+			t.Errorf("it still hears of %v", b.Events)
+		}
+	}
 }
 
 // put writes a key whether it exists or not.

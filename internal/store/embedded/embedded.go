@@ -85,6 +85,7 @@ type Server struct {
 	lock    *os.File // held on the data directory
 	log     *logCore
 	streams *streamEnder
+	guard   guard
 
 	once     sync.Once // closes
 	closeErr error
@@ -135,8 +136,11 @@ func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
 		return nil, cfg.Cluster.explain(err)
 	}
 	if cfg.Users {
-		return s, s.enableUsers(ctx)
+		if err := s.enableUsers(ctx); err != nil {
+			return nil, err
+		}
 	}
+	s.guard.open.Store(s.etcd)
 	return s, nil
 }
 
@@ -242,7 +246,7 @@ func (s *Server) etcdConfig() (*embed.Config, error) {
 	}
 	c.WatchProgressNotifyInterval = 30 * time.Second
 	c.EnableGRPCGateway = false
-	c.GRPCAdditionalServerOptions = append(s.guard().options(), s.streams.options()...)
+	c.GRPCAdditionalServerOptions = append(s.guard.options(), s.streams.options()...)
 	c.ZapLoggerBuilder = embed.NewZapLoggerBuilder(s.log.logger())
 	if s.cfg.Cluster == nil {
 		return c, nil

@@ -7,9 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
+	"time"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/server/v3/auth"
+	"go.etcd.io/etcd/server/v3/embed"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -35,10 +38,14 @@ var hostCalls = map[string]bool{
 
 // guard stands before etcd and knows who calls. Whoever opened the socket is
 // root. A host is held to what roles cannot express; that comes on top of its
-// role, never instead of it.
-type guard struct{ s *Server }
+// role, never instead of it. Nobody comes in over TCP before it is open: until
+// users are on, every certificate could do everything.
+type guard struct {
+	open atomic.Pointer[embed.Etcd]
+}
 
-func (s *Server) guard() *guard { return &guard{s: s} }
+// expelEvery is how often streams are ended whose user is one no more.
+const expelEvery = time.Second
 
 func (g *guard) options() []grpc.ServerOption {
 	return []grpc.ServerOption{grpc.ChainUnaryInterceptor(g.unary), grpc.ChainStreamInterceptor(g.stream)}
@@ -59,6 +66,9 @@ func (g *guard) admit(ctx context.Context, method string) (context.Context, User
 	}
 	if len(t.State.VerifiedChains) == 0 {
 		return ctx, User{}, nil // etcd asks for a certificate by itself
+	}
+	if g.open.Load() == nil {
+		return ctx, User{}, status.Error(codes.Unavailable, "this member is starting")
 	}
 	cn := t.State.VerifiedChains[0][0].Subject.CommonName
 	if cn == rootUser {
@@ -90,7 +100,41 @@ func (g *guard) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServe
 	if err != nil {
 		return err
 	}
+	if who.Kind == "" {
+		return serve(srv, endedStream{ServerStream: stream, ctx: ctx})
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go g.expel(ctx, cancel, who)
 	return g.explain(who, serve(srv, endedStream{ServerStream: stream, ctx: ctx}))
+}
+
+// expel ends a stream when its user was removed: etcd asks for rights only
+// when a watch begins. It ends with the stream.
+func (g *guard) expel(ctx context.Context, end func(), who User) {
+	users := g.open.Load().Server.AuthStore()
+	tick := time.NewTicker(expelEvery)
+	defer tick.Stop()
+	for seen := uint64(0); ; {
+		if now := users.Revision(); now != seen && users.IsAuthEnabled() {
+			if g.missing(who) {
+				end()
+				return
+			}
+			seen = now
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// missing reports whether somebody is no user.
+func (g *guard) missing(who User) bool {
+	_, err := g.open.Load().Server.AuthStore().UserGet(&etcdserverpb.AuthUserGetRequest{Name: who.CN()})
+	return errors.Is(err, auth.ErrUserNotFound)
 }
 
 // explain says what to do where etcd only says no.
@@ -98,8 +142,7 @@ func (g *guard) explain(who User, err error) error {
 	if who.Kind == "" || status.Code(err) != codes.PermissionDenied {
 		return err
 	}
-	_, missing := g.s.etcd.Server.AuthStore().UserGet(&etcdserverpb.AuthUserGetRequest{Name: who.CN()})
-	if !errors.Is(missing, auth.ErrUserNotFound) {
+	if !g.missing(who) {
 		return err
 	}
 	return status.Errorf(codes.PermissionDenied, "%s %s is no user of this datastore, or no more; `brindle server users add %s %s` on a member makes it one", who.Kind, who.Name, who.Kind, who.Name)

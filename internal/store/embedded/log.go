@@ -20,6 +20,7 @@ var harmless = map[string]bool{
 	"Running http and grpc server on single port. This is not recommended for production.":               true,
 	"simple token is not cryptographically signed":                                                       true,
 	"scheme is http or unix while --client-cert-auth is enabled; ignoring client cert auth for this URL": true, // the socket: guard.go knows who calls
+	"scheme is http or unix while key and cert files are present; ignoring key and cert files":           true, // the socket needs none
 	"failed to detect default host":                                                                      true,
 	"serving client traffic insecurely; this is strongly discouraged!":                                   true, // on a socket of mode 0600
 }

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/membership"
+	servererrors "go.etcd.io/etcd/server/v3/etcdserver/errors"
 )
 
 // ErrNoMember says that the cluster has no such member.
@@ -53,10 +55,18 @@ func (s *Server) AddMember(ctx context.Context, p Peer) error {
 	if err != nil {
 		return fmt.Errorf("add member %s: %w", p.Name, err)
 	}
-	// The index makes the identity of a member that returns another one.
-	token := fmt.Sprintf("%s-%d", p.Name, s.etcd.Server.CommittedIndex())
-	m := membership.NewMember("", urls, token, nil)
-	if _, err := s.etcd.Server.AddMember(asRoot(ctx), *m); err != nil {
+	err = patiently(ctx, func() (bool, error) {
+		for _, m := range s.Members() {
+			if m.Peer == p.URL {
+				return true, nil // an attempt whose answer was lost
+			}
+		}
+		// The index makes the identity of one that returns another one.
+		m := membership.NewMember("", urls, fmt.Sprintf("%s-%d", p.Name, s.etcd.Server.CommittedIndex()), nil)
+		_, err := s.etcd.Server.AddMember(asRoot(ctx), *m)
+		return err == nil, err
+	})
+	if err != nil {
 		return fmt.Errorf("add member %s: %w", p.Name, reconfigure(err))
 	}
 	return nil
@@ -66,20 +76,58 @@ func (s *Server) AddMember(ctx context.Context, p Peer) error {
 // its number. Its data is of no use afterwards. Without it the error is
 // ErrNoMember.
 func (s *Server) RemoveMember(ctx context.Context, name string) error {
-	for _, m := range s.Members() {
-		if name == "" || m.Name != name && m.Peer != name && m.ID != name {
-			continue
+	attempts := 0
+	err := patiently(ctx, func() (bool, error) {
+		for _, m := range s.Members() {
+			if name == "" || m.Name != name && m.Peer != name && m.ID != name {
+				continue
+			}
+			id, err := types.IDFromString(m.ID)
+			if err != nil {
+				return true, err
+			}
+			attempts++
+			_, err = s.etcd.Server.RemoveMember(asRoot(ctx), uint64(id))
+			return err == nil, err
 		}
-		id, err := types.IDFromString(m.ID)
-		if err != nil {
-			return fmt.Errorf("remove member %s: %w", name, err)
+		if attempts > 0 {
+			return true, nil // the answer was lost
 		}
-		if _, err := s.etcd.Server.RemoveMember(asRoot(ctx), uint64(id)); err != nil {
-			return fmt.Errorf("remove member %s: %w", name, reconfigure(err))
-		}
-		return nil
+		return true, ErrNoMember
+	})
+	if err != nil {
+		return fmt.Errorf("remove member %s: %w", name, reconfigure(err))
 	}
-	return fmt.Errorf("remove member %s: %w", name, ErrNoMember)
+	return nil
+}
+
+// patiently tries until it is done, or refused for a reason that does not go
+// away by itself: for seconds after a member was lost there is no leader, and
+// etcd takes the cluster for unhealthy.
+func patiently(ctx context.Context, try func() (done bool, err error)) error {
+	pause := time.NewTicker(500 * time.Millisecond)
+	defer pause.Stop()
+	for {
+		done, err := try()
+		if done {
+			return err
+		}
+		passing := false
+		for _, e := range []error{
+			servererrors.ErrUnhealthy, servererrors.ErrNoLeader, servererrors.ErrLeaderChanged, servererrors.ErrTimeout,
+			servererrors.ErrTimeoutDueToLeaderFail, servererrors.ErrTimeoutDueToConnectionLost,
+		} {
+			passing = passing || errors.Is(err, e)
+		}
+		if !passing {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-pause.C:
+		}
+	}
 }
 
 func word(m Member) string {
