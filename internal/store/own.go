@@ -14,6 +14,10 @@ const (
 	AskRoot = "/brindle/v1/barrier/asks/"
 	// AnswerRoot holds the hosts' answers, one key for each host.
 	AnswerRoot = "/brindle/v1/barrier/hosts/"
+	// WriterRoot holds who writes. A key of it is written in the same moment as
+	// the resource, so that both have one revision: whoever watches sees by whom
+	// each change was made. There are few of them, used again and again.
+	WriterRoot = "/brindle/v1/audit/writers/"
 )
 
 // AnswerKey returns the key of a host's answers.
