@@ -59,7 +59,7 @@ docs/reference/parameters.md; --set names any.`,
 	f.String("state-dir", "/var/lib/brindle", "folder for what survives a restart of the host")
 	f.String("ip", "", "IPv4 address of this host: ADDRESS[/LENGTH], autodetect or none (default: that of its Node, else autodetect)")
 	f.String("ip6", "", "IPv6 address of this host, likewise (default: that of its Node)")
-	f.String("ip-autodetection-method", "first-found", "first-found, can-reach=…, interface=…, skip-interface=… or cidr=…")
+	f.String("ip-autodetection-method", "first-found", "first-found, can-reach=…, interface=…, skip-interface=…, cidr=… or kubernetes-internal-ip")
 	f.String("ip6-autodetection-method", "first-found", "likewise for IPv6")
 	f.String("as", "", "AS number of this host (default: the cluster's)")
 	f.String("bgp", "on", "on, off, or none: off also makes all routes here, none also takes no addresses for tunnels")

@@ -74,9 +74,9 @@ func newNode(e *Env) *cobra.Command {
 	var a agentFlags
 	status := &cobra.Command{
 		Use: "status", Short: "Show how the agent of this host is", Args: cobra.NoArgs,
-		Long: `Show how the agent of this host is: its conditions, its addresses and why they
-were chosen, pools, tunnels, BGP sessions and MTU. Exit status 1 when it is not
-ready.
+		Long: `Show how the agent of this host is: its conditions, its addresses, why they were
+chosen and what is wrong with them, pools, tunnels, BGP sessions and MTU. Exit
+status 1 when it is not ready.
 What is measured of the paths to other hosts is advice: see node paths.`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			st, printed, err := a.status(c.Context(), e)

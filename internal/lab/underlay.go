@@ -131,11 +131,12 @@ func (u *underlay) addRouter(r RouterShape) error {
 			return err
 		}
 	}
+	// A way whose cable is out is none, as on any router.
 	if u.topo.has4() {
-		err = site.SetSysctl("net/ipv4/ip_forward", "1")
+		err = errors.Join(site.SetSysctl("net/ipv4/ip_forward", "1"), site.SetSysctl("net/ipv4/conf/all/ignore_routes_with_linkdown", "1"))
 	}
 	if u.topo.has6() {
-		err = errors.Join(err, site.SetSysctl("net/ipv6/conf/all/forwarding", "1"))
+		err = errors.Join(err, site.SetSysctl("net/ipv6/conf/all/forwarding", "1"), site.SetSysctl("net/ipv6/conf/all/ignore_routes_with_linkdown", "1"))
 	}
 	return err
 }
