@@ -29,6 +29,7 @@ type carrier struct {
 	settings model.Settings // tells workloads' interfaces
 	log      *slog.Logger
 	wake     chan struct{} // capacity 1: a look is due
+	moved    chan struct{} // capacity 1: interfaces may have changed
 
 	mu      sync.Mutex // guards everything below
 	local   netip.Addr // invalid: this host has no end of IP in IP
@@ -49,7 +50,7 @@ type carried struct {
 }
 
 func newCarrier(k *kernel.Kernel, s model.Settings, log *slog.Logger) *carrier {
-	return &carrier{kernel: k, settings: s, log: log, wake: make(chan struct{}, 1),
+	return &carrier{kernel: k, settings: s, log: log, wake: make(chan struct{}, 1), moved: make(chan struct{}, 1),
 		hosts: map[netip.Prefix]bool{}, changed: make(chan struct{})}
 }
 
@@ -77,23 +78,22 @@ func (c *carrier) note(u desired.Update) {
 	c.told = true
 	if changed {
 		c.asked++
-		c.stir()
+		poke(c.wake)
 	}
 }
 
-// stir says that something may have changed.
-func (c *carrier) stir() {
-	select {
-	case c.wake <- struct{}{}:
-	default: // a look is due already
-	}
-}
+// stir says that interfaces may have changed.
+func (c *carrier) stir() { poke(c.moved) }
 
 // How often the programs are looked at.
 const (
 	carrierResync = 90 * time.Second
 	carrierRetry  = time.Second
 )
+
+// driftedSettle is how long after news of interfaces they are read. All of them
+// are: a workload that is being set up shall not wait for that.
+const driftedSettle = 250 * time.Millisecond
 
 // run carries until ctx ends. What it set up goes on.
 func (c *carrier) run(ctx context.Context) error {
@@ -123,6 +123,13 @@ func (c *carrier) run(ctx context.Context) error {
 			return ctx.Err()
 		case <-c.wake:
 		case <-time.After(next):
+		case <-c.moved:
+			select { // with what comes along: each workload brings a link
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-c.wake:
+			case <-time.After(driftedSettle):
+			}
 		}
 	}
 }

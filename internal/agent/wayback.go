@@ -63,12 +63,7 @@ func (w *waysBack) note(p desired.PolicyPatch) {
 }
 
 // stir says that interfaces, settings or ways may have changed.
-func (w *waysBack) stir() {
-	select {
-	case w.wake <- struct{}{}:
-	default: // a look is due already
-	}
-}
+func (w *waysBack) stir() { poke(w.wake) }
 
 // strict reads which interfaces are strict now. IPv6 has no filter of its own
 // in the kernel and follows that of IPv4; but where the way to a host has next
@@ -137,10 +132,6 @@ func underlayOf(k interface {
 	return out, nil
 }
 
-// strictSettle is how long after news of interfaces they are read. All of them
-// are, and a host that many workloads come to has news all the time.
-const strictSettle = 250 * time.Millisecond
-
 // keepWaysBack keeps the rules true until ctx ends. A setting of an interface
 // changes without a word: it is looked at as often as programs are.
 func (a *agent) keepWaysBack(ctx context.Context) error {
@@ -178,7 +169,7 @@ func (a *agent) keepWaysBack(ctx context.Context) error {
 			select { // with what comes along: each workload brings a link
 			case <-ctx.Done():
 				return ctx.Err()
-			case <-time.After(strictSettle):
+			case <-time.After(driftedSettle):
 			}
 		}
 	}
