@@ -16,6 +16,9 @@ needs() {
 		/usr/sbin/nft                   nftables          what an administrator sees
 		/usr/sbin/iptables-legacy       iptables          beside rules of others
 		/usr/bin/openssl                openssl           certificates of the guide on installation
+		/usr/bin/setpriv                util-linux        units of systemd, run without systemd
+		/usr/bin/systemd-analyze        systemd           units of systemd
+		/usr/lib/cni/host-local         containernetworking-plugins  IPAM plugins of others
 		/usr/sbin/bird                  bird2             BGP interoperability
 		/usr/lib/frr/bgpd               frr               BGP interoperability
 		/usr/bin/qemu-system-x86_64     qemu-system-x86   other kernels

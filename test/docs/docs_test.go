@@ -18,7 +18,7 @@ import (
 const root = "../.."
 
 // pages are the documents whose commands are run, each as one session.
-var pages = []string{"README.md", "docs/guides/lab.md", "docs/guides/policy.md", "docs/guides/encapsulation.md", "docs/guides/pools.md", "docs/guides/trouble.md"}
+var pages = []string{"README.md", "docs/guides/lab.md", "docs/guides/policy.md", "docs/guides/encapsulation.md", "docs/guides/pools.md", "docs/guides/day-2.md", "docs/guides/trouble.md"}
 
 // asRoot stands in for sudo: the tests are root, and a machine that runs them
 // may lack it.
@@ -66,7 +66,7 @@ func runScript(t *testing.T, script string) {
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Run(); err != nil {
 		if strings.Contains(out.String(), "lab up") {
-			down := exec.Command("bin/brindle", "lab", "down")
+			down := exec.Command("bin/brindle", "lab", "down", "--name", labOf(script))
 			down.Dir = root
 			if said, err := down.CombinedOutput(); err != nil {
 				t.Logf("take the lab down: %v: %s", err, said)
@@ -75,4 +75,14 @@ func runScript(t *testing.T, script string) {
 		t.Fatalf("%v\n%s", err, &out)
 	}
 	t.Logf("%s", &out)
+}
+
+var named = regexp.MustCompile(`lab up .*--name (\S+)`)
+
+// labOf is the name of a script's lab.
+func labOf(script string) string {
+	if m := named.FindStringSubmatch(script); m != nil {
+		return m[1]
+	}
+	return "lab"
 }

@@ -30,15 +30,35 @@ ip link set eth0 up && ip link set wire up
 ip address add 192.0.2.1/24 dev eth0
 wait_for() { for _ in $(seq 300); do "$@" >/dev/null 2>&1 && return; sleep 0.1; done; "$@"; }
 systemctl() {
-	local unit=/etc/systemd/system/$3.service env
-	[ "$1 $2" = "enable --now" ]
-	env=$(sed -n 's/^EnvironmentFile=//p' $unit)
-	( set -a; [ -z "$env" ] || . "$env"; exec $(sed -n 's/^ExecStart=//p' $unit) ) >/mnt/$3.log 2>&1 &
-	case $3 in
+	case "$1 $2" in
+	"enable --now") start $3;;
+	"disable --now") kill $(cat /mnt/$3.pid) && wait_for refused kill -0 $(cat /mnt/$3.pid);;
+	*) return 1;;
+	esac
+}
+refused() { ! "$@"; }
+# start does what a unit says: its environment, its capabilities, and files
+# that it cannot write.
+start() {
+	local unit=/etc/systemd/system/$1.service env caps
+	env=$(sed -n 's/^EnvironmentFile=-*//p' $unit)
+	caps=$(sed -n 's/^CapabilityBoundingSet=//p' $unit | sed 's/ *CAP_/,+/g' | tr A-Z a-z)
+	(
+		set -a; BRINDLE_SERVER_FLAGS=; [ ! -e "$env" ] || . "$env"
+		echo $BASHPID >/mnt/$1.pid
+		eval exec unshare --mount --propagation slave confine setpriv --no-new-privs --bounding-set "-all$caps" $(sed -n 's/^ExecStart=//p' $unit)
+	) >/mnt/$1.log 2>&1 &
+	case $1 in
 	brindle-server) wait_for brindle server status;;
 	brindle-agent) wait_for brindle node status;;
 	esac
 }
+cat >/usr/local/bin/confine <<'END'
+#!/bin/sh
+for d in / /etc /opt /usr/local/bin; do mount -o remount,ro,bind $d; done
+exec "$@"
+END
+chmod +x /usr/local/bin/confine
 trap 'tail -n 20 /mnt/*.log' ERR
 `
 
