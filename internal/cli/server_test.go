@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -137,6 +138,17 @@ func TestServerRefuses(t *testing.T) {
 		{"grace period", "--leak-grace-period 0s", "--leak-grace-period"},
 		{"log level", "--log-level loud", `--log-level "loud"`},
 		{"argument", "nosuch", "unknown command"},
+		{"join nobody", "--join", "--join: there is nothing to join"},
+		{"listen for nobody", "--peer-listen 127.0.0.1:1", "--peer-listen: there are no other members"},
+		{"nameless member", "--peers a=https://127.0.0.1:1", "--name is missing"},
+		{"nameless certificate", "--certs /nosuch --listen-client 127.0.0.1:1", "--name is missing"},
+		{"other member", "--name b --peers a=https://127.0.0.1:1", "--name b is not among --peers"},
+		{"peer without TLS", "--name a --peers a=http://127.0.0.1:1", "--peers: peer a: address"},
+		{"peer twice", "--name a --peers a=https://127.0.0.1:1,a=https://127.0.0.1:2", "listed twice"},
+		{"peer by name", "--name a --peers a=https://db.example:1", "say with --peer-listen"},
+		{"odd peer-listen", "--name a --peers a=https://db.example:1 --peer-listen db.example:1", "--peer-listen"},
+		{"no certificates", "--name a --peers a=https://127.0.0.1:1 --certs /nosuch", "start etcd: listen on"},
+		{"certificates without address", "--name a --certs /nosuch", "--listen-client is missing"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := w.in(t)
@@ -149,6 +161,53 @@ func TestServerRefuses(t *testing.T) {
 	w.fails("output format", "server", "status", "--data-dir", dir, "-o", "yaml")
 	w.fails("there is no datastore", "server", "snapshot", "save", filepath.Join(dir, "x"), "--data-dir", dir)
 	w.fails("accepts 1 arg", "server", "snapshot", "save")
+}
+
+// Certificates are made, and a member of one runs with them, by IPv6; what
+// talks to it is one code for both families.
+func TestServerOfCerts(t *testing.T) {
+	ctx, dir := t.Context(), shortDir(t)
+	certs, data := filepath.Join(dir, "c"), filepath.Join(dir, "d")
+	run := func(want string, args ...string) {
+		t.Helper()
+		got := onServer(ctx, nil, append([]string{"server"}, args...)...)
+		if ok := got.status == 0; ok != !strings.HasPrefix(want, "!") || !strings.Contains(got.stdout+got.stderr, strings.TrimPrefix(want, "!")) {
+			t.Fatalf("%v: %+v, want %q", args, got, want)
+		}
+	}
+	run("!certs init", "certs", "list", "--dir", certs)
+	run("ca.crt and its key, good until 20", "certs", "init", "--dir", certs)
+	run("!exists already", "certs", "init", "--dir", certs)
+	run("!--address", "certs", "member", "a", "--dir", certs)
+	run("member-a.crt", "certs", "member", "a", "--address", "::1", "--dir", certs)
+	run("host-h1.crt", "certs", "host", "h1", "--dir", certs)
+	run("!certs renew host h1", "certs", "host", "h1", "--dir", certs)
+	run("host-h1.crt", "certs", "renew", "host", "h1", "--valid-for", "24h", "--dir", certs)
+	run("!expires in", "certs", "list", "--dir", certs)
+	run(`!"kind": "authority"`, "certs", "list", "--dir", certs, "-o", "json")
+	run("!output format", "certs", "list", "--dir", certs, "-o", "yaml")
+
+	peer, client := freePort(t), freePort(t)
+	_, stop := startServer(t, "--data-dir", data, "--name", "a", "--peers", "a=https://"+peer, "--certs", certs, "--listen-client", client)
+	run("a of 1, leads", "status", "--data-dir", data)
+	run("https://"+peer, "members", "list", "--data-dir", data)
+	run("!one member at a time", "members", "add", "b=https://[::1]:1,c=https://[::1]:2", "--data-dir", data)
+	run("--name b --join --peers a=https://"+peer+",b=https://[::1]:1", "members", "add", "b=https://[::1]:1", "--data-dir", data)
+	stop()
+	run("!run this on a member", "members", "list", "--data-dir", data)
+	run("!run this on a member", "users", "add", "host", "h1", "--data-dir", data)
+	run("!a name has", "users", "remove", "host", "H1", "--data-dir", data)
+}
+
+// freePort returns a port that nobody used just now.
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "[::1]:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
 }
 
 func TestBytesText(t *testing.T) {
