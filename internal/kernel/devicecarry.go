@@ -74,7 +74,7 @@ func (k *Kernel) putBack(c carried, name string, index int) error {
 		m.put(&b, unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_REPLACE)
 	}
 	for _, r := range c.routes {
-		r.Hops[0].Out = index
+		r.Hops[0].Out, r.NextHop = index, 0
 		newRoute(&b, r)
 	}
 	return k.with(func(conn *rtnl.Conn) error {

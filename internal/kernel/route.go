@@ -18,13 +18,18 @@ import (
 // Routes is the table of routes with one protocol number, in all routing
 // tables of both families. Routes of any other protocol are not ours, also
 // for the same destination and metric: then ours fails with ErrForeign.
+//
+// It knows which objects its routes by tunnels go by, so one goroutine uses it.
 type Routes struct {
 	k        *Kernel
 	protocol int
+	nextHops nextHops
 }
 
 // Routes returns the table of routes with a protocol number of ours.
-func (k *Kernel) Routes(protocol int) *Routes { return &Routes{k: k, protocol: protocol} }
+func (k *Kernel) Routes(protocol int) *Routes {
+	return &Routes{k: k, protocol: protocol, nextHops: newNextHops()}
+}
 
 // CompareRoutes orders routes by table, destination and metric.
 func CompareRoutes(a, b desired.RouteKey) int {
@@ -92,7 +97,12 @@ func (r *Routes) List(context.Context) (map[desired.RouteKey]desired.Route, erro
 		if err != nil {
 			return err
 		}
+		objects, err := r.objects(c)
+		if err != nil {
+			return err
+		}
 		have = make(map[desired.RouteKey]desired.Route, len(all))
+		of := map[desired.RouteKey]uint32{}
 		for _, m := range all {
 			if m.Cloned || m.TOS != 0 {
 				continue
@@ -104,6 +114,13 @@ func (r *Routes) List(context.Context) (map[desired.RouteKey]desired.Route, erro
 			route := desired.Route{
 				Type: kind, Scope: m.Scope, MTU: int(m.MTU), Source: m.Src, Protocol: r.protocol,
 			}
+			key := desired.RouteKey{Table: m.Table, Prefix: m.Dst, Priority: int(m.Metric)}
+			if m.NextHop != 0 {
+				of[key] = m.NextHop
+				if len(m.Hops) == 0 { // net.ipv4.nexthop_compat_mode is off
+					m.Hops = objects[m.NextHop].hops()
+				}
+			}
 			if len(m.Hops) > 0 {
 				route.Hops = make([]desired.NextHop, 0, len(m.Hops))
 			}
@@ -114,33 +131,40 @@ func (r *Routes) List(context.Context) (map[desired.RouteKey]desired.Route, erro
 				}
 				route.Hops = append(route.Hops, desired.NextHop{Via: h.Via, Interface: name, OnLink: h.OnLink, Weight: h.Weight})
 			}
-			have[desired.RouteKey{Table: m.Table, Prefix: m.Dst, Priority: int(m.Metric)}] = route
+			have[key] = route
 		}
-		return nil
+		return r.nextHops.learn(objects, of, names)
 	})
 	return have, err
+}
+
+// objects reads the objects that stand for next hops. Only the agent's routes
+// go by tunnels.
+func (r *Routes) objects(c *rtnl.Conn) (map[uint32]nextHopMessage, error) {
+	if r.protocol != desired.ProtocolAgent {
+		return nil, nil
+	}
+	return readNextHops(c)
 }
 
 // Apply adds, replaces and removes routes in one go. Routes directly on a link
 // come first, because others may need them to reach their next hop.
 func (r *Routes) Apply(_ context.Context, p reconcile.Plan[desired.RouteKey, desired.Route]) map[desired.RouteKey]error {
 	w := newWriter[desired.RouteKey](r.k)
+	var by []uint32 // the object that each goes by, of those that are set
 	for _, direct := range []bool{true, false} {
-		for _, e := range p.Set {
+		for i, e := range p.Set {
 			if direct != isDirect(e.Value) {
 				continue
 			}
-			flags := uint16(unix.NLM_F_CREATE | unix.NLM_F_EXCL)
-			if e.Exists {
-				flags = unix.NLM_F_CREATE | unix.NLM_F_REPLACE
+			id := r.nextHops.choose(e.Value)
+			if id != 0 && by == nil {
+				by = make([]uint32, len(p.Set))
 			}
-			w.add(e.Key, "set route", func(b *rtnl.Batch) error {
-				m, err := r.message(w.names, e.Key, e.Value)
-				if err == nil {
-					putRoute(b, unix.RTM_NEWROUTE, flags, m)
-				}
-				return err
-			})
+			if id != 0 {
+				by[i] = id
+			}
+			r.set(w, e, id)
 		}
 	}
 	for _, key := range p.Delete {
@@ -153,12 +177,70 @@ func (r *Routes) Apply(_ context.Context, p reconcile.Plan[desired.RouteKey, des
 		})
 	}
 	failed := w.send()
+	r.follow(w, p, by)
 	for key, err := range failed {
 		if errors.Is(err, unix.EEXIST) {
 			failed[key] = fmt.Errorf("%w: %w", err, ErrForeign)
 		}
 	}
 	return failed
+}
+
+// set adds the request for a route, by way of an object unless id is 0.
+func (r *Routes) set(w *writer[desired.RouteKey], e reconcile.Entry[desired.RouteKey, desired.Route], id uint32) {
+	flags := uint16(unix.NLM_F_CREATE | unix.NLM_F_EXCL)
+	if e.Exists {
+		flags = unix.NLM_F_CREATE | unix.NLM_F_REPLACE
+	}
+	m, err := r.message(w.names, e.Key, e.Value)
+	if err == nil && id != 0 {
+		m.NextHop = id
+		r.nextHops.make(w, e.Key, id, m.Hops[0])
+	}
+	w.add(e.Key, "set route", func(b *rtnl.Batch) error {
+		if err == nil {
+			putRoute(b, unix.RTM_NEWROUTE, flags, m)
+		}
+		return err
+	})
+}
+
+// follow does what is left after a plan was sent: what an object stood in the
+// way of is made without, and objects that no route needs are removed.
+func (r *Routes) follow(w *writer[desired.RouteKey], p reconcile.Plan[desired.RouteKey, desired.Route], by []uint32) {
+	n := &r.nextHops
+	for i, id := range by {
+		e := p.Set[i]
+		err := w.failed[e.Key]
+		if id == 0 || err == nil && n.there[id] {
+			continue
+		}
+		by[i] = 0
+		if err != nil && n.there[id] { // somebody took it, but nobody has said so yet
+			delete(n.there, id)
+			delete(n.idle, id)
+		}
+		e.Exists = e.Exists || err == nil // it goes by an object that is not ours to trust
+		delete(w.failed, e.Key)
+		r.set(w, e, 0)
+	}
+	w.flush()
+	for i, e := range p.Set {
+		switch {
+		case w.failed[e.Key] != nil:
+		case by != nil:
+			n.use(e.Key, by[i])
+		case len(n.of) > 0:
+			n.use(e.Key, 0)
+		}
+	}
+	for _, key := range p.Delete {
+		if len(n.of) > 0 && w.failed[key] == nil {
+			n.use(key, 0)
+		}
+	}
+	n.tidy(w)
+	w.flush()
 }
 
 func isDirect(r desired.Route) bool {

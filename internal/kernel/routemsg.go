@@ -14,6 +14,9 @@ import (
 // rtnexthopLen is the size of struct rtnexthop.
 const rtnexthopLen = 8
 
+// rtaNextHop is RTA_NH_ID: a route by way of an object (linux/rtnetlink.h).
+const rtaNextHop = 30
+
 func putUint32(b []byte, v uint32) { binary.NativeEndian.PutUint32(b, v) }
 
 // A hop is one next hop as netlink has it.
@@ -36,6 +39,8 @@ type routeMessage struct {
 	Metric   uint32
 	MTU      uint32
 	Src      netip.Addr
+
+	NextHop uint32 // number of the object that stands for the hops; 0: none
 
 	Out int        // shorthand for one hop
 	Via netip.Addr // with Out
@@ -67,7 +72,7 @@ func putRoute(b *rtnl.Batch, kind, flags uint16, r routeMessage) {
 		h[4] = uint8(r.Table)
 	}
 	h[5], h[6], h[7] = r.Protocol, r.Scope, r.Type
-	if len(hops) == 1 {
+	if len(hops) == 1 && r.NextHop == 0 {
 		putUint32(h[8:], hops[0].flags())
 	}
 	b.Start(kind, flags, h)
@@ -85,6 +90,8 @@ func putRoute(b *rtnl.Batch, kind, flags uint16, r routeMessage) {
 		b.Nest(unix.RTA_METRICS, func() { b.Uint32(unix.RTAX_MTU, r.MTU) })
 	}
 	switch {
+	case r.NextHop != 0:
+		b.Uint32(rtaNextHop, r.NextHop)
 	case len(hops) == 1:
 		if hops[0].Out != 0 {
 			b.Uint32(unix.RTA_OIF, uint32(hops[0].Out))
@@ -167,6 +174,8 @@ func parseRoute(m rtnl.Message) (routeMessage, error) {
 			dst = rtnl.Addr(v)
 		case unix.RTA_PRIORITY:
 			r.Metric = rtnl.Uint32(v)
+		case rtaNextHop:
+			r.NextHop = rtnl.Uint32(v)
 		case unix.RTA_PREFSRC:
 			r.Src = rtnl.Addr(v)
 		case unix.RTA_OIF:

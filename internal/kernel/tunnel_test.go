@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/brindle-net/brindle/internal/desired"
+	"github.com/brindle-net/brindle/internal/kernel/rtnl"
 	"github.com/brindle-net/brindle/internal/netns"
 	"github.com/brindle-net/brindle/internal/reconcile"
 	"github.com/brindle-net/brindle/internal/testenv"
@@ -339,8 +340,23 @@ func tampers() map[string]func(h *netlink.Handle, l netlink.Link) error {
 			list, err := h.RouteList(l, netlink.FAMILY_ALL)
 			for _, r := range list {
 				if r.Protocol == desired.ProtocolAgent {
-					err = errors.Join(err, h.RouteDel(&r))
+					// By its key: a route by way of an object has no next hop of its own.
+					err = errors.Join(err, h.RouteDel(&netlink.Route{Dst: r.Dst, Table: r.Table, Priority: r.Priority}))
 				}
+			}
+			return err
+		},
+		"next hops": func(*netlink.Handle, netlink.Link) error {
+			c, err := rtnl.Dial(nil)
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			found, err := readNextHops(c)
+			for id := range found {
+				var b rtnl.Batch
+				nextHopMessage{ID: id}.put(&b, unix.RTM_DELNEXTHOP, 0)
+				err = errors.Join(err, c.Do(&b))
 			}
 			return err
 		},

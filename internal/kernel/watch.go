@@ -43,6 +43,7 @@ const (
 	newNetconf   = 80 // RTM_NEWNETCONF
 	groupNetconf = 1<<23 | 1<<24
 	groupRules   = 1<<7 | 1<<18
+	groupNextHop = 1 << (unix.RTNLGRP_NEXTHOP - 1)
 	netconfAll   = -1
 	netconfDef   = -2
 	netconfHead  = 4 // struct netconfmsg, padded
@@ -50,7 +51,7 @@ const (
 )
 
 const watched = unix.RTMGRP_LINK | unix.RTMGRP_NEIGH | unix.RTMGRP_IPV4_IFADDR | unix.RTMGRP_IPV6_IFADDR |
-	unix.RTMGRP_IPV4_ROUTE | unix.RTMGRP_IPV6_ROUTE | groupRules | groupNetconf
+	unix.RTMGRP_IPV4_ROUTE | unix.RTMGRP_IPV6_ROUTE | groupRules | groupNetconf | groupNextHop
 
 // Watch calls tell for changes that we did not make ourselves, until ctx ends.
 // It tells first that everything may have changed, so that nothing is missed
@@ -137,6 +138,8 @@ func (w *watcher) judge(m rtnl.Message) Drift {
 	switch m.Kind {
 	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
 		return judgeRoute(m)
+	case unix.RTM_NEWNEXTHOP, unix.RTM_DELNEXTHOP:
+		return judgeNextHop(m)
 	case unix.RTM_NEWADDR, unix.RTM_DELADDR:
 		// The kernel says nothing of IPv4 routes that go with their source.
 		del := m.Kind == unix.RTM_DELADDR
@@ -197,6 +200,19 @@ func judgeRoute(m rtnl.Message) Drift {
 		return Drift{Routes: true, Underlay: true}
 	case m.Kind == unix.RTM_DELROUTE: // it may have been in our way
 		return Drift{Appeared: true, Underlay: true}
+	}
+	return Drift{Underlay: true}
+}
+
+// judgeNextHop: with an object the kernel takes the routes that go by it, and
+// says nothing of these.
+func judgeNextHop(m rtnl.Message) Drift {
+	n, err := parseNextHop(m)
+	switch {
+	case err != nil:
+		return everything()
+	case n.Protocol == desired.ProtocolAgent || m.Kind == unix.RTM_NEWNEXTHOP && m.Flags&unix.NLM_F_REPLACE != 0:
+		return Drift{Routes: true, Protocol: desired.ProtocolAgent}
 	}
 	return Drift{Underlay: true}
 }

@@ -21,6 +21,7 @@ type request[K comparable] struct {
 	key     K
 	what    string
 	missing bool // whether it is all right when the object is not there
+	beside  func(error)
 }
 
 func newWriter[K comparable](k *Kernel) *writer[K] {
@@ -39,6 +40,12 @@ func (w *writer[K]) remove(key K, what string, f func(*rtnl.Batch) error) {
 	w.put(request[K]{key: key, what: what, missing: true}, f)
 }
 
+// beside puts into the batch what f adds, to which the key's own request does
+// not owe its success: of a failure tell is told.
+func (w *writer[K]) beside(key K, f func(*rtnl.Batch), tell func(error)) {
+	w.put(request[K]{key: key, beside: tell}, func(b *rtnl.Batch) error { f(b); return nil })
+}
+
 func (w *writer[K]) put(r request[K], f func(*rtnl.Batch) error) {
 	if err := f(&w.batch); err != nil {
 		w.fail(r, err)
@@ -52,6 +59,10 @@ func (w *writer[K]) put(r request[K], f func(*rtnl.Batch) error) {
 }
 
 func (w *writer[K]) fail(r request[K], err error) {
+	if r.beside != nil {
+		r.beside(err)
+		return
+	}
 	if r.missing && gone(err) {
 		return
 	}
