@@ -59,7 +59,7 @@ is a list of operations (RFC 6902). The patch may be JSON or YAML.`,
 func (o *writeOptions) addChange(c *cobra.Command) {
 	o.ds.addClient(c)
 	o.dry.addServer(c)
-	o.wait.add(c)
+	o.wait.add(c, &o.ds)
 	c.Flags().StringVarP(&o.output, "output", "o", "", "yaml, json or name: print the resource instead of a message")
 	completeFlag(c, "output", oneOf("yaml", "json", "name"))
 }

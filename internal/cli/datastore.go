@@ -29,7 +29,8 @@ type datastoreFlags struct {
 	kind, endpoints, prefix string
 	ca, cert, key, username string
 	file, context           string
-	user                    bool // a user's command, which has files
+	auditLog                string // "": as the environment says
+	user                    bool   // a user's command, which has files
 }
 
 // add adds the flags to a command.
@@ -283,11 +284,20 @@ func (d *datastoreFlags) connect(e *Env) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newSession(driver), nil
+	signed := d.signed(e, driver)
+	return newSessionOn(signed, func() error {
+		if own, ok := signed.(*noted); ok {
+			return errors.Join(own.Close(), driver.Close())
+		}
+		return driver.Close()
+	}), nil
 }
 
 // newSession makes a connection out of an open datastore.
-func newSession(driver Datastore) *session {
+func newSession(driver Datastore) *session { return newSessionOn(driver, driver.Close) }
+
+// newSessionOn makes one out of a datastore that is closed in another way.
+func newSessionOn(driver store.Driver, close func() error) *session {
 	addresses := ipam.New(ipam.Config{Driver: driver})
 	c := client.New(driver, client.Config{ReleasePool: func(ctx context.Context, pool *v3.IPPool) error {
 		cidr, err := netip.ParsePrefix(pool.Spec.CIDR)
@@ -296,5 +306,5 @@ func newSession(driver Datastore) *session {
 		}
 		return addresses.ReleasePoolAffinities(ctx, cidr)
 	}})
-	return &session{Client: c, driver: driver, addresses: addresses, close: driver.Close}
+	return &session{Client: c, driver: driver, addresses: addresses, close: close}
 }

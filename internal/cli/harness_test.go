@@ -44,8 +44,11 @@ func (m memStore) Reached(at, rev store.Revision) (bool, error) {
 	return store.Reached(m.Driver, at, rev)
 }
 
+// txStore is one that can write several keys in one moment.
+type txStore struct{ memStore }
+
 // Transact writes to the datastore below.
-func (m memStore) Transact(ctx context.Context, writes []store.Write) (store.Revision, error) {
+func (m txStore) Transact(ctx context.Context, writes []store.Write) (store.Revision, error) {
 	return m.Driver.(store.Transactor).Transact(ctx, writes)
 }
 
@@ -99,6 +102,9 @@ func (w *world) environment(stdout, stderr io.Writer) *Env {
 		Environ:       func() []string { return nil },
 		Open: func(cfg etcd.Config) (Datastore, error) {
 			w.opened = append(w.opened, cfg)
+			if _, ok := w.db.(store.Transactor); ok {
+				return txStore{memStore{w.db}}, nil
+			}
 			return memStore{w.db}, nil
 		},
 	}

@@ -33,7 +33,8 @@ type Env struct {
 	// CalicoctlFile is where calicoctl's own file is; "" is where it looks.
 	CalicoctlFile string
 
-	jsonErrors bool // what goes wrong is told in JSON
+	jsonErrors bool   // what goes wrong is told in JSON
+	command    string // that is carried out, such as "brindle apply"
 }
 
 // Datastore is a datastore that a command has opened, and closes.
@@ -67,7 +68,9 @@ func Run(ctx context.Context, e *Env, args []string) int {
 	e = &own
 	root := newRoot(e)
 	root.SetArgs(shortLogLevel(args))
-	root.PersistentPreRun = func(c *cobra.Command, _ []string) { e.jsonErrors = asksJSON(c, args) }
+	root.PersistentPreRun = func(c *cobra.Command, _ []string) {
+		e.jsonErrors, e.command = asksJSON(c, args), c.CommandPath()
+	}
 	c, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return 0
@@ -141,7 +144,7 @@ lets routes travel by BGP. Start with a network on this machine:
 	)
 	root.AddCommand(
 		newGet(e), newApply(e), newCreate(e), newReplace(e), newDelete(e), newPatch(e), newLabel(e), newDiff(e), newValidate(e), newKinds(e),
-		newExplain(e), newSimulate(e), newPolicy(e), newIPAM(e), newNode(e), newBGP(e), newConfig(e), newDatastore(e),
+		newExplain(e), newHistory(e), newSimulate(e), newPolicy(e), newIPAM(e), newNode(e), newBGP(e), newConfig(e), newDatastore(e),
 		newLab(e), newAgent(e), newServer(e), newCNI(e), newVersion(e),
 	)
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {

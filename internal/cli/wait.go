@@ -18,8 +18,8 @@ import (
 	"github.com/brindle-net/brindle/internal/store"
 )
 
-// waiting are the flags of commands that can wait until what they wrote is
-// enforced on every host.
+// waiting are the flags of commands that write: they can wait until what they
+// wrote is enforced on every host, and note it.
 type waiting struct {
 	on      bool
 	timeout time.Duration
@@ -31,7 +31,8 @@ type waiting struct {
 // write, and did not see it enforced everywhere.
 const lateStatus = 3
 
-func (w *waiting) add(c *cobra.Command) {
+func (w *waiting) add(c *cobra.Command, ds *datastoreFlags) {
+	c.Flags().StringVar(&ds.auditLog, "audit-log", "", "add a line of JSON to this file for every change (default: "+auditVariable+")")
 	w.given = func() bool { return c.Flags().Changed("timeout") }
 	c.Flags().BoolVar(&w.on, "wait", false, "wait until the change is enforced on every host; exit status 3 if it is written and some host is late")
 	c.Flags().DurationVar(&w.timeout, "timeout", time.Minute, "how long --wait waits at most")
@@ -59,18 +60,7 @@ func (w *waiting) session(db *session) *session {
 		return db
 	}
 	w.rec = client.Record(db.driver)
-	return newSession(keptOpen{w.rec})
-}
-
-// keptOpen is a datastore that its opener closes.
-type keptOpen struct{ store.Driver }
-
-// Close implements Datastore.
-func (keptOpen) Close() error { return nil }
-
-// Pages implements store.Pager.
-func (k keptOpen) Pages(ctx context.Context, prefix string, page func([]store.KV, store.Revision) error) error {
-	return store.Pages(ctx, k.Driver, prefix, page)
+	return newSessionOn(w.rec, db.close)
 }
 
 // saw takes an object as it is stored now, written or found as it should be.

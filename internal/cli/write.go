@@ -100,7 +100,7 @@ as the policy that it means, whose name is told.`,
 	o.ds.addClient(c)
 	o.files.add(c)
 	o.dry.add(c)
-	o.wait.add(c)
+	o.wait.add(c, &o.ds)
 	c.Flags().StringVarP(&o.output, "output", "o", "", "yaml, json or name: print what was written instead of a message")
 	completeFlag(c, "output", oneOf("yaml", "json", "name"))
 	if flags != nil {
@@ -393,7 +393,7 @@ func newDelete(e *Env) *cobra.Command {
 	o.ds.addClient(c)
 	o.files.add(c)
 	o.dry.add(c)
-	o.wait.add(c)
+	o.wait.add(c, &o.ds)
 	c.Flags().StringVarP(&o.output, "output", "o", "", "name: print what was deleted instead of a message")
 	c.Flags().BoolVarP(&o.skip, "skip-not-exists", "s", false, "leave out resources that do not exist")
 	c.Flags().BoolVar(&o.skip, "ignore-not-found", false, "the same, as kubectl spells it")

@@ -33,6 +33,7 @@ type Supervisor struct {
 
 	mu         sync.Mutex // guards everything below
 	store      *embedded.Server
+	audit      func() // stops the audit log; nil if store is
 	hosts      map[string]*host
 	workloads  map[string]*workload
 	namespaces map[string]bool     // whose profile is in the datastore
@@ -174,6 +175,9 @@ func (s *Supervisor) startStore(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("start the datastore: %w", err)
 	}
+	if s.audit, err = startAudit(ctx, s.topo.Name, s.log); err != nil {
+		return errors.Join(err, srv.Close())
+	}
 	s.store = srv
 	return nil
 }
@@ -185,8 +189,9 @@ func (s *Supervisor) stopStore() error {
 	if s.store == nil {
 		return nil
 	}
+	s.audit()
 	err := s.store.Close()
-	s.store = nil
+	s.store, s.audit = nil, nil
 	return err
 }
 
