@@ -143,6 +143,7 @@ func Run(ctx context.Context, cfg Config) error {
 		IPAM:  addresses,
 		Ready: a.readyForWorkloads, Programmed: a.programmed, NamespaceLabels: namespaceLabels(a.client, cache.Settings), Log: cfg.Log,
 		Queue: cfg.Settings.Paths.StateDir + "/queue", Records: filepath.Dir(cfg.Settings.Paths.Socket) + "/attachments",
+		Delegations: cfg.Settings.Paths.StateDir + "/delegations",
 	})
 	if err := a.lookAround(ctx); err != nil {
 		return errors.Join(err, l.Close())

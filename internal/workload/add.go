@@ -260,7 +260,10 @@ func (m *Manager) spec(req agentapi.AddRequest, id Identity) (kernel.WireSpec, e
 		spec.MTU = m.cfg.MTU()
 	}
 	var err error
-	spec.MAC, err = parseMAC(req.MAC)
+	if spec.MAC, err = parseMAC(req.MAC); err == nil && req.Special != nil {
+		spec.Queues = req.Special.Queues
+		spec.Routes, err = prefixes(req.Special.Routes)
+	}
 	return spec, err
 }
 

@@ -21,11 +21,16 @@ func checkAdd(req agentapi.AddRequest) error {
 		return err
 	}
 	least := 68 // RFC 791
-	if req.AssignIPv6 || hasFamily(req.Addresses, 6) {
+	if req.AssignIPv6 || hasFamily(req.Addresses, 6) || req.Special != nil && hasFamily(req.Special.Given, 6) {
 		least = 1280 // RFC 8200
 	}
 	if req.MTU != 0 && (req.MTU < least || req.MTU > 65535) {
 		return invalid("mtu %d: must be %d to 65535, or 0 to follow the host", req.MTU, least)
+	}
+	if req.Special != nil {
+		if err := checkSpecial(req.Special); err != nil {
+			return err
+		}
 	}
 	_, err := parseMAC(req.MAC)
 	return err
@@ -33,6 +38,9 @@ func checkAdd(req agentapi.AddRequest) error {
 
 // checkAddresses refuses a request for addresses that makes no sense.
 func checkAddresses(req agentapi.AddRequest) error {
+	if req.Special != nil && len(req.Special.Given) > 0 {
+		return checkGiven(req)
+	}
 	if !req.AssignIPv4 && !req.AssignIPv6 && len(req.Addresses) == 0 {
 		return invalid("neither IPv4 nor IPv6 addresses are asked for: a workload needs at least one")
 	}
@@ -74,6 +82,9 @@ func (m *Manager) addresses(ctx context.Context, req agentapi.AddRequest, id Ide
 // there are any, a failure gives back the new ones only. Asking for one address
 // of a family is asking for no other of that family.
 func (m *Manager) moreAddresses(ctx context.Context, req agentapi.AddRequest, id Identity, had []ipam.Assignment) ([]ipam.Assignment, error) {
+	if req.Special != nil && len(req.Special.Given) > 0 {
+		return given(req)
+	}
 	want, err := requested(req)
 	if err != nil {
 		return nil, err

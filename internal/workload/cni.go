@@ -31,8 +31,11 @@ func versionOf(config json.RawMessage) string {
 	var v struct {
 		CNIVersion string `json:"cniVersion"`
 	}
-	if json.Unmarshal(config, &v) != nil || v.CNIVersion == "" {
+	if json.Unmarshal(config, &v) != nil {
 		return "1.0.0"
+	}
+	if v.CNIVersion == "" {
+		return "0.2.0" // documented
 	}
 	return v.CNIVersion
 }
@@ -52,30 +55,59 @@ func (m *Manager) call(ctx context.Context, req agentapi.CNIRequest) (json.RawMe
 		if addressesOnly {
 			return m.cniAssign(ctx, version, add)
 		}
-		if err := checkIPAM(conf); err != nil {
-			return nil, err
-		}
-		a, err := m.attach(ctx, add)
-		if err != nil {
-			return nil, err
-		}
-		return cniResult(version, a, req.Env.Netns)
+		return m.cniAdd(ctx, conf, req, add)
 	case "DEL":
 		if addressesOnly {
 			return nil, m.cniRelease(ctx, add)
 		}
-		return nil, m.Remove(ctx, refOf(add))
+		return nil, m.cniRemove(ctx, conf, req, refOf(add))
 	case "CHECK":
 		return nil, m.cniCheck(ctx, req, conf, add)
 	case "GC":
-		return nil, m.cniGC(ctx, conf, addressesOnly)
+		return nil, m.cniGC(ctx, conf, req)
 	case "STATUS":
-		if err := m.cfg.Ready(); err != nil {
-			return nil, &Error{"unavailable", err}
-		}
-		return nil, nil
+		return nil, m.cniStatus(ctx, conf, req)
 	}
 	return nil, invalid("CNI_COMMAND %q: must be ADD, DEL, CHECK, GC, STATUS or VERSION", req.Command)
+}
+
+// cniAdd adds a workload with its wire.
+func (m *Manager) cniAdd(ctx context.Context, conf netConf, req agentapi.CNIRequest, add agentapi.AddRequest) (json.RawMessage, error) {
+	if err := m.checkHost(conf); err != nil {
+		return nil, err
+	}
+	if len(conf.Gates) > 0 {
+		if err := passGates(ctx, conf.Gates, askGate); err != nil {
+			return nil, err
+		}
+	}
+	if !conf.IPAM.ours() {
+		return m.cniDelegated(ctx, conf, req, add)
+	}
+	a, err := m.attach(ctx, add)
+	if err != nil {
+		return nil, err
+	}
+	return cniResult(versionOf(req.Config), a, req.Env.Netns)
+}
+
+// checkHost refuses a configuration that was made for another host.
+func (m *Manager) checkHost(conf netConf) error {
+	if n := conf.Nodename; n != "" && n != m.cfg.Node {
+		return invalid("nodename %q: the agent here is %q: leave nodename out, or start the agent under that name", n, m.cfg.Node)
+	}
+	return nil
+}
+
+// cniStatus says whether a workload could be added now.
+func (m *Manager) cniStatus(ctx context.Context, conf netConf, req agentapi.CNIRequest) error {
+	if err := m.cfg.Ready(); err != nil {
+		return &Error{"unavailable", err}
+	}
+	if err := m.checkHost(conf); err != nil || req.Plugin == addressPlugin || conf.IPAM.ours() || conf.IPAM.Type == "" {
+		return err
+	}
+	return cniStatusDelegate(ctx, conf, req)
 }
 
 // cniCheck compares the workload with the previous result that the runtime
@@ -92,6 +124,9 @@ func (m *Manager) cniCheck(ctx context.Context, req agentapi.CNIRequest, conf ne
 		var w agentapi.Workload
 		w, err = m.Check(ctx, refOf(add))
 		have = w.Addresses
+		if err == nil {
+			err = m.cniCheckDelegate(ctx, req, add)
+		}
 	}
 	if err != nil {
 		return err
@@ -188,7 +223,7 @@ func (m *Manager) cniRelease(ctx context.Context, add agentapi.AddRequest) error
 }
 
 // cniGC removes what a runtime no longer knows.
-func (m *Manager) cniGC(ctx context.Context, conf netConf, addressesOnly bool) error {
+func (m *Manager) cniGC(ctx context.Context, conf netConf, req agentapi.CNIRequest) error {
 	valid, ok, err := conf.validAttachments()
 	if err != nil {
 		return err
@@ -197,9 +232,9 @@ func (m *Manager) cniGC(ctx context.Context, conf netConf, addressesOnly bool) e
 		m.cfg.Log.WarnContext(ctx, "garbage collection without cni.dev/valid-attachments removes nothing", "network", conf.Name)
 		return nil
 	}
-	if !addressesOnly {
+	if req.Plugin != addressPlugin {
 		_, err := m.GC(ctx, agentapi.GCRequest{Version: agentapi.Version, Network: conf.Name, Valid: valid})
-		return err
+		return errors.Join(err, m.cniGCDelegate(ctx, conf, req, valid))
 	}
 	recs, busy, _ := m.records.list() // what cannot be read is not removed
 	var errs []error

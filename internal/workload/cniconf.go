@@ -2,6 +2,7 @@ package workload
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -13,20 +14,18 @@ import (
 
 // netConf is the network configuration that a runtime hands to the plugin:
 // the fields of the documented Calico configuration that concern this agent.
-// Fields about how to reach a datastore are accepted and have no meaning: the
-// agent is the only one that does.
+// Fields about how to reach a datastore, or about files that tell Calico's
+// plugin what the agent knows, are accepted and have no meaning here.
 type netConf struct {
 	CNIVersion string      `json:"cniVersion"`
 	Name       string      `json:"name"`
 	Type       string      `json:"type"`
 	IPAM       ipamConf    `json:"ipam"`
 	MTU        int         `json:"mtu"`
+	Queues     int         `json:"num_queues"`
 	Args       runtimeArgs `json:"args"`
-	Runtime    struct {
-		IPs []string `json:"ips"`
-		Mac string   `json:"mac"`
-	} `json:"runtimeConfig"`
-	Policy struct {
+	Runtime    runtimeConf `json:"runtimeConfig"`
+	Policy     struct {
 		Type string `json:"type"`
 	} `json:"policy"`
 	Container struct {
@@ -36,6 +35,25 @@ type netConf struct {
 	PrevResult json.RawMessage `json:"prevResult"`
 	Valid      json.RawMessage `json:"cni.dev/valid-attachments"`
 	ValidOld   json.RawMessage `json:"cni.dev/attachments"` // as runtimes called it by mistake
+	hostConf
+}
+
+// hostConf is what a configuration says of the host, and of what may be asked
+// for there.
+type hostConf struct {
+	Nodename string   `json:"nodename"`
+	Gates    []string `json:"readiness_gates"`
+	// SetupTimeout is how many seconds Calico's plugin waits for policy. We wait
+	// until it is there.
+	SetupTimeout  int  `json:"policy_setup_timeout_seconds"`
+	DefaultRoutes bool `json:"include_default_routes"`
+	Feature       struct {
+		NoIPAM      bool `json:"ip_addrs_no_ipam"`
+		FloatingIPs bool `json:"floating_ips"`
+	} `json:"feature_control"`
+	Dataplane struct {
+		Type string `json:"type"`
+	} `json:"dataplane_options"`
 }
 
 type ipamConf struct {
@@ -46,34 +64,81 @@ type ipamConf struct {
 	IPv6Pools  []string `json:"ipv6_pools"`
 }
 
-// runtimeArgs is the "args" object of the configuration: labels for a
-// workload that no orchestrator labels.
+// ours reports whether the agent itself gives the addresses.
+func (c ipamConf) ours() bool { return c.Type == addressPlugin || c.Type == "calico-ipam" }
+
+// runtimeConf is what a runtime says of one container, where the
+// configuration's "capabilities" ask it to.
+type runtimeConf struct {
+	IPs         []string          `json:"ips"`
+	Mac         string            `json:"mac"`
+	Annotations map[string]string `json:"io.kubernetes.cri.pod-annotations"`
+}
+
+// runtimeArgs is the "args" object of the configuration: what an orchestrator
+// says of a workload without a runtime that knows how.
 type runtimeArgs struct {
 	CNI struct {
-		IPs    []string          `json:"ips"`
-		Labels map[string]string `json:"labels"`
+		IPs         []string          `json:"ips"`
+		Labels      labelSet          `json:"labels"`
+		Annotations map[string]string `json:"annotations"`
 	} `json:"cni"`
+	Mesos struct {
+		NetworkInfo struct {
+			Labels struct {
+				Labels labelSet `json:"labels"`
+			} `json:"labels"`
+		} `json:"network_info"`
+	} `json:"org.apache.mesos"`
+}
+
+// labelSet is labels as an object, or as a list of objects with key and value
+// (CNI conventions, and Mesos).
+type labelSet = json.RawMessage
+
+// readLabels reads either form.
+func readLabels(data labelSet) (map[string]string, error) {
+	if len(data) == 0 {
+		return nil, nil
+	}
+	var plain map[string]string
+	if err := json.Unmarshal(data, &plain); err == nil {
+		return plain, nil
+	}
+	var list []struct {
+		Key   string `json:"key"`
+		Value string `json:"value"`
+	}
+	if err := json.Unmarshal(data, &list); err != nil {
+		return nil, invalid(`args: labels must be an object, or a list of {"key": …, "value": …}`)
+	}
+	out := map[string]string{}
+	for _, kv := range list {
+		out[kv.Key] = kv.Value
+	}
+	return out, nil
 }
 
 // parseCNI turns one call of the plugin into a request. Every error names the
-// field of the configuration.
+// field of the configuration. Of a removal only the names count: what a
+// configuration asks for may have changed since, and a container must be able
+// to end.
 func parseCNI(req agentapi.CNIRequest) (netConf, agentapi.AddRequest, error) {
 	var conf netConf
-	if err := json.Unmarshal(req.Config, &conf); err != nil {
+	removal := req.Command == "DEL" || req.Command == "GC"
+	var field *json.UnmarshalTypeError
+	if err := json.Unmarshal(req.Config, &conf); err != nil && !(removal && errors.As(err, &field) && field.Field != "") {
 		return conf, agentapi.AddRequest{}, invalid("network configuration: %v", err)
 	}
 	if conf.Name == "" {
 		return conf, agentapi.AddRequest{}, invalid("network configuration: name is empty: give the network a name")
 	}
-	if t := conf.DeviceType; t != "" && t != "veth" && t != "netkit" {
-		return conf, agentapi.AddRequest{}, invalid("device_type %q: must be veth (or netkit, for which veth is used)", t)
-	}
 	args := cniArgs(req.Env.Args)
 	add := agentapi.AddRequest{
 		Version: agentapi.Version, Orchestrator: "cni", Network: conf.Name, ContainerID: req.Env.ContainerID,
 		IfName: req.Env.IfName, Netns: req.Env.Netns, MTU: conf.MTU, MAC: conf.Runtime.Mac,
-		Labels: conf.Args.CNI.Labels, Forwarding: conf.Container.AllowIPForwarding,
-		IPv4Pools: conf.IPAM.IPv4Pools, IPv6Pools: conf.IPAM.IPv6Pools, Profiles: []string{conf.Name},
+		Forwarding: conf.Container.AllowIPForwarding,
+		IPv4Pools:  conf.IPAM.IPv4Pools, IPv6Pools: conf.IPAM.IPv6Pools, Profiles: []string{conf.Name},
 	}
 	if pod, ns := args["K8S_POD_NAME"], args["K8S_POD_NAMESPACE"]; pod != "" && ns != "" {
 		add.Orchestrator, add.Pod, add.Namespace = "k8s", pod, ns
@@ -81,21 +146,70 @@ func parseCNI(req agentapi.CNIRequest) (netConf, agentapi.AddRequest, error) {
 			add.Profiles = []string{"kns." + ns}
 		}
 	}
+	if removal {
+		return conf, add, nil
+	}
+	if err := conf.check(); err != nil {
+		return conf, add, err
+	}
+	return conf, add, conf.wishes(&add, args)
+}
+
+// check refuses what no workload can be given here.
+func (c netConf) check() error {
+	if t := c.DeviceType; t != "" && t != "veth" && t != "netkit" {
+		return invalid("device_type %q: must be veth (or netkit, for which veth is used)", t)
+	}
+	if t := c.Dataplane.Type; t != "" && t != "linux" {
+		return invalid("dataplane_options.type %q is not served: leave dataplane_options out", t)
+	}
+	if c.Queues < 0 || c.Queues > maxQueues {
+		return invalid("num_queues %d: must be 1 to %d, or 0 for 1", c.Queues, maxQueues)
+	}
+	if c.SetupTimeout < 0 {
+		return invalid("policy_setup_timeout_seconds %d: must not be negative", c.SetupTimeout)
+	}
+	return checkGates(c.Gates)
+}
+
+// maxQueues is the kernel's limit on the queues of a link.
+const maxQueues = 4096
+
+// wishes reads what is asked for of one workload, from the strongest source
+// that says something: its annotations, then the configuration.
+func (c netConf) wishes(add *agentapi.AddRequest, args map[string]string) error {
 	var err error
-	if add.AssignIPv4, err = yes("ipam.assign_ipv4", conf.IPAM.AssignIPv4, true); err != nil {
-		return conf, add, err
+	if add.AssignIPv4, err = yes("ipam.assign_ipv4", c.IPAM.AssignIPv4, true); err != nil {
+		return err
 	}
-	if add.AssignIPv6, err = yes("ipam.assign_ipv6", conf.IPAM.AssignIPv6, false); err != nil {
-		return conf, add, err
+	if add.AssignIPv6, err = yes("ipam.assign_ipv6", c.IPAM.AssignIPv6, false); err != nil {
+		return err
 	}
-	for _, list := range [][]string{{args["IP"]}, conf.Args.CNI.IPs, conf.Runtime.IPs} {
+	if add.Labels, err = readLabels(c.Args.CNI.Labels); err != nil {
+		return err
+	}
+	if mesos := c.Args.Mesos.NetworkInfo.Labels.Labels; len(add.Labels) == 0 && len(mesos) > 0 {
+		if add.Labels, err = readLabels(mesos); err != nil {
+			return err
+		}
+	}
+	if c.Queues > 1 {
+		special(add).Queues = c.Queues
+	}
+	if err := c.annotated(add, c.annotations(args)); err != nil {
+		return err
+	}
+	if !c.IPAM.ours() && c.IPAM.Type != "" {
+		return nil // the other IPAM plugin reads by itself which addresses are asked for
+	}
+	for _, list := range [][]string{{args["IP"]}, c.Args.CNI.IPs, c.Runtime.IPs} {
 		for _, s := range list {
 			if s == "" {
 				continue
 			}
 			a, err := parseAddr(s)
 			if err != nil {
-				return conf, add, err
+				return err
 			}
 			add.Addresses = append(add.Addresses, a.String())
 		}
@@ -103,7 +217,15 @@ func parseCNI(req agentapi.CNIRequest) (netConf, agentapi.AddRequest, error) {
 	if len(add.Addresses) > 0 { // documented: these are all that it gets
 		add.AssignIPv4, add.AssignIPv6 = false, false
 	}
-	return conf, add, nil
+	return nil
+}
+
+// special is what a request asks for out of the ordinary.
+func special(add *agentapi.AddRequest) *agentapi.Special {
+	if add.Special == nil {
+		add.Special = &agentapi.Special{}
+	}
+	return add.Special
 }
 
 // validAttachments reads the list of what is alive. An empty list means that
@@ -124,17 +246,6 @@ func (c netConf) validAttachments() (out []agentapi.GCAttachment, ok bool, err e
 		out = append(out, agentapi.GCAttachment{ContainerID: v.ContainerID, IfName: v.IfName})
 	}
 	return out, true, nil
-}
-
-// checkIPAM refuses an address plugin that is not us.
-func checkIPAM(conf netConf) error {
-	switch conf.IPAM.Type {
-	case "brindle-ipam", "calico-ipam":
-		return nil
-	case "":
-		return invalid(`ipam.type is not set: write "ipam": {"type": "brindle-ipam"}`)
-	}
-	return invalid("ipam.type %q is not served: only brindle-ipam (or calico-ipam, which means the same) is", conf.IPAM.Type)
 }
 
 // yes reads a boolean that the documented configuration writes as a string.

@@ -20,18 +20,26 @@ import (
 // Its routes are the blocks of the addresses, as Calico's plugin prints them:
 // some chained plugins expect them. What is routed is everything.
 func cniResult(version string, w attached, sandbox string) (json.RawMessage, error) {
+	r, err := resultOf(w, sandbox)
+	if err != nil {
+		return nil, err
+	}
+	for _, b := range w.blocks {
+		if b.IsValid() { // an address that was given is of no block
+			r.Routes = append(r.Routes, &types.Route{Dst: net.IPNet{IP: b.Addr().AsSlice(), Mask: net.CIDRMask(b.Bits(), b.Addr().BitLen())}})
+		}
+	}
+	return asVersion(r, version)
+}
+
+// resultOf is the result of an ADD, but for its routes.
+func resultOf(w attached, sandbox string) (*types100.Result, error) {
 	r := &types100.Result{CNIVersion: types100.ImplementedSpecVersion}
 	r.Interfaces = []*types100.Interface{
 		{Name: w.HostInterface},
 		{Name: w.Interface, Mac: w.MAC, Mtu: w.MTU, Sandbox: sandbox},
 	}
-	if err := addAddresses(r, w.Addresses, types100.Int(1)); err != nil {
-		return nil, err
-	}
-	for _, b := range w.blocks {
-		r.Routes = append(r.Routes, &types.Route{Dst: net.IPNet{IP: b.Addr().AsSlice(), Mask: net.CIDRMask(b.Bits(), b.Addr().BitLen())}})
-	}
-	return asVersion(r, version)
+	return r, addAddresses(r, w.Addresses, types100.Int(1))
 }
 
 // ipamResult writes addresses as the result of an address plugin.

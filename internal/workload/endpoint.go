@@ -44,6 +44,9 @@ func endpoint(node string, req agentapi.AddRequest, id Identity, addrs []netip.A
 	for _, a := range addrs {
 		wep.Spec.IPNetworks = append(wep.Spec.IPNetworks, netip.PrefixFrom(a, a.BitLen()).String())
 	}
+	if req.Special != nil {
+		wep.Spec.AllowSpoofedSourcePrefixes = req.Special.AllowedSources
+	}
 	for _, p := range req.Ports {
 		wep.Spec.Ports = append(wep.Spec.Ports, v3.WorkloadEndpointPort{
 			Name: p.Name, Protocol: v3.Protocol{Name: p.Protocol}, Port: p.Port,

@@ -51,9 +51,12 @@ type Config struct {
 	// by it; nil: namespaces have none.
 	NamespaceLabels func(ctx context.Context, namespace string) (map[string]string, error)
 	// MTU is that of workload interfaces which do not ask for another.
-	MTU     func() int
-	Queue   string // folder of queued removals; "": none are
-	Records string // folder that a reboot empties, for what is attached; "": memory
+	MTU   func() int
+	Queue string // folder of queued removals; "": none are
+	// Delegations is a folder that survives a reboot, for what IPAM plugins of
+	// the runtime gave; "": memory.
+	Delegations string
+	Records     string // folder that a reboot empties, for what is attached; "": memory
 	// Grace is how long an address must be nobody's before it is collected;
 	// 0: ipam.DefaultGrace.
 	Grace time.Duration
@@ -66,6 +69,8 @@ type Manager struct {
 	cfg     Config
 	records *records
 
+	delegations *delegations
+
 	mu    sync.Mutex // guards everything below
 	busy  map[string]chan struct{}
 	known map[string]bool // profiles seen to exist
@@ -73,7 +78,10 @@ type Manager struct {
 
 // New returns a Manager.
 func New(cfg Config) *Manager {
-	return &Manager{cfg: cfg, records: openRecords(cfg.Records), busy: map[string]chan struct{}{}, known: map[string]bool{}}
+	return &Manager{
+		cfg: cfg, records: openRecords(cfg.Records), delegations: openDelegations(cfg.Delegations, cfg.Log),
+		busy: map[string]chan struct{}{}, known: map[string]bool{},
+	}
 }
 
 // lock waits until nobody works on a workload, and keeps it.

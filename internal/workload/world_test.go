@@ -256,7 +256,7 @@ func (w *world) start(f *faults) *Manager {
 		// Pools come from a cache in the real agent: reading them is no step.
 		IPAM:  ipam.New(ipam.Config{Driver: db, Settings: func(ctx context.Context) (*ipam.Settings, error) { return ipam.ReadSettings(ctx, w.db) }}),
 		Wires: hold{w.cables, f}, MTU: func() int { return 1450 }, Log: slog.New(slog.DiscardHandler),
-		Ready: w.isReady,
+		Ready: w.isReady, Delegations: filepath.Join(w.dir, "delegations"),
 		Programmed: func(context.Context, string, []netip.Addr) error {
 			_, err := f.step()
 			return err
