@@ -35,7 +35,7 @@ func NeedProgram(t testing.TB, name string) string {
 	if path, err := exec.LookPath(name); err == nil {
 		return path
 	}
-	for _, dir := range []string{"/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/lib/frr"} {
+	for _, dir := range []string{"/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/lib/frr", "/usr/lib/cni"} {
 		if path := filepath.Join(dir, name); unix.Access(path, unix.X_OK) == nil {
 			return path
 		}

@@ -47,6 +47,7 @@ func TestWithARuntime(t *testing.T) {
 		h.sub("cnitool", func(t *testing.T) { h.cnitool() })
 		h.sub("requested addresses", func(t *testing.T) { h.requested() })
 		h.sub("garbage collection", func(t *testing.T) { h.garbage() })
+		h.sub("addresses of another plugin", func(t *testing.T) { h.delegated() })
 		h.sub("addresses only", func(t *testing.T) { h.addressesOnly() })
 		h.sub("agent down", func(t *testing.T) { h.agentDown() })
 		h.sub("agent killed", func(t *testing.T) { h.agentKilled() })
@@ -352,6 +353,50 @@ func (h *host) addressesOnly() {
 	}
 	if err := runtime.DelNetworkList(t.Context(), list, rt); err != nil {
 		t.Errorf("del: %v", err)
+	}
+	h.wantClean()
+}
+
+// delegated has Debian's host-local give the addresses. By the time of the
+// removal the configuration names another IPAM plugin.
+func (h *host) delegated() {
+	t := h.t
+	if err := os.Symlink(testenv.NeedProgram(t, "host-local"), filepath.Join(h.bin, "host-local")); err != nil {
+		t.Fatal(err)
+	}
+	var ranges []any
+	for _, family := range h.families() {
+		ranges = append(ranges, []any{map[string]string{"subnet": map[int]string{4: "10.99.0.0/24", 6: "fd99::/64"}[family]}})
+	}
+	notes := filepath.Join(h.dir, "host-local")
+	list := h.config("1.0.0", map[string]any{"ipam": map[string]any{"type": "host-local", "ranges": ranges, "dataDir": notes}})
+	leases := func() []string {
+		found, err := filepath.Glob(filepath.Join(notes, network, "*99*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return found
+	}
+	ns, rt := h.container("delegated")
+	r := h.add(list, rt)
+	if got := h.addrsOf(r); len(got) != len(h.families()) || len(leases()) != len(got) || len(r.Routes) != 0 {
+		t.Errorf("got %v, routes %v; host-local has %v", got, r.Routes, leases())
+	}
+	h.checkInside(ns, r)
+	if again := h.addrsOf(h.add(list, rt)); !slices.Equal(again, h.addrsOf(r)) {
+		t.Errorf("added again it has %v", again)
+	}
+	runtime := h.runtime()
+	if err := runtime.CheckNetworkList(t.Context(), list, rt); err != nil {
+		t.Errorf("check: %v", err)
+	}
+	for range 2 {
+		if err := runtime.DelNetworkList(t.Context(), h.config("1.0.0", nil), rt); err != nil {
+			t.Errorf("del: %v", err)
+		}
+	}
+	if left := leases(); len(left) > 0 {
+		t.Errorf("host-local still has %v", left)
 	}
 	h.wantClean()
 }

@@ -202,7 +202,7 @@ func (h *host) leftovers() error {
 	if links := h.links(); len(links) > 0 {
 		errs = append(errs, fmt.Errorf("interfaces: %v", links))
 	}
-	for _, glob := range []string{"attachments/*", "state/queue/*"} {
+	for _, glob := range []string{"attachments/*", "state/queue/*", "state/delegations/*"} {
 		files, _ := filepath.Glob(filepath.Join(h.state(), glob))
 		if len(files) > 0 {
 			errs = append(errs, fmt.Errorf("files: %v", files))
