@@ -145,17 +145,23 @@ func (c *checker) required(path, value string) bool {
 
 // atMost limits the length of a list.
 func (c *checker) atMost(path string, have, most int) {
-	c.must(have <= most, path, strconv.Itoa(have)+" entries", "must have at most "+strconv.Itoa(most)+" entries")
+	if have > most {
+		c.wrong(path, strconv.Itoa(have)+" entries", "must have at most "+strconv.Itoa(most)+" entries", "")
+	}
 }
 
 // between limits a number.
 func (c *checker) between(path string, n, low, high int64) {
-	c.must(n >= low && n <= high, path, strconv.FormatInt(n, 10),
-		"must be from "+strconv.FormatInt(low, 10)+" to "+strconv.FormatInt(high, 10))
+	if n < low || n > high {
+		c.wrong(path, strconv.FormatInt(n, 10), "must be from "+strconv.FormatInt(low, 10)+" to "+strconv.FormatInt(high, 10), "")
+	}
 }
 
 // unique wants no entry of a list twice.
 func unique[T ~string](c *checker, path string, list []T) {
+	if len(list) < 2 {
+		return
+	}
 	seen := map[T]bool{}
 	for i, v := range list {
 		c.must(!seen[v], indexed(path, i), string(v), "must not be in the list twice")

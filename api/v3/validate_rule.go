@@ -31,8 +31,9 @@ func (c *checker) rules(path string, rules []Rule, in ruleContext) {
 }
 
 func (c *checker) rule(path string, r *Rule, in ruleContext) {
-	c.must(r.Action != "", path+".action", "", "must be one of Allow, Deny, Log, Pass")
-	oneOf(c, path+".action", r.Action, ActionAllow, ActionDeny, ActionLog, ActionPass)
+	action := path + ".action"
+	c.must(r.Action != "", action, "", "must be one of Allow, Deny, Log, Pass")
+	oneOf(c, action, r.Action, ActionAllow, ActionDeny, ActionLog, ActionPass)
 	if v := r.IPVersion; v != nil && *v != 4 && *v != 6 {
 		c.wrong(path+".ipVersion", strconv.Itoa(*v), "must be 4 or 6", "")
 	}
@@ -65,8 +66,12 @@ func (c *checker) icmp(path string, r *Rule) {
 	if n := protocolNumber(r.Protocol); r.ICMP != nil && n != 1 && n != 58 {
 		c.wrong(path+".icmp", "", "must not be set unless protocol is ICMP or ICMPv6", "set protocol: ICMP")
 	}
-	c.icmpFields(path+".icmp", r.ICMP)
-	c.icmpFields(path+".notICMP", r.NotICMP)
+	if r.ICMP != nil {
+		c.icmpFields(path+".icmp", r.ICMP)
+	}
+	if r.NotICMP != nil {
+		c.icmpFields(path+".notICMP", r.NotICMP)
+	}
 	if r.IPVersion == nil {
 		return
 	}
@@ -98,13 +103,29 @@ func (c *checker) icmpFields(path string, f *ICMPFields) {
 }
 
 func (c *checker) entity(path string, e *EntityRule, in ruleContext) {
-	c.ruleNets(path+".nets", e.Nets, false)
-	c.selector(path+".selector", e.Selector, 0)
-	c.ruleNamespaces(path+".namespaceSelector", e.NamespaceSelector)
-	c.rulePortList(path+".ports", e.Ports)
-	c.ruleNets(path+".notNets", e.NotNets, true)
-	c.selector(path+".notSelector", e.NotSelector, 0)
-	c.rulePortList(path+".notPorts", e.NotPorts)
+	nets := func(name string, list []string, negated bool) {
+		if len(list) > 0 {
+			c.ruleNets(path+name, list, negated)
+		}
+	}
+	selects := func(name, value string, check func(path, value string)) {
+		if value != "" {
+			check(path+name, value)
+		}
+	}
+	ports := func(name string, list []Port) {
+		if len(list) > 0 {
+			c.rulePortList(path+name, list)
+		}
+	}
+	one := func(path, value string) { c.selector(path, value, 0) }
+	nets(".nets", e.Nets, false)
+	selects(".selector", e.Selector, one)
+	selects(".namespaceSelector", e.NamespaceSelector, c.ruleNamespaces)
+	ports(".ports", e.Ports)
+	nets(".notNets", e.NotNets, true)
+	selects(".notSelector", e.NotSelector, one)
+	ports(".notPorts", e.NotPorts)
 	if a := e.ServiceAccounts; a != nil {
 		for i, n := range a.Names {
 			c.subdomain(indexed(path+".serviceAccounts.names", i), n)
@@ -217,8 +238,8 @@ func (c *checker) ruleFamilies(path string, r *Rule) {
 		first, firstPath = *r.IPVersion, path+".ipVersion"
 	}
 	for _, l := range []list{
-		{path + ".source.nets", r.Source.Nets}, {path + ".source.notNets", r.Source.NotNets},
-		{path + ".destination.nets", r.Destination.Nets}, {path + ".destination.notNets", r.Destination.NotNets},
+		{".source.nets", r.Source.Nets}, {".source.notNets", r.Source.NotNets},
+		{".destination.nets", r.Destination.Nets}, {".destination.notNets", r.Destination.NotNets},
 	} {
 		for i, n := range l.nets {
 			p, err := netip.ParsePrefix(n)
@@ -230,10 +251,10 @@ func (c *checker) ruleFamilies(path string, r *Rule) {
 				family = 6
 			}
 			if first == 0 {
-				first, firstPath = family, indexed(l.path, i)
+				first, firstPath = family, indexed(path+l.path, i)
 			}
 			if family != first && (first == 4 || first == 6) {
-				c.wrong(indexed(l.path, i), n, "must be of the same IP version as "+firstPath, "make a rule for each IP version")
+				c.wrong(indexed(path+l.path, i), n, "must be of the same IP version as "+firstPath, "make a rule for each IP version")
 				return
 			}
 		}
