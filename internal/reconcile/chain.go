@@ -20,11 +20,11 @@ type Chain struct {
 	alarm  *time.Timer // of sleep; nil: none was needed yet
 }
 
-// A link is a loop whatever its table holds. Of a pass, read comes first, then
-// plan, set, and last remove.
+// A link is a loop whatever its table holds. look glances at the world, and
+// reports whether it must be read back. Of a pass, read comes first, then plan,
+// set, and last remove.
 type link interface {
-	glance(ctx context.Context)
-	mustRead() bool
+	look(ctx context.Context) bool
 	nextLook() time.Time
 	read(ctx context.Context, full bool)
 	plan()
@@ -86,8 +86,7 @@ func (c *Chain) run(ctx context.Context) error {
 func (c *Chain) round(ctx context.Context, full []bool) {
 	reads := false
 	for i, l := range c.links {
-		l.glance(ctx)
-		full[i] = l.mustRead()
+		full[i] = l.look(ctx)
 		reads = reads || full[i]
 	}
 	if !reads || len(c.links) > 1 {

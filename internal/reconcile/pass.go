@@ -19,8 +19,10 @@ type step[K comparable, V any] struct {
 	err    error // of the read-back
 }
 
-// mustRead reports whether the next pass should read the world back.
-func (l *Loop[K, V]) mustRead() bool {
+// look glances at the world if it is time to, and reports whether the next pass
+// must read it back.
+func (l *Loop[K, V]) look(ctx context.Context) bool {
+	l.glance(ctx)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
