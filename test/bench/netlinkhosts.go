@@ -12,21 +12,23 @@ import (
 
 // addHosts tells the kernel of hosts at the other end of a VXLAN device, one
 // after the other: a neighbour, a forwarding entry and a route each, in one
-// write, acknowledged.
-func (b *bareNetlink) addHosts(hosts []bareHost, link int) error {
+// write, acknowledged. With objects, the next hop of each is one (a message
+// more), and the route goes by it.
+func (b *bareNetlink) addHosts(hosts []bareHost, link int, objects bool) error {
 	for _, h := range hosts {
-		if err := unix.Sendto(b.fd, h.messages(link), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		messages, n := h.messages(link, objects)
+		if err := unix.Sendto(b.fd, messages, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 			return fmt.Errorf("write to netlink: %w", err)
 		}
-		if err := b.acknowledged(3); err != nil {
+		if err := b.acknowledged(n); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// messages are the three requests.
-func (h bareHost) messages(link int) []byte {
+// messages are the requests, and how many there are.
+func (h bareHost) messages(link int, objects bool) ([]byte, int) {
 	vtep, block := vtepAddr(h.number+1).As4(), hostBlock(h.number+1)
 	node, dst := hostAddr(h.number+1).As4(), block.Addr().As4()
 	var m bareMessages
@@ -42,17 +44,37 @@ func (h bareHost) messages(link int) []byte {
 	m.end()
 	rt := unix.RtMsg{
 		Family: unix.AF_INET, Dst_len: uint8(block.Bits()), Table: unix.RT_TABLE_MAIN,
-		Protocol: desired.ProtocolAgent, Type: unix.RTN_UNICAST, Flags: unix.RTNH_F_ONLINK,
+		Protocol: desired.ProtocolAgent, Type: unix.RTN_UNICAST,
+	}
+	if objects {
+		hop := unix.Nhmsg{Family: unix.AF_INET, Protocol: desired.ProtocolAgent, Flags: unix.RTNH_F_ONLINK}
+		m.begin(unix.RTM_NEWNEXTHOP, (*[unix.SizeofNhmsg]byte)(unsafe.Pointer(&hop))[:])
+		m.attr(unix.NHA_ID, binaryOf(binary.BigEndian.Uint32(vtep[:])))
+		m.attr(unix.NHA_OIF, binaryOf(uint32(link)))
+		m.attr(unix.NHA_GATEWAY, vtep[:])
+		m.end()
+	} else {
+		rt.Flags = unix.RTNH_F_ONLINK
 	}
 	m.begin(unix.RTM_NEWROUTE, (*[unix.SizeofRtMsg]byte)(unsafe.Pointer(&rt))[:])
 	m.attr(unix.RTA_DST, dst[:])
-	m.attr(unix.RTA_GATEWAY, vtep[:])
-	m.attr(unix.RTA_OIF, binaryOf(uint32(link)))
+	if objects {
+		m.attr(rtaNextHop, binaryOf(binary.BigEndian.Uint32(vtep[:])))
+	} else {
+		m.attr(unix.RTA_GATEWAY, vtep[:])
+		m.attr(unix.RTA_OIF, binaryOf(uint32(link)))
+	}
 	m.attr(unix.RTA_PRIORITY, binaryOf(desired.DefaultPriority-1))
 	m.attr(unix.RTA_METRICS, append([]byte{8, 0, unix.RTAX_MTU, 0}, binaryOf(1450)...))
 	m.end()
-	return m.buf
+	if objects {
+		return m.buf, 4
+	}
+	return m.buf, 3
 }
+
+// rtaNextHop is RTA_NH_ID (linux/rtnetlink.h).
+const rtaNextHop = 30
 
 // bareMessages are requests one behind the other.
 type bareMessages struct {

@@ -31,14 +31,14 @@ func measureNewHost(ctx context.Context, o options) ([]row, error) {
 		return nil, err
 	}
 	defer h.close()
-	var bulk, single []beside
+	var bulk, single, objects []beside
 	for round := range o.pick(9, 2) + 1 {
-		all, one, err := h.round(ctx, present, more)
+		all, one, same, err := h.round(ctx, present, more)
 		if err != nil {
 			return nil, err
 		}
 		if round > 0 { // which warms up
-			bulk, single = append(bulk, all), append(single, one)
+			bulk, single, objects = append(bulk, all), append(single, one), append(objects, same)
 		}
 	}
 	var itself []float64
@@ -46,36 +46,55 @@ func measureNewHost(ctx context.Context, o options) ([]row, error) {
 		itself = append(itself, b.ours.wall)
 	}
 	one, oneCPU, all, allCPU := figures(single, beside.wall), figures(single, beside.cpu), figures(bulk, beside.wall), figures(bulk, beside.cpu)
+	same, sameCPU := figures(objects, beside.wall), figures(objects, beside.cpu)
 	return []row{
 		{what: fmt.Sprintf("one host more among %d with VXLAN, from event to kernel, to netlink alone: time, p50", present), value: median(one), unit: "×", aim: 1.5,
 			spread: apart(1, median(figures(single, beside.wallApart)))},
 		{what: "– the time itself, p50", value: median(itself), unit: "ms", spread: medianApart(itself)},
-		{what: "– CPU", value: median(oneCPU), unit: "×", spread: apart(1, median(figures(single, beside.cpuApart)))},
+		{what: "– CPU", value: median(oneCPU), unit: "×", aim: 1.5, spread: apart(1, median(figures(single, beside.cpuApart)))},
+		{what: "– to netlink alone by next-hop objects, as the agent does it: time, p50", value: median(same), unit: "×",
+			spread: apart(1, median(figures(objects, beside.wallApart)))},
+		{what: "– CPU", value: median(sameCPU), unit: "×", spread: apart(1, median(figures(objects, beside.cpuApart)))},
 		{what: fmt.Sprintf("%d hosts with VXLAN on a new one, from snapshot to kernel, to netlink alone: time", present), value: median(all), unit: "×", aim: 1.5,
 			spread: apart(1, median(figures(bulk, beside.wallApart)))},
 		{what: "– CPU", value: median(allCPU), unit: "×", spread: medianApart(allCPU)},
 	}, nil
 }
 
-// round measures all hosts at once, and then some one after the other.
-func (h *tunnelHost) round(ctx context.Context, present, more int) (bulk, single beside, err error) {
-	bulk, err = h.compare(ctx, 0, turn{
-		bare: func() (wallAndCPU, error) { return timed(func() error { return h.bare(0, present) }) },
+// round measures all hosts at once, and then some one after the other: beside
+// netlink alone, and beside netlink alone by objects. Each way finds the hosts
+// that are there as it would have made them.
+func (h *tunnelHost) round(ctx context.Context, present, more int) (bulk, single, objects beside, err error) {
+	bulk, err = h.compare(ctx, turn{
+		bare: func() (wallAndCPU, error) { return timed(func() error { return h.bare(0, present, false) }) },
 		ours: func() (wallAndCPU, error) { return timed(func() error { return h.begin(ctx, present) }) },
 		undo: h.end,
 	})
 	if err != nil {
-		return bulk, single, err
+		return bulk, single, objects, err
 	}
-	if err := h.begin(ctx, present); err != nil {
-		return bulk, single, errors.Join(err, h.end())
+	one := func(objects bool) turn {
+		return turn{
+			bare: func() (wallAndCPU, error) {
+				if err := h.bare(0, present, objects); err != nil {
+					return wallAndCPU{}, err
+				}
+				return apiece(present, more, func(i int) error { return h.bare(i, 1, objects) })
+			},
+			ours: func() (wallAndCPU, error) {
+				if err := h.begin(ctx, present); err != nil {
+					return wallAndCPU{}, err
+				}
+				return apiece(present, more, func(i int) error { return h.join(ctx, i) })
+			},
+			undo: h.end,
+		}
 	}
-	single, err = h.compare(ctx, present, turn{
-		bare: func() (wallAndCPU, error) { return apiece(present, more, func(i int) error { return h.bare(i, 1) }) },
-		ours: func() (wallAndCPU, error) { return apiece(present, more, func(i int) error { return h.join(ctx, i) }) },
-		undo: func() error { return h.leave(ctx, present, more) },
-	})
-	return bulk, single, errors.Join(err, h.end())
+	if single, err = h.compare(ctx, one(false)); err != nil {
+		return bulk, single, objects, err
+	}
+	objects, err = h.compare(ctx, one(true))
+	return bulk, single, objects, err
 }
 
 // apiece does f for some hosts one after the other, with pauses between them: a
@@ -128,6 +147,7 @@ type tunnelHost struct {
 	events [][]model.Event // of each host, this one first
 
 	core       *calc.Core
+	ways       *reconcile.Chain // as agents have it
 	neighbours *reconcile.Loop[desired.NeighKey, desired.Neigh]
 	routes     *reconcile.Loop[desired.RouteKey, desired.Route]
 	stop       func()
@@ -209,11 +229,12 @@ func joined(i int) []model.Event {
 // kernel has all of these.
 func (h *tunnelHost) begin(ctx context.Context, hosts int) error {
 	const settle = time.Millisecond // as agents have it
+	h.ways = reconcile.NewChain()
 	h.neighbours = reconcile.New(h.kernel.Neighbours(), reconcile.Config[desired.NeighKey, desired.Neigh]{
-		Name: "neighbours", Settle: settle, Compare: kernel.CompareNeighs, Equal: func(a, b desired.Neigh) bool { return a == b },
+		Name: "neighbours", Settle: settle, Chain: h.ways, Compare: kernel.CompareNeighs, Equal: func(a, b desired.Neigh) bool { return a == b },
 	})
 	h.routes = reconcile.New(h.kernel.Routes(desired.ProtocolAgent), reconcile.Config[desired.RouteKey, desired.Route]{
-		Name: "routes", Settle: settle, Compare: kernel.CompareRoutes, Equal: kernel.EqualRoutes,
+		Name: "routes", Settle: settle, Chain: h.ways, Compare: kernel.CompareRoutes, Equal: kernel.EqualRoutes,
 	})
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{}, 2)
@@ -239,8 +260,10 @@ func (h *tunnelHost) begin(ctx context.Context, hosts int) error {
 
 // hand gives loops what the core wants.
 func (h *tunnelHost) hand(u desired.Update) {
-	h.neighbours.Want(u.Neighbours)
-	h.routes.Want(u.Routes)
+	h.ways.Together(func() {
+		h.neighbours.Want(u.Neighbours)
+		h.routes.Want(u.Routes)
+	})
 }
 
 // join lets one more host in, and waits until the kernel has what is about it.
@@ -261,18 +284,6 @@ func keys[K comparable, V any](m map[K]V) []K {
 	return out
 }
 
-// leave lets hosts go again.
-func (h *tunnelHost) leave(ctx context.Context, first, n int) error {
-	var events []model.Event
-	for i := range n {
-		for _, e := range h.events[first+i+1] {
-			events = append(events, model.Event{ID: e.ID})
-		}
-	}
-	h.hand(h.core.Apply(events))
-	return errors.Join(h.neighbours.Synced(ctx), h.routes.Synced(ctx), h.tidy(ctx, first))
-}
-
 // end stops the loops, and takes all that they made out of the kernel.
 func (h *tunnelHost) end() error {
 	if h.stop == nil {
@@ -280,12 +291,12 @@ func (h *tunnelHost) end() error {
 	}
 	h.stop()
 	h.stop, h.core, h.neighbours, h.routes = nil, nil, nil, nil // so that the next does not live beside this
-	return h.tidy(context.Background(), 0)
+	return h.tidy(context.Background())
 }
 
-// tidy takes out of the kernel what is about hosts from a number on: netlink
-// alone leaves it there.
-func (h *tunnelHost) tidy(ctx context.Context, first int) error {
+// tidy takes out of the kernel what is about other hosts: netlink alone leaves
+// it there.
+func (h *tunnelHost) tidy(ctx context.Context) error {
 	neighbours, routes := h.kernel.Neighbours(), h.kernel.Routes(desired.ProtocolAgent)
 	near, err := neighbours.List(ctx)
 	if err != nil {
@@ -295,26 +306,10 @@ func (h *tunnelHost) tidy(ctx context.Context, first int) error {
 	if err != nil {
 		return err
 	}
-	keep := map[string]bool{}
-	for i := range first {
-		keep[vtepAddr(i+1).String()], keep[model.VTEPMAC(hostName(i+1), 4)], keep[hostBlock(i+1).String()] = true, true, true
-	}
-	var n reconcile.Plan[desired.NeighKey, desired.Neigh]
-	for k := range near {
-		if !keep[k.MAC] && (!k.Addr.IsValid() || !keep[k.Addr.String()]) {
-			n.Delete = append(n.Delete, k)
-		}
-	}
-	var r reconcile.Plan[desired.RouteKey, desired.Route]
-	for k := range far {
-		if !keep[k.Prefix.String()] {
-			r.Delete = append(r.Delete, k)
-		}
-	}
-	for _, err := range neighbours.Apply(ctx, n) {
+	for _, err := range routes.Apply(ctx, reconcile.Plan[desired.RouteKey, desired.Route]{Delete: keys(far)}) {
 		return err
 	}
-	for _, err := range routes.Apply(ctx, r) {
+	for _, err := range neighbours.Apply(ctx, reconcile.Plan[desired.NeighKey, desired.Neigh]{Delete: keys(near)}) {
 		return err
 	}
 	return nil
@@ -327,11 +322,10 @@ type turn struct {
 	undo       func() error // of ours
 }
 
-// compare measures our way between two turns of netlink alone, and undoes each:
-// all about hosts from a number on.
-func (h *tunnelHost) compare(ctx context.Context, first int, t turn) (beside, error) {
+// compare measures our way between two turns of netlink alone, and undoes each.
+func (h *tunnelHost) compare(ctx context.Context, t turn) (beside, error) {
 	var out beside
-	tidy := func() error { return h.tidy(ctx, first) }
+	tidy := func() error { return h.tidy(ctx) }
 	for _, one := range []struct {
 		at   *wallAndCPU
 		do   func() (wallAndCPU, error)
@@ -350,8 +344,8 @@ func (h *tunnelHost) compare(ctx context.Context, first int, t turn) (beside, er
 }
 
 // bare tells the kernel of some hosts by netlink alone.
-func (h *tunnelHost) bare(first, n int) error {
-	return h.bareNL.addHosts(h.hosts[first:first+n], h.link)
+func (h *tunnelHost) bare(first, n int, objects bool) error {
+	return h.bareNL.addHosts(h.hosts[first:first+n], h.link, objects)
 }
 
 // bareHost is what netlink is told of one host.
