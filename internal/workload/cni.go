@@ -76,6 +76,9 @@ func (m *Manager) cniAdd(ctx context.Context, conf netConf, req agentapi.CNIRequ
 	if err := m.checkHost(conf); err != nil {
 		return nil, err
 	}
+	for _, name := range conf.unserved() {
+		m.cfg.Log.WarnContext(ctx, "annotation is not honoured: nothing here limits a workload's packets", "name", name, "container", add.ContainerID)
+	}
 	if len(conf.Gates) > 0 {
 		if err := passGates(ctx, conf.Gates, askGate); err != nil {
 			return nil, err

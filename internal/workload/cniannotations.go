@@ -38,6 +38,22 @@ func (c netConf) annotations(args map[string]string) map[string]string {
 	return out
 }
 
+// unserved are the annotations that limit a pod in ways that nothing here
+// does: whoever set them should hear of it.
+func (c netConf) unserved() []string {
+	var out []string
+	for _, from := range []map[string]string{c.Args.CNI.Annotations, c.Runtime.Annotations} {
+		for k := range from {
+			bandwidth := k == "kubernetes.io/ingress-bandwidth" || k == "kubernetes.io/egress-bandwidth"
+			if bandwidth || strings.HasPrefix(k, "qos.projectcalico.org/") {
+				out = append(out, k)
+			}
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
 // annotated puts what annotations ask for into a request. Those that say
 // nothing about an add are left alone: podIP, podIPs and containerID are
 // written by Calico's plugin.

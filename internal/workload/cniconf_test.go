@@ -1,10 +1,12 @@
 package workload
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"reflect"
@@ -100,6 +102,21 @@ func TestAnnotationsTogether(t *testing.T) {
 	_, got, err := parseCNI(req)
 	if err != nil || fmt.Sprintf("%v %v %s", got.IPv4Pools, got.IPv6Pools, got.MAC) != "[runtime] [args] 02:00:00:00:00:01" {
 		t.Errorf("got %+v, %v", got, err)
+	}
+}
+
+func TestAnnotationsThatNothingServes(t *testing.T) {
+	var log bytes.Buffer
+	w := newWorld(t)
+	m := w.start(nil)
+	m.cfg.Log = slog.New(slog.NewTextHandler(&log, nil))
+	req := podCall(t, map[string]string{"qos.projectcalico.org/dscp": "7", "kubernetes.io/egress-bandwidth": "1M", "a": "b"}, "")
+	req.Config = bytes.Replace(req.Config, []byte(`"conf"`), []byte(`"pool-0"`), 1)
+	if resp := m.CNI(t.Context(), req); resp.Failed {
+		t.Errorf("%s", resp.Output)
+	}
+	if s := log.String(); strings.Count(s, "WARN") != 2 || !strings.Contains(s, "qos.projectcalico.org/dscp") || !strings.Contains(s, "egress-bandwidth") {
+		t.Errorf("the log says %s", s)
 	}
 }
 
