@@ -61,7 +61,7 @@ func (s *server) status() Status {
 	if s.cfg.Cluster != nil {
 		out.Member, out.Members = s.cfg.Cluster.Name, len(s.etcd.Members())
 	}
-	out.Leads, out.Users, out.Expires = s.etcd.IsLeader(), s.etcd.UsersOn(), s.expires
+	out.Leads, out.Users, out.Expires = s.etcd.IsLeader(), s.etcd.UsersOn(), s.look.expires
 	return out
 }
 

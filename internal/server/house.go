@@ -1,8 +1,12 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"net"
+	"net/url"
+	"strings"
 	"time"
 
 	"github.com/brindle-net/brindle/internal/store/embedded"
@@ -26,6 +30,7 @@ func (s *server) keepHouse(ctx context.Context) error {
 	for {
 		st := s.etcd.Status()
 		s.watchCerts(time.Now())
+		s.watchMembers(ctx)
 		s.judge(ctx, st)
 		switch {
 		case st.Full && time.Since(relieved) >= relieveEvery:
@@ -52,20 +57,76 @@ const (
 	corrupt
 )
 
+// look is what housekeeping saw beside etcd itself.
+type look struct {
+	expires    time.Time // the first of the certificates; zero without any
+	expiring   string    // what is wrong with it; "" if nothing
+	absent     []string  // members that do not answer
+	members    int       // how many there are
+	leaderless int       // looks in a row that found nobody to lead
+}
+
+func (l look) absentText() string {
+	if len(l.absent) == 0 {
+		return "see what they say"
+	}
+	return "these members do not answer: " + strings.Join(l.absent, ", ")
+}
+
+// answerWithin is how long a member may take to accept a connection.
+const answerWithin = 2 * time.Second
+
+// watchMembers notes which of the other members do not answer.
+func (s *server) watchMembers(ctx context.Context) {
+	if s.cfg.Cluster == nil {
+		return
+	}
+	members := s.etcd.Members()
+	dialer := net.Dialer{Timeout: answerWithin}
+	var absent []string
+	for _, m := range members {
+		u, err := url.Parse(m.Peer)
+		if m.Self || err != nil {
+			continue
+		}
+		conn, err := dialer.DialContext(ctx, "tcp", u.Host)
+		if err == nil {
+			conn.Close()
+			continue
+		}
+		absent = append(absent, cmp.Or(m.Name, "one that never started")+" at "+m.Peer)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.look.absent, s.look.members = absent, len(members)
+	if s.etcd.HasLeader() {
+		s.look.leaderless = 0
+	} else {
+		s.look.leaderless++
+	}
+}
+
 // assess says how things stand, and in words what to do about it. was is the
 // level so far: a warning ends well below where it began, so that it does not
 // flicker.
-func assess(st embedded.Status, expiring string, was level) (level, string) {
+func assess(st embedded.Status, l look, was level) (level, string) {
 	share := float64(st.SizeInUse) / float64(st.Quota)
 	switch {
 	case st.Corrupt:
 		return corrupt, "etcd found its data damaged: restore a snapshot"
 	case st.Full:
 		return full, fmt.Sprintf("etcd refuses writes: its %d bytes have reached the quota of %d; delete what is not needed, or raise the quota", st.Size, st.Quota)
+	case l.leaderless > 1: // an election is over by the next look
+		return full, "no majority of the members is there, so nothing can be written; " + l.absentText()
 	case share >= warnAt, was != fine && share >= calmAt:
 		return near, fmt.Sprintf("etcd has used %d %% of its quota of %d bytes; when it is full it refuses writes", int(share*100), st.Quota)
-	case expiring != "":
-		return near, expiring
+	case len(l.absent) > 0:
+		if len(l.absent) >= (l.members-1)/2 {
+			return near, l.absentText() + "; with one more gone nothing can be written"
+		}
+		return near, l.absentText()
+	case l.expiring != "":
+		return near, l.expiring
 	}
 	return fine, ""
 }
@@ -89,9 +150,9 @@ func (s *server) watchCerts(now time.Time) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.expires, s.expiring = first.Expires, ""
+	s.look.expires, s.look.expiring = first.Expires, ""
 	if first.Problem != "" {
-		s.expiring = fmt.Sprintf("certificate %s %s; nobody connects without: `brindle server certs renew`", first.File, first.Problem)
+		s.look.expiring = fmt.Sprintf("certificate %s %s; nobody connects without: `brindle server certs renew`", first.File, first.Problem)
 	}
 }
 
@@ -100,7 +161,7 @@ func (s *server) judge(ctx context.Context, st embedded.Status) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	was := s.level
-	s.level, s.problem = assess(st, s.expiring, was)
+	s.level, s.problem = assess(st, s.look, was)
 	switch {
 	case s.level == was:
 		return

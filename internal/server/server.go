@@ -58,9 +58,7 @@ type server struct {
 	level   level
 	problem string    // what a human must see to; "" if nothing
 	since   time.Time // of the problem
-
-	expires  time.Time // the first of the certificates; zero without any
-	expiring string    // what is wrong with it; "" if nothing
+	look    look
 }
 
 // Run runs a server until ctx ends, which is no error.

@@ -228,19 +228,25 @@ func TestAssess(t *testing.T) {
 		in   embedded.Status
 		was  level
 		want level
+		look look
 	}{
-		{"empty", embedded.Status{Quota: 100}, fine, fine},
-		{"below the warning", embedded.Status{Quota: 100, SizeInUse: 79}, fine, fine},
-		{"at the warning", embedded.Status{Quota: 100, SizeInUse: 80}, fine, near},
-		{"a little below", embedded.Status{Quota: 100, SizeInUse: 75}, near, near},
-		{"well below", embedded.Status{Quota: 100, SizeInUse: 69}, near, fine},
-		{"unused space is no reason", embedded.Status{Quota: 100, Size: 95, SizeInUse: 5}, fine, fine},
-		{"full", embedded.Status{Quota: 100, SizeInUse: 5, Full: true}, near, full},
-		{"damaged", embedded.Status{Quota: 100, Corrupt: true, Full: true}, fine, corrupt},
+		{"empty", embedded.Status{Quota: 100}, fine, fine, look{}},
+		{"below the warning", embedded.Status{Quota: 100, SizeInUse: 79}, fine, fine, look{}},
+		{"at the warning", embedded.Status{Quota: 100, SizeInUse: 80}, fine, near, look{}},
+		{"a little below", embedded.Status{Quota: 100, SizeInUse: 75}, near, near, look{}},
+		{"well below", embedded.Status{Quota: 100, SizeInUse: 69}, near, fine, look{}},
+		{"unused space is no reason", embedded.Status{Quota: 100, Size: 95, SizeInUse: 5}, fine, fine, look{}},
+		{"full", embedded.Status{Quota: 100, SizeInUse: 5, Full: true}, near, full, look{}},
+		{"damaged", embedded.Status{Quota: 100, Corrupt: true, Full: true}, fine, corrupt, look{}},
+		{"a member is lost", embedded.Status{Quota: 100}, fine, near, look{absent: []string{"b"}, members: 3}},
+		{"a member of five is lost", embedded.Status{Quota: 100}, fine, near, look{absent: []string{"b"}, members: 5}},
+		{"an election", embedded.Status{Quota: 100}, fine, fine, look{leaderless: 1}},
+		{"no majority", embedded.Status{Quota: 100}, near, full, look{leaderless: 2, absent: []string{"b", "c"}}},
+		{"a certificate expires", embedded.Status{Quota: 100}, fine, near, look{expiring: "soon"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got, words := assess(tt.in, "", tt.was)
+			got, words := assess(tt.in, tt.look, tt.was)
 			if got != tt.want || (words == "") != (got == fine) {
 				t.Errorf("got %v %q, want %v", got, words, tt.want)
 			}

@@ -148,3 +148,7 @@ func reconfigure(err error) error {
 
 // IsLeader reports whether this member leads.
 func (s *Server) IsLeader() bool { return s.etcd.Server.MemberID() == s.etcd.Server.Leader() }
+
+// HasLeader reports whether this member knows of one that leads: without one
+// there is no majority.
+func (s *Server) HasLeader() bool { return s.etcd.Server.Leader() != 0 }

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/server/v3/storage/backend"
@@ -52,6 +53,7 @@ func (s *Server) saveSnapshot(ctx context.Context, path string) (err error) {
 			err = errors.Join(err, f.Close(), os.Remove(f.Name()))
 		}
 	}()
+	s.catchUp(ctx)
 	s.etcd.Server.KV().Commit()
 	snap := s.etcd.Server.Backend().Snapshot()
 	defer snap.Close()
@@ -73,6 +75,23 @@ func (s *Server) saveSnapshot(ctx context.Context, path string) (err error) {
 	}
 	return errors.Join(f.Close(), syncDir(filepath.Dir(path)))
 }
+
+// catchUp waits until this member knows all that any member has acknowledged.
+// Without a majority nobody can tell, and a copy of what is here may be all
+// that is left.
+func (s *Server) catchUp(ctx context.Context) {
+	if s.cfg.Cluster == nil {
+		return
+	}
+	limited, cancel := context.WithTimeout(ctx, catchUpWithin)
+	defer cancel()
+	if err := s.etcd.Server.LinearizableReadNotify(limited); err != nil && ctx.Err() == nil {
+		s.cfg.Log.WarnContext(ctx, "snapshot is of what this member knows, which may not be the latest", "err", err)
+	}
+}
+
+// catchUpWithin is how long a snapshot waits for a majority.
+const catchUpWithin = 5 * time.Second
 
 // RestoreSnapshot fills an empty data directory from a snapshot. The restored
 // datastore is a new cluster with higher revisions, so that every program that
