@@ -78,7 +78,6 @@ func (o *cniOptions) ownConf() map[string]any {
 		"type":         "brindle-cni",
 		"capabilities": map[string]any{"ips": true, "mac": true, "io.kubernetes.cri.pod-annotations": true},
 		"ipam":         map[string]any{"type": "brindle-ipam", "assign_ipv4": "true", "assign_ipv6": strconv.FormatBool(o.ipv6)},
-		"policy":       map[string]any{"type": "k8s"},
 	}
 	if o.mtu != 0 {
 		plugin["mtu"] = o.mtu
