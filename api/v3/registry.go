@@ -64,12 +64,18 @@ func kindNamed(name string) (KindInfo, bool) {
 // LookupKind finds a kind by its name, its plural or an alias, in any case.
 func LookupKind(name string) (KindInfo, bool) {
 	name = strings.ToLower(name)
-	for _, k := range kinds {
-		if slices.Contains(k.names(), name) {
-			return k, true
+	for i := range kinds {
+		if kinds[i].called(name) {
+			return kinds[i], true
 		}
 	}
 	return KindInfo{}, false
+}
+
+// called reports whether a kind has a name, which is in lower case.
+func (k *KindInfo) called(name string) bool {
+	plural, _ := strings.CutSuffix(name, ".projectcalico.org")
+	return plural == k.Plural || strings.EqualFold(name, k.Kind) || slices.Contains(k.Aliases, name)
 }
 
 // SuggestKind returns the name of a kind nearest to what was written: the

@@ -23,7 +23,10 @@ type ruleReader struct {
 // read matches nothing if it allows or logs, and otherwise denies everything;
 // so does a list that is none.
 func (r *ruleReader) rules(path string, rules []v3.Rule) []Rule {
-	var out []Rule
+	if len(rules) == 0 && len(r.unread) == 0 {
+		return nil
+	}
+	out := make([]Rule, 0, len(rules))
 	for i := range rules {
 		at := path + "[" + strconv.Itoa(i) + "]"
 		before := len(r.errs)
@@ -35,6 +38,9 @@ func (r *ruleReader) rules(path string, rules []v3.Rule) []Rule {
 	}
 	if slices.ContainsFunc(r.unread, func(e v3.FieldError) bool { return e.Path == path || e.Path == "spec" }) {
 		out = append(out, unreadable(Rule{}))
+	}
+	if len(out) == 0 {
+		return nil
 	}
 	return out
 }
@@ -54,17 +60,23 @@ func unreadable(r Rule) Rule {
 	return Rule{Action: Deny, Families: IPv4 | IPv6, Name: r.Name}
 }
 
+// place is a field of something whose path is known. Its own path is put
+// together when somebody must be told.
+type place struct{ of, field string }
+
+func (p place) String() string { return p.of + p.field }
+
 func (r *ruleReader) wrong(path, value, rule string) {
 	r.errs = append(r.errs, v3.FieldError{Path: path, Value: value, Rule: rule})
 }
 
 func (r *ruleReader) rule(path string, in *v3.Rule) Rule {
 	out := Rule{
-		Action:      r.action(path+".action", in.Action),
-		Protocol:    r.protocol(path+".protocol", in.Protocol),
-		NotProtocol: r.protocol(path+".notProtocol", in.NotProtocol),
-		ICMP:        r.icmp(path+".icmp", in.ICMP),
-		NotICMP:     r.icmp(path+".notICMP", in.NotICMP),
+		Action:      r.action(place{path, ".action"}, in.Action),
+		Protocol:    r.protocol(place{path, ".protocol"}, in.Protocol),
+		NotProtocol: r.protocol(place{path, ".notProtocol"}, in.NotProtocol),
+		ICMP:        r.icmp(place{path, ".icmp"}, in.ICMP),
+		NotICMP:     r.icmp(place{path, ".notICMP"}, in.NotICMP),
 		Source:      r.entity(path+".source", &in.Source),
 		Destination: r.entity(path+".destination", &in.Destination),
 		HTTP:        in.HTTP != nil,
@@ -77,7 +89,7 @@ func (r *ruleReader) rule(path string, in *v3.Rule) Rule {
 		// Nothing here looks into requests: to allow would allow too much.
 		out.Action = Deny
 	}
-	out.Families = r.families(path+".ipVersion", in.IPVersion)
+	out.Families = r.families(place{path, ".ipVersion"}, in.IPVersion)
 	for _, nets := range [][]netip.Prefix{
 		out.Source.Nets, out.Source.NotNets, out.Destination.Nets, out.Destination.NotNets,
 	} {
@@ -89,7 +101,7 @@ func (r *ruleReader) rule(path string, in *v3.Rule) Rule {
 	return out
 }
 
-func (r *ruleReader) action(path string, a v3.Action) Action {
+func (r *ruleReader) action(at place, a v3.Action) Action {
 	switch a {
 	case v3.ActionAllow:
 		return Allow
@@ -100,43 +112,43 @@ func (r *ruleReader) action(path string, a v3.Action) Action {
 	case v3.ActionLog:
 		return Log
 	}
-	r.wrong(path, string(a), "must be one of Allow, Deny, Log, Pass")
+	r.wrong(at.String(), string(a), "must be one of Allow, Deny, Log, Pass")
 	return 0
 }
 
 // protocol reads a protocol; none is 0.
-func (r *ruleReader) protocol(path string, p *v3.Protocol) uint8 {
+func (r *ruleReader) protocol(at place, p *v3.Protocol) uint8 {
 	if p == nil {
 		return 0
 	}
 	n, ok := p.IP()
 	if !ok || n == 0 {
-		r.wrong(path, p.String(), "must be one of TCP, UDP, ICMP, ICMPv6, SCTP, UDPLite or a number from 1 to 255")
+		r.wrong(at.String(), p.String(), "must be one of TCP, UDP, ICMP, ICMPv6, SCTP, UDPLite or a number from 1 to 255")
 	}
 	return n
 }
 
 // icmp reads a type and code; one without either says nothing.
-func (r *ruleReader) icmp(path string, f *v3.ICMPFields) *ICMP {
+func (r *ruleReader) icmp(at place, f *v3.ICMPFields) *ICMP {
 	switch {
 	case f == nil || f.Type == nil && f.Code == nil:
 		return nil
 	case f.Type == nil:
-		r.wrong(path+".code", strconv.Itoa(*f.Code), "must not be set without type")
+		r.wrong(at.String()+".code", strconv.Itoa(*f.Code), "must not be set without type")
 		return nil
 	case *f.Type < 0 || *f.Type > 254:
-		r.wrong(path+".type", strconv.Itoa(*f.Type), "must be from 0 to 254")
+		r.wrong(at.String()+".type", strconv.Itoa(*f.Type), "must be from 0 to 254")
 		return nil
 	case f.Code == nil:
 		return &ICMP{Type: uint8(*f.Type), Code: -1}
 	case *f.Code < 0 || *f.Code > 255:
-		r.wrong(path+".code", strconv.Itoa(*f.Code), "must be from 0 to 255")
+		r.wrong(at.String()+".code", strconv.Itoa(*f.Code), "must be from 0 to 255")
 		return nil
 	}
 	return &ICMP{Type: uint8(*f.Type), Code: int16(*f.Code)}
 }
 
-func (r *ruleReader) families(path string, version *int) Families {
+func (r *ruleReader) families(at place, version *int) Families {
 	switch {
 	case version == nil:
 		return IPv4 | IPv6
@@ -145,7 +157,7 @@ func (r *ruleReader) families(path string, version *int) Families {
 	case *version == 6:
 		return IPv6
 	}
-	r.wrong(path, strconv.Itoa(*version), "must be 4 or 6")
+	r.wrong(at.String(), strconv.Itoa(*version), "must be 4 or 6")
 	return 0
 }
 
@@ -168,8 +180,8 @@ func familiesOf(nets []netip.Prefix) Families {
 
 func (r *ruleReader) entity(path string, in *v3.EntityRule) Entity {
 	out := Entity{
-		Nets: r.nets(path+".nets", in.Nets), NotNets: r.nets(path+".notNets", in.NotNets),
-		Ports: r.ports(path+".ports", in.Ports), NotPorts: r.ports(path+".notPorts", in.NotPorts),
+		Nets: r.nets(place{path, ".nets"}, in.Nets), NotNets: r.nets(place{path, ".notNets"}, in.NotNets),
+		Ports: r.ports(place{path, ".ports"}, in.Ports), NotPorts: r.ports(place{path, ".notPorts"}, in.NotPorts),
 	}
 	e := selector.Entity{
 		Namespace: r.namespace, Selector: in.Selector, NotSelector: in.NotSelector,
@@ -205,12 +217,12 @@ func (r *ruleReader) service(path string, s *v3.ServiceMatch) *ServiceRef {
 }
 
 // nets reads networks; bits beyond their length do not count.
-func (r *ruleReader) nets(path string, nets []string) []netip.Prefix {
+func (r *ruleReader) nets(at place, nets []string) []netip.Prefix {
 	var out []netip.Prefix
 	for i, s := range nets {
 		p, err := prefix.ParseLoose(s)
 		if err != nil {
-			r.wrong(path+"["+strconv.Itoa(i)+"]", s, "must be a CIDR such as 10.0.0.0/16 or fd00::/64")
+			r.wrong(at.String()+"["+strconv.Itoa(i)+"]", s, "must be a CIDR such as 10.0.0.0/16 or fd00::/64")
 			continue
 		}
 		out = append(out, p)
@@ -218,11 +230,11 @@ func (r *ruleReader) nets(path string, nets []string) []netip.Prefix {
 	return out
 }
 
-func (r *ruleReader) ports(path string, ports []v3.Port) []PortMatch {
+func (r *ruleReader) ports(at place, ports []v3.Port) []PortMatch {
 	var out []PortMatch
 	for i, p := range ports {
 		if p.Name == "" && (p.Min == 0 || p.Max < p.Min) {
-			r.wrong(path+"["+strconv.Itoa(i)+"]", p.String(), `must be a port number from 1 to 65535, a range "min:max", or a port name`)
+			r.wrong(at.String()+"["+strconv.Itoa(i)+"]", p.String(), `must be a port number from 1 to 65535, a range "min:max", or a port name`)
 		}
 		out = append(out, PortMatch{Min: p.Min, Max: p.Max, Name: p.Name})
 	}
