@@ -282,3 +282,94 @@ func TestPluginsThatAreNotStarted(t *testing.T) {
 		}
 	}
 }
+
+// leasing keeps a note of each container that has its address, and refuses to
+// give it twice, as host-local does.
+const leasing = `#!/bin/sh
+lease=$(dirname "$0")/lease-$CNI_CONTAINERID
+case $CNI_COMMAND in
+ADD)
+	[ ! -e "$lease" ] || { echo '{"code":999,"msg":"duplicate allocation"}'; exit 1; }
+	: >"$lease"
+	echo '{"cniVersion":"1.0.0","ips":[{"address":"10.9.0.7/24"}]}'
+	;;
+DEL) rm -f "$lease" ;;
+esac
+`
+
+// leases are the containers that the plugin believes to have an address.
+func (p ipamPlugin) leases() int {
+	p.t.Helper()
+	found, err := filepath.Glob(filepath.Join(p.dir, "lease-*"))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return len(found)
+}
+
+func newLeasing(t *testing.T) ipamPlugin {
+	t.Helper()
+	p := newPlugin(t, "host-local", "")
+	p.write("host-local", leasing, 0o700)
+	return p
+}
+
+// TestEveryStepOfADelegatedAdd breaks each in turn: a failure leaves nothing,
+// and what a crash leaves is taken over by the next add and removed by DEL.
+func TestEveryStepOfADelegatedAdd(t *testing.T) {
+	for name, crash := range map[string]bool{"fails": false, "crashes": true} {
+		t.Run(name, func(t *testing.T) {
+			everyFault(t, crash, func(t *testing.T, broken *faults) bool {
+				w, p := newWorld(t), newLeasing(t)
+				add, del := p.call("ADD", "c1", delegatedConfig("")), cniCall("DEL", "c1", fmt.Sprintf(dualConfig, "1.0.0", ""))
+				if resp := w.start(broken).CNI(t.Context(), add); !resp.Failed {
+					return false
+				}
+				if s := w.state(); !crash && (p.leases() != 0 || len(s.Endpoints)+len(s.Wires)+len(s.Records) != 0) {
+					t.Errorf("after a failure there are %d leases and %+v", p.leases(), s)
+				}
+				if resp := w.start(nil).CNI(t.Context(), add); resp.Failed || p.leases() != 1 || len(w.state().Endpoints) != 1 {
+					t.Errorf("added again: %s, %d leases, %+v", resp.Output, p.leases(), w.state())
+				}
+				if resp := w.start(nil).CNI(t.Context(), del); resp.Failed || p.leases() != 0 {
+					t.Errorf("del: %s, %d leases", resp.Output, p.leases())
+				}
+				w.wantEmpty("after DEL")
+				w.wantNothingDelegated()
+				return true
+			})
+		})
+	}
+}
+
+// TestEveryStepOfADelegatedRemoval breaks each in turn: as long as the wire is
+// there the plugin has its lease, and asked again everything goes.
+func TestEveryStepOfADelegatedRemoval(t *testing.T) {
+	everyFault(t, true, func(t *testing.T, broken *faults) bool {
+		w, p := newWorld(t), newLeasing(t)
+		if resp := w.start(nil).CNI(t.Context(), p.call("ADD", "c1", delegatedConfig(""))); resp.Failed {
+			t.Fatalf("%s", resp.Output)
+		}
+		del := cniCall("DEL", "c1", fmt.Sprintf(dualConfig, "1.0.0", ""))
+		if resp := w.start(broken).CNI(t.Context(), del); !resp.Failed {
+			return false
+		}
+		if s := w.state(); len(s.Wires) > 0 && p.leases() != 1 {
+			t.Errorf("the address was given back while there was %v", s.Wires)
+		}
+		// Meanwhile no agent runs: the plugin queues the removal.
+		body, err := json.Marshal(del)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cni.Enqueue(filepath.Join(w.dir, "queue"), body); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.start(nil).DrainQueue(t.Context()); err != nil || p.leases() != 0 {
+			t.Errorf("queued: %v, %d leases", err, p.leases())
+		}
+		w.wantEmpty("after DEL")
+		w.wantNothingDelegated()
+		return true
+	})
+}
