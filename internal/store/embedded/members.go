@@ -55,7 +55,7 @@ func (s *Server) AddMember(ctx context.Context, p Peer) error {
 	if err != nil {
 		return fmt.Errorf("add member %s: %w", p.Name, err)
 	}
-	err = patiently(ctx, func() (bool, error) {
+	err = patiently(ctx, func(ctx context.Context) (bool, error) {
 		for _, m := range s.Members() {
 			if m.Peer == p.URL {
 				return true, nil // an attempt whose answer was lost
@@ -77,7 +77,7 @@ func (s *Server) AddMember(ctx context.Context, p Peer) error {
 // ErrNoMember.
 func (s *Server) RemoveMember(ctx context.Context, name string) error {
 	attempts := 0
-	err := patiently(ctx, func() (bool, error) {
+	err := patiently(ctx, func(ctx context.Context) (bool, error) {
 		for _, m := range s.Members() {
 			if name == "" || m.Name != name && m.Peer != name && m.ID != name {
 				continue
@@ -101,18 +101,24 @@ func (s *Server) RemoveMember(ctx context.Context, name string) error {
 	return nil
 }
 
+// attemptWithin is how long one attempt waits for an answer.
+const attemptWithin = 3 * time.Second
+
 // patiently tries until it is done, or refused for a reason that does not go
 // away by itself: for seconds after a member was lost there is no leader, and
 // etcd takes the cluster for unhealthy.
-func patiently(ctx context.Context, try func() (done bool, err error)) error {
+func patiently(ctx context.Context, try func(ctx context.Context) (done bool, err error)) error {
 	pause := time.NewTicker(500 * time.Millisecond)
 	defer pause.Stop()
 	for {
-		done, err := try()
+		limited, cancel := context.WithTimeout(ctx, attemptWithin)
+		done, err := try(limited)
+		cancel()
 		if done {
 			return err
 		}
-		passing := false
+		// What was on its way to a leader that died is never answered.
+		passing := errors.Is(err, context.DeadlineExceeded)
 		for _, e := range []error{
 			servererrors.ErrUnhealthy, servererrors.ErrNoLeader, servererrors.ErrLeaderChanged, servererrors.ErrTimeout,
 			servererrors.ErrTimeoutDueToLeaderFail, servererrors.ErrTimeoutDueToConnectionLost,
