@@ -164,7 +164,7 @@ func (d *fenced) Create(ctx context.Context, key string, value []byte) (store.Re
 
 // Update implements store.Driver.
 func (d *fenced) Update(ctx context.Context, kv store.KV) (store.Revision, error) {
-	return d.existing(ctx, store.Write{Key: kv.Key, Value: kv.Value, Revision: kv.Revision})
+	return d.existing(ctx, store.Write(kv))
 }
 
 // Delete implements store.Driver.
