@@ -1,6 +1,9 @@
 package embedded
 
 import (
+	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -87,6 +90,42 @@ func TestGrants(t *testing.T) {
 			if key == g.From || g.To != "" && key >= g.From && key < g.To {
 				t.Errorf("host h-1 may write %s, by %q to %q", key, g.From, g.To)
 			}
+		}
+	}
+}
+
+// TestRightsFollowTheRelease: users made by an older release get what the
+// newer one gives, when it starts.
+func TestRightsFollowTheRelease(t *testing.T) {
+	dir, err := os.MkdirTemp("", "be") // short, as the path of a socket must be
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	cfg := Config{Dir: filepath.Join(dir, "d"), Users: true, UnsafeNoFsync: true}
+	host := User{Kind: HostUser, Name: "h"}
+	for round, change := range []func(s *Server) error{
+		func(s *Server) error {
+			if err := s.AddUser(t.Context(), host); err != nil {
+				return err
+			}
+			return s.makeRole(asRoot(t.Context()), host.CN(), []Grant{below("/calico/", true), host.Grants()[0]})
+		},
+		func(*Server) error { return nil },
+		func(*Server) error { return nil },
+	} {
+		s, err := Start(t.Context(), cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if round > 0 {
+			role, err := s.etcd.Server.AuthStore().RoleGet(&pb.AuthRoleGetRequest{Role: host.CN()})
+			if err != nil || !sameGrants(role.Perm, host.Grants()) {
+				t.Errorf("start %d: rights %v, %v", round, role, err)
+			}
+		}
+		if err := errors.Join(change(s), s.Close()); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

@@ -126,7 +126,7 @@ func asRoot(ctx context.Context) context.Context {
 // enableUsers turns etcd's authentication on. Several members may try at once.
 func (s *Server) enableUsers(ctx context.Context) error {
 	if s.etcd.Server.AuthStore().IsAuthEnabled() {
-		return nil
+		return s.refreshUsers(ctx)
 	}
 	ctx = asRoot(ctx)
 	e := s.etcd.Server
@@ -141,6 +141,38 @@ func (s *Server) enableUsers(ctx context.Context) error {
 		return fmt.Errorf("turn on users: %w", err)
 	}
 	return nil
+}
+
+// refreshUsers gives users the rights that this release gives to new ones.
+func (s *Server) refreshUsers(ctx context.Context) error {
+	users, err := s.Users(ctx)
+	if err != nil {
+		return err
+	}
+	for _, u := range users {
+		// The local answer costs no write; most have what they should.
+		role, err := s.etcd.Server.AuthStore().RoleGet(&etcdserverpb.AuthRoleGetRequest{Role: u.CN()})
+		if err == nil && sameGrants(role.Perm, u.Grants()) {
+			continue
+		}
+		if err := s.AddUser(ctx, u); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func sameGrants(has []*authpb.Permission, want []Grant) bool {
+	for _, p := range has {
+		if !slices.Contains(want, grantOf(p)) {
+			return false
+		}
+	}
+	return len(has) == len(want)
+}
+
+func grantOf(p *authpb.Permission) Grant {
+	return Grant{From: string(p.Key), To: string(p.RangeEnd), Write: p.PermType != authpb.READ}
 }
 
 // addUser makes sure that there is a user without password who has a role.
@@ -182,8 +214,8 @@ func (s *Server) makeRole(ctx context.Context, name string, grants []Grant) erro
 		return err
 	}
 	for _, p := range role.Perm {
-		has := Grant{From: string(p.Key), To: string(p.RangeEnd), Write: p.PermType != authpb.READ}
-		if slices.Contains(grants, has) {
+		if at := slices.Index(grants, grantOf(p)); at >= 0 {
+			grants = slices.Delete(slices.Clone(grants), at, at+1)
 			continue
 		}
 		if _, err := e.RoleRevokePermission(ctx, &etcdserverpb.AuthRoleRevokePermissionRequest{Role: name, Key: p.Key, RangeEnd: p.RangeEnd}); err != nil {
