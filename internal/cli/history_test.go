@@ -45,7 +45,10 @@ func TestHistory(t *testing.T) {
 	w.env["SUDO_USER"] = "alice\x1b[31m"
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
-	go func() { defer close(done); _ = server.KeepAudit(ctx, w.db, server.AuditConfig{Dir: server.AuditDir(dir)}) }()
+	go func() {
+		defer close(done)
+		_ = server.KeepAudit(ctx, w.db, server.AuditConfig{Dir: server.AuditDir(dir)})
+	}()
 	t.Cleanup(func() { cancel(); <-done })
 	read := func(args ...string) []server.Change {
 		t.Helper()

@@ -83,6 +83,9 @@ func (w *waiting) finish(ctx context.Context, e *Env, quiet bool, failed error) 
 	if written == (client.Written{}) {
 		return failed
 	}
+	if ctx.Err() != nil {
+		return errors.Join(failed, errors.New("interrupted: what was written is not waited for"))
+	}
 	began, line := time.Now(), waitLine{e: e}
 	state, err := client.WaitEnforced(ctx, w.rec.Driver, written, client.WaitConfig{Timeout: w.timeout, By: author(e), Progress: line.show})
 	line.clear()
@@ -148,7 +151,7 @@ func plainlyLate(err error) bool { return err == client.ErrLate }
 // waitLine tells on a terminal how far the hosts are.
 type waitLine struct {
 	e     *Env
-	shown bool
+	shown string
 }
 
 // fewNamed is how many hosts the line names.
@@ -170,12 +173,14 @@ func (w *waitLine) show(s client.Enforcement) {
 	if len(late) > fewNamed {
 		text += fmt.Sprintf(" and %d more", len(late)-fewNamed)
 	}
-	fmt.Fprint(w.e.Stderr, "\r\x1b[K"+text)
-	w.shown = true
+	if text != w.shown {
+		fmt.Fprint(w.e.Stderr, "\r\x1b[K"+text)
+	}
+	w.shown = text
 }
 
 func (w *waitLine) clear() {
-	if w.shown {
+	if w.shown != "" {
 		fmt.Fprint(w.e.Stderr, "\r\x1b[K")
 	}
 }

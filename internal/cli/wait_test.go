@@ -110,7 +110,7 @@ func TestWaitJSON(t *testing.T) {
 	if err := json.Unmarshal([]byte(got.stderr), &f); err != nil || got.status != 3 || f.Status != 3 || !json.Valid([]byte(got.stdout)) {
 		t.Fatalf("%v: %+v", err, got)
 	}
-	want := client.HostState{Host: "h2", Answer: client.Answer{Reason: client.ReasonNoAnswer, Message: "its agent does not run, or does not reach the datastore"}}
+	want := client.HostState{Host: "h2", Answer: client.Answer{Reason: client.ReasonNoAnswer, Message: "its agent does not run, does not reach the datastore, or is older than --wait"}}
 	if len(f.Late) != 1 || f.Late[0] != want {
 		t.Errorf("late: %+v", f.Late)
 	}

@@ -40,7 +40,7 @@ type Answers struct {
 
 // Reasons why a host is late. All but ReasonNoAnswer are the host's own.
 const (
-	ReasonNoAnswer        = "NoAnswer"        // its agent does not run, or does not reach the datastore
+	ReasonNoAnswer        = "NoAnswer"        // its agent does not run, does not reach the datastore, or is older than --wait
 	ReasonDatastoreBehind = "DatastoreBehind" // the change has not come to its agent, or is being computed
 	ReasonSettings        = "SettingsChange"  // the agent has to start anew, or cannot use the settings
 	ReasonWorking         = "Working"         // the kernel is being programmed
@@ -228,7 +228,7 @@ func (b *waiter) state() Enforcement {
 		switch {
 		case answered:
 		case b.nodes[host]:
-			a = Answer{Reason: ReasonNoAnswer, Message: "its agent does not run, or does not reach the datastore"}
+			a = Answer{Reason: ReasonNoAnswer, Message: "its agent does not run, does not reach the datastore, or is older than --wait"}
 		default:
 			a = Answer{Reason: ReasonNoAnswer, Message: "nothing says that an agent of Brindle runs there"}
 		}

@@ -78,7 +78,7 @@ func TestWaitEnforced(t *testing.T) {
 	}{
 		{"no host at all", nil, nil, nil, nil},
 		{"all in step", []string{"h1", "h2"}, nil, map[string]Answer{"h1": good, "h2": good}, nil},
-		{"an agent is down", []string{"h1", "h2"}, nil, map[string]Answer{"h1": good}, []string{"h2 NoAnswer its agent does not run, or does not reach the datastore"}},
+		{"an agent is down", []string{"h1", "h2"}, nil, map[string]Answer{"h1": good}, []string{"h2 NoAnswer its agent does not run, does not reach the datastore, or is older than --wait"}},
 		{"another program's host", []string{"h1"}, []string{"c1"}, map[string]Answer{"h1": good}, []string{"c1 NoAnswer nothing says that an agent of Brindle runs there"}},
 		{"a kernel refuses", []string{"h1"}, nil, map[string]Answer{"h1": failing}, []string{"h1 Failing " + failing.Message}},
 		{"an answer of a host that is gone", []string{"h1"}, nil, map[string]Answer{"h1": good, "gone": failing}, nil},
