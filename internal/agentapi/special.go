@@ -14,4 +14,8 @@ type Special struct {
 	// AllowedSources are the prefixes that the workload may send from beside
 	// its addresses, where the agent's configuration lets it.
 	AllowedSources []string `json:"allowedSources,omitempty"`
+	// Tap asks for a tap device on the host in place of a pair of interfaces:
+	// the program that runs a virtual machine opens it. Nothing is done inside
+	// of the machine, and no netns needs to be given.
+	Tap bool `json:"tap,omitempty"`
 }

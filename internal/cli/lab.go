@@ -325,6 +325,7 @@ func labWorkload(e *Env, name *string) *cobra.Command {
 	add.Flags().StringVar(&n.Host, "host", "", "host to run on (required)")
 	add.Flags().StringArrayVarP(&labels, "label", "l", nil, "label as key=value; again for more")
 	add.Flags().StringVarP(&n.Namespace, "namespace", "n", "default", "namespace")
+	add.Flags().BoolVar(&n.Tap, "tap", false, "a virtual machine behind a tap device, in place of a container")
 	add.Flags().StringArrayVar(&ip, "ip", nil, "address to ask for; again for the other family")
 	_ = add.MarkFlagRequired("host") // it was added above
 	rm := &cobra.Command{

@@ -30,16 +30,19 @@ func (k *Kernel) inspectWire(ctx context.Context, spec WireSpec) (Wired, error) 
 	if err := errors.Join(ctx.Err(), spec.check()); err != nil {
 		return Wired{}, err
 	}
-	ns, err := netns.OpenPath(spec.Netns)
-	if err != nil {
-		return Wired{}, err
-	}
-	defer ns.Close()
 	var host linkInfo
-	err = k.with(func(c *rtnl.Conn) (err error) {
+	err := k.with(func(c *rtnl.Conn) (err error) {
 		host, err = readLink(c, spec.HostName)
 		return err
 	})
+	if err == nil && host.Kind == kindTap {
+		return k.inspectTap(spec, host)
+	}
+	ns, nerr := netns.OpenPath(spec.Netns)
+	if nerr != nil {
+		return Wired{}, nerr
+	}
+	defer ns.Close()
 	if err != nil {
 		return Wired{}, err
 	}

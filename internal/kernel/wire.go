@@ -50,6 +50,7 @@ type WireSpec struct {
 	Routes     []netip.Prefix   // through the host, in the families that have an address; nil: everything
 	Forwarding bool             // whether the workload forwards packets
 	Alias      string           // link alias of the host's end; "": desired.AliasWorkload
+	Tap        bool             // the host's end is a tap device, and what is behind sees to itself: Netns and IfName are not looked at
 }
 
 // A Wired is a wire as it is.
@@ -118,7 +119,12 @@ func (s WireSpec) check() error {
 func (k *Kernel) LayWire(ctx context.Context, spec WireSpec) (Wired, error) {
 	var wired Wired
 	err := k.inWorkload(ctx, spec, func(ns *netns.NS) (err error) {
-		if wired, err = k.layWire(spec, ns); err != nil {
+		if spec.Tap {
+			wired, err = k.layTap(spec)
+		} else {
+			wired, err = k.layWire(spec, ns)
+		}
+		if err != nil {
 			return err
 		}
 		return k.orRemove(wired, k.configureHostEnd(spec, wired.HostIndex))
@@ -135,6 +141,9 @@ func (k *Kernel) LayWire(ctx context.Context, spec WireSpec) (Wired, error) {
 // made is removed again.
 func (k *Kernel) FillWire(ctx context.Context, spec WireSpec, wired Wired) (Wired, error) {
 	err := k.inWorkload(ctx, spec, func(ns *netns.NS) error {
+		if spec.Tap {
+			return nil
+		}
 		return netns.Do(ns, func() error { return configureWorkload(spec, &wired) })
 	})
 	if err = k.orRemove(wired, err); err != nil {
@@ -147,10 +156,14 @@ func wireError(spec WireSpec, err error) error {
 	return fmt.Errorf("wire %s to %s in %s: %w", spec.HostName, spec.IfName, spec.Netns, err)
 }
 
-// inWorkload runs f with the workload's namespace, which is not the host's.
+// inWorkload runs f with the workload's namespace, which is not the host's; nil
+// of a tap device.
 func (k *Kernel) inWorkload(ctx context.Context, spec WireSpec, f func(*netns.NS) error) error {
 	if err := errors.Join(ctx.Err(), spec.check()); err != nil {
 		return err
+	}
+	if spec.Tap {
+		return f(nil)
 	}
 	ns, err := netns.OpenPath(spec.Netns)
 	if err != nil {
@@ -348,7 +361,7 @@ func (k *Kernel) Unwire(name string) error {
 	if errors.Is(err, ErrNoLink) {
 		return nil
 	}
-	if err == nil && !ourWire(l, desired.AliasWorkload) {
+	if err == nil && !ourEnd(l) {
 		err = fmt.Errorf("%s (%s, alias %q): %w", name, l.Kind, l.Alias, ErrForeign)
 	}
 	if err == nil {

@@ -77,6 +77,7 @@ type Workload struct {
 	HostInterface string            `json:"hostInterface"`
 	Addresses     []string          `json:"addresses"`
 	Labels        map[string]string `json:"labels"`
+	Tap           bool              `json:"tap,omitempty"` // a virtual machine behind a tap device
 }
 
 // Router is one router of a lab.

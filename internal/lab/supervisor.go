@@ -361,6 +361,7 @@ func (s *Supervisor) takeDown() error {
 		if w.responder != nil {
 			w.responder.stop()
 		}
+		w.guest.stop()
 	}
 	err := s.stopStore()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)

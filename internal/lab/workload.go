@@ -21,6 +21,7 @@ const network = "lab"
 type workload struct {
 	state     Workload
 	responder *responder
+	guest     *guest // nil: it is wired as a container
 }
 
 // NewWorkload says what workload to add.
@@ -30,6 +31,7 @@ type NewWorkload struct {
 	Namespace string            `json:"namespace"`
 	Labels    map[string]string `json:"labels"`
 	Addresses []string          `json:"addresses"`
+	Tap       bool              `json:"tap"` // a virtual machine behind a tap device
 }
 
 // dealWorkloads gives each host its first workloads, all hosts at once.
@@ -73,7 +75,7 @@ func (s *Supervisor) addWorkload(ctx context.Context, n NewWorkload) (Workload, 
 		return Workload{}, errors.Join(fmt.Errorf("workload %s: %w", n.Name, err), disown(s.topo.Name, n.Name))
 	}
 	defer ns.Close()
-	w := Workload{Name: n.Name, Namespace: n.Namespace, Host: n.Host, Netns: netnsName(s.topo.Name, n.Name), Labels: n.Labels}
+	w := Workload{Name: n.Name, Namespace: n.Namespace, Host: n.Host, Netns: netnsName(s.topo.Name, n.Name), Labels: n.Labels, Tap: n.Tap}
 	s.resume(n.Name)
 	wired, err := agentclient.New(agentSocket(s.topo.Name, n.Host)).Add(ctx, s.addRequest(n))
 	if err != nil {
@@ -84,14 +86,32 @@ func (s *Supervisor) addWorkload(ctx context.Context, n NewWorkload) (Workload, 
 	for _, a := range wired.Addresses {
 		w.Addresses = append(w.Addresses, strings.TrimSuffix(strings.TrimSuffix(a, "/32"), "/128"))
 	}
-	r, err := startResponder(context.Background(), n.Name, ns)
+	g, err := s.boot(w, wired, ns)
 	if err != nil {
 		return Workload{}, errors.Join(err, s.unwire(ctx, w))
 	}
+	r, err := startResponder(context.Background(), n.Name, ns)
+	if err != nil {
+		g.stop()
+		return Workload{}, errors.Join(err, s.unwire(ctx, w))
+	}
 	s.mu.Lock()
-	s.workloads[n.Name] = &workload{w, r}
+	s.workloads[n.Name] = &workload{w, r, g}
 	s.mu.Unlock()
 	return w, nil
+}
+
+// boot starts the virtual machine of a workload; nil of one that is none.
+func (s *Supervisor) boot(w Workload, wired agentapi.Workload, inside *netns.NS) (*guest, error) {
+	if !w.Tap {
+		return nil, nil
+	}
+	host, err := netns.Open(netnsName(s.topo.Name, w.Host))
+	if err != nil {
+		return nil, err
+	}
+	defer host.Close()
+	return startGuest(host, inside, wired)
 }
 
 // checkNew fills in what was left out and refuses what cannot be.
@@ -120,11 +140,15 @@ func (s *Supervisor) checkNew(n *NewWorkload) error {
 // addRequest asks as for a pod, so that policies of Kubernetes hold for the
 // lab's workloads too.
 func (s *Supervisor) addRequest(n NewWorkload) agentapi.AddRequest {
+	var special *agentapi.Special
+	if n.Tap {
+		special = &agentapi.Special{Tap: true}
+	}
 	return agentapi.AddRequest{
 		Version: agentapi.Version, Orchestrator: "k8s", Network: network, ContainerID: n.Name, Pod: n.Name,
 		Namespace: n.Namespace, IfName: "eth0", Netns: "/run/netns/" + netnsName(s.topo.Name, n.Name),
 		Labels: n.Labels, Profiles: []string{"kns." + n.Namespace},
-		AssignIPv4: s.topo.has4(), AssignIPv6: s.topo.has6(), Addresses: n.Addresses,
+		AssignIPv4: s.topo.has4(), AssignIPv6: s.topo.has6(), Addresses: n.Addresses, Special: special,
 	}
 }
 
@@ -140,6 +164,7 @@ func (s *Supervisor) removeWorkload(ctx context.Context, name string) error {
 		return err
 	}
 	w.responder.stop()
+	w.guest.stop()
 	s.mu.Lock()
 	delete(s.workloads, name)
 	s.mu.Unlock()

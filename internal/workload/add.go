@@ -254,7 +254,7 @@ func described(id Identity, ifName string, wired kernel.Wired, addrs []netip.Add
 func (m *Manager) spec(req agentapi.AddRequest, id Identity) (kernel.WireSpec, error) {
 	spec := kernel.WireSpec{
 		HostName: id.HostInterface, Netns: req.Netns, IfName: req.IfName, MTU: req.MTU,
-		Forwarding: req.Forwarding,
+		Forwarding: req.Forwarding, Tap: wantsTap(req),
 	}
 	if spec.MTU == 0 {
 		spec.MTU = m.cfg.MTU()
@@ -266,6 +266,9 @@ func (m *Manager) spec(req agentapi.AddRequest, id Identity) (kernel.WireSpec, e
 	}
 	return spec, err
 }
+
+// wantsTap reports whether a tap device is asked for.
+func wantsTap(req agentapi.AddRequest) bool { return req.Special != nil && req.Special.Tap }
 
 // parseMAC reads the hardware address that a request asks for; nil for none.
 func parseMAC(s string) (net.HardwareAddr, error) {

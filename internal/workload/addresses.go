@@ -14,7 +14,7 @@ import (
 
 // checkAdd refuses a request that makes no sense, before anything is done.
 func checkAdd(req agentapi.AddRequest) error {
-	if req.Netns == "" {
+	if req.Netns == "" && !wantsTap(req) {
 		return invalid("netns is empty: give the path of the workload's network namespace")
 	}
 	if err := checkAddresses(req); err != nil {
