@@ -48,9 +48,11 @@ func nextHopID(h desired.NextHop) uint32 {
 	return 0
 }
 
-// choose returns the object by which a route should go; 0: none.
+// choose returns the object by which a route should go; 0: none. One without an
+// MTU goes by none: the kernel would take it for any other route by the object,
+// and give it that one's MTU (fib_find_info_nh).
 func (n *nextHops) choose(r desired.Route) uint32 {
-	if r.Type != desired.Unicast || len(r.Hops) != 1 {
+	if r.Type != desired.Unicast || len(r.Hops) != 1 || r.MTU == 0 {
 		return 0
 	}
 	id := nextHopID(r.Hops[0])

@@ -73,6 +73,14 @@ func TestTunnelRoutesShareAnObjectThatGoesWithTheLast(t *testing.T) {
 	synced(t, l)
 	objectsAre(t, ns, "10.65.1.1", "10.65.3.1")
 
+	plain := byTunnel("10.65.3.1")
+	plain.MTU = 0 // which is not that of the other
+	l.Want(set(key("10.65.3.0/26"), plain))
+	synced(t, l)
+	shows(t, ns, []string{"10.65.3.0/26 via 10.65.3.1 dev vxlan.calico proto 80 metric 1024 onlink\n"}, nil, routes...)
+	l.Want(desired.Patch[desired.RouteKey, desired.Route]{Delete: []desired.RouteKey{key("10.65.3.0/26")}})
+	synced(t, l)
+
 	stop() // and another agent, with what it finds
 	l, _ = routeLoop(t, k, desired.ProtocolAgent)
 	testenv.Run(t, ns, "ip", "nexthop", "add", "id", "7", "via", "10.65.7.1", "dev", desired.DeviceVXLAN4, "onlink", "protocol", "80")
@@ -196,8 +204,10 @@ func TestTunnelRoutesConvergeFromAnything(t *testing.T) {
 			var b rtnl.Batch
 			switch r.IntN(7) {
 			case 0, 1, 2:
-				want[dst] = byTunnel(vtep())
-				l.Want(set(dst, want[dst]))
+				route := byTunnel(vtep())
+				route.MTU = r.IntN(3) * 700 // 0: that of the device
+				want[dst] = route
+				l.Want(set(dst, route))
 			case 3:
 				delete(want, dst)
 				l.Want(desired.Patch[desired.RouteKey, desired.Route]{Delete: []desired.RouteKey{dst}})
