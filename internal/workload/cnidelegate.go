@@ -286,6 +286,14 @@ func (m *Manager) cniRemove(ctx context.Context, conf netConf, req agentapi.CNIR
 	if !ok && conf.IPAM.ours() {
 		return nil // it was given back while we waited
 	}
+	if !ok {
+		if err := checkDelegate(conf, req); err != nil {
+			// What no add gets past was never asked for anything by us, and the
+			// container must be able to end.
+			m.cfg.Log.WarnContext(ctx, "ipam plugin cannot be asked to take addresses back", "container", ref.ContainerID, "err", err)
+			return nil
+		}
+	}
 	if ref.Netns != "" {
 		d.Env.Netns = ref.Netns
 	}

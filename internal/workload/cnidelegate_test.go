@@ -283,6 +283,21 @@ func TestPluginsThatAreNotStarted(t *testing.T) {
 	}
 }
 
+// TestRemovalOfWhatWasNeverDelegated: the add was refused, and the removal that
+// follows it must not be.
+func TestRemovalOfWhatWasNeverDelegated(t *testing.T) {
+	w, p := newWorld(t), newPlugin(t, "host-local", "")
+	for _, tt := range []struct{ config, calls string }{
+		{strings.Replace(delegatedConfig(""), "host-local", "missing", 1), ""},
+		{strings.Replace(delegatedConfig(""), "10.9.0.0/24", "usePodCidr", 1), ""},
+		{delegatedConfig(""), "DEL c1"}, // of before we came
+	} {
+		if resp := w.start(nil).CNI(t.Context(), p.call("DEL", "c1", tt.config)); resp.Failed || p.verbs() != tt.calls {
+			t.Errorf("%s: %s, calls %s", tt.config, resp.Output, p.verbs())
+		}
+	}
+}
+
 // leasing keeps a note of each container that has its address, and refuses to
 // give it twice, as host-local does.
 const leasing = `#!/bin/sh
