@@ -1,13 +1,23 @@
 package embedded
 
 import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"errors"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/server/v3/embed"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
 
 	"github.com/brindle-net/brindle/internal/store"
 )
@@ -127,5 +137,51 @@ func TestRightsFollowTheRelease(t *testing.T) {
 		if err := errors.Join(change(s), s.Close()); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// TestGuardAtTheDoor is about who calls, whatever they ask.
+func TestGuardAtTheDoor(t *testing.T) {
+	by := func(cn string) context.Context {
+		chains := [][]*x509.Certificate{{{Subject: pkix.Name{CommonName: cn}}}}
+		return peer.NewContext(t.Context(), &peer.Peer{Addr: &net.TCPAddr{}, AuthInfo: credentials.TLSInfo{State: tls.ConnectionState{VerifiedChains: chains}}})
+	}
+	socket := peer.NewContext(t.Context(), &peer.Peer{Addr: &net.UnixAddr{Net: "unix"}})
+	const read, lease = "/etcdserverpb.KV/Range", "/etcdserverpb.Lease/LeaseGrant"
+	open := &guard{}
+	open.open.Store(&embed.Etcd{})
+	for _, tt := range []struct {
+		name   string
+		guard  *guard
+		ctx    context.Context
+		method string
+		want   codes.Code
+		who    string
+	}{
+		{"a host before users are on", &guard{}, by("host:h"), read, codes.Unavailable, ":"},
+		{"a client before users are on", &guard{}, by("client:c"), read, codes.Unavailable, ":"},
+		{"anybody before users are on", &guard{}, by("x"), read, codes.Unavailable, ":"},
+		{"the socket", &guard{}, socket, lease, codes.OK, ":"},
+		{"a host", open, by("host:h"), read, codes.OK, "host:h"},
+		{"a host that wants a lease", open, by("host:h"), lease, codes.PermissionDenied, "host:h"},
+		{"a host that wants to be another", open, by("host:h"), "/etcdserverpb.Auth/Authenticate", codes.PermissionDenied, "host:h"},
+		{"a host that wants a member", open, by("host:h"), "/etcdserverpb.Cluster/MemberAdd", codes.PermissionDenied, "host:h"},
+		{"a host that wants a lock", open, by("host:h"), "/v3lockpb.Lock/Lock", codes.PermissionDenied, "host:h"},
+		{"a client", open, by("client:c"), lease, codes.OK, "client:c"},
+		{"root by certificate", open, by("root"), read, codes.PermissionDenied, ":"},
+		{"one of another kind", open, by("x:y"), read, codes.OK, ":"},
+		{"no kind", open, by("host"), lease, codes.OK, ":"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			ctx, who, err := tt.guard.admit(tt.ctx, tt.method)
+			if status.Code(err) != tt.want || err == nil && who.CN() != tt.who {
+				t.Errorf("got %v, %v", who, err)
+			}
+			p, _ := peer.FromContext(ctx)
+			info, ok := p.AuthInfo.(credentials.TLSInfo)
+			if asked := ok && info.State.VerifiedChains[0][0].Subject.CommonName == rootUser; asked != (tt.ctx == socket || tt.name == "root by certificate") {
+				t.Errorf("taken for root: %v", asked)
+			}
+		})
 	}
 }
