@@ -39,8 +39,8 @@ func (o *clusterOptions) flags(c *cobra.Command) {
 	o.identity(c)
 	f := c.Flags()
 	f.StringVar(&o.peerListen, "peer-listen", "", "listen here for the other members, ADDRESS:PORT (default: this member's address in --peers)")
-	f.BoolVar(&o.join, "join", false, "join, with an empty folder, a cluster that was told of this member by `server members add`")
-	f.StringVar(&o.certs, "certs", "", "folder made by `server certs`; whoever comes over TCP is then let in by `server users` only (default with --peers: "+defaultCertsDir+")")
+	f.BoolVar(&o.join, "join", false, "join, with an empty folder, a cluster that was told of this member by server members add")
+	f.StringVar(&o.certs, "certs", "", "folder made by server certs; whoever comes over TCP is then let in by server users only (default with --peers: "+defaultCertsDir+")")
 }
 
 // cluster reads --name and --peers; nil without.
