@@ -300,6 +300,12 @@ func TestThreeMembers(t *testing.T) {
 	if got := count(t, db); got < written {
 		t.Errorf("%d keys, but %d were acknowledged", got, written)
 	}
+	for name := range c.clients {
+		c.kill(name)
+	}
+	// Without a majority, a member's folder still gives a snapshot.
+	must(t, SnapshotSave(ctx, c.data(others[0]), file+"-of-one"))
+	must(t, SnapshotRestore(filepath.Join(c.dir, "one"), file+"-of-one", nil))
 	c.restore(file, written)
 }
 

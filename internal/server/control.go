@@ -163,11 +163,7 @@ func SnapshotSave(ctx context.Context, dir, path string) error {
 	if _, err := os.Stat(filepath.Join(dir, "etcd")); err != nil {
 		return fmt.Errorf("save snapshot of %s: there is no datastore: %w", dir, err)
 	}
-	db, err := embedded.Start(ctx, embedded.Config{Dir: dir, History: -1})
-	if err != nil {
-		return fmt.Errorf("save snapshot of %s: %w", dir, err)
-	}
-	return errors.Join(db.SaveSnapshot(ctx, path), db.Close())
+	return embedded.SaveStopped(ctx, dir, path)
 }
 
 // SnapshotRestore fills an empty data directory from a snapshot. Every program

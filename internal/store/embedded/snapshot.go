@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -43,7 +44,50 @@ func (s *Server) SaveSnapshot(ctx context.Context, path string) error {
 	return nil
 }
 
-func (s *Server) saveSnapshot(ctx context.Context, path string) (err error) {
+func (s *Server) saveSnapshot(ctx context.Context, path string) error {
+	s.catchUp(ctx)
+	s.etcd.Server.KV().Commit()
+	return writeSnapshot(ctx, s.etcd.Server.Backend(), path)
+}
+
+// SaveStopped is SaveSnapshot of a data directory on which no server runs. Of
+// a member it is what that member had on disk: a cluster without a majority
+// has nobody who could say more.
+func SaveStopped(ctx context.Context, dir, path string) error {
+	if err := saveStopped(ctx, dir, path); err != nil {
+		return fmt.Errorf("save snapshot %s of %s: %w", path, dir, err)
+	}
+	return nil
+}
+
+func saveStopped(ctx context.Context, dir, path string) error {
+	name, err := os.ReadFile(filepath.Join(dir, memberFile))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if was := strings.TrimSpace(string(name)); was == "" || was == memberName {
+		// Alone, it can also say what is in its log only.
+		s, err := Start(ctx, Config{Dir: dir, History: -1})
+		if err != nil {
+			return err
+		}
+		return errors.Join(s.saveSnapshot(ctx, path), s.Close())
+	}
+	lock, err := lockDir(dir)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	db := filepath.Join(dir, "etcd", "member", "snap", "db")
+	if _, err := os.Stat(db); err != nil {
+		return err
+	}
+	be := backend.NewDefaultBackend(zap.NewNop(), db)
+	return errors.Join(writeSnapshot(ctx, be, path), be.Close())
+}
+
+// writeSnapshot writes a database and its sum to a file.
+func writeSnapshot(ctx context.Context, be backend.Backend, path string) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), ".snapshot-*")
 	if err != nil {
 		return err
@@ -53,9 +97,7 @@ func (s *Server) saveSnapshot(ctx context.Context, path string) (err error) {
 			err = errors.Join(err, f.Close(), os.Remove(f.Name()))
 		}
 	}()
-	s.catchUp(ctx)
-	s.etcd.Server.KV().Commit()
-	snap := s.etcd.Server.Backend().Snapshot()
+	snap := be.Snapshot()
 	defer snap.Close()
 	sum := sha256.New()
 	if _, err := snap.WriteTo(&ctxWriter{ctx: ctx, to: io.MultiWriter(f, sum)}); err != nil {
