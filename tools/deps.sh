@@ -15,7 +15,6 @@ needs() {
 		/usr/bin/tcpdump:/usr/sbin/tcpdump  tcpdump       stories
 		/usr/sbin/nft                   nftables          what an administrator sees
 		/usr/sbin/iptables-legacy       iptables          beside rules of others
-		/usr/bin/openssl                openssl           certificates of the guide on installation
 		/usr/bin/setpriv                util-linux        units of systemd, run without systemd
 		/usr/bin/systemd-analyze        systemd           units of systemd
 		/usr/lib/cni/host-local         containernetworking-plugins  IPAM plugins of others
