@@ -19,7 +19,7 @@ export GO
 
 .DEFAULT_GOAL := help
 .PHONY: help go-version build generate check unit conformance kernel-test lab-test \
-	vm-test fuzz bench demo test deps deps-list size clean testrun
+	vm-test fuzz bench upgrade-drill demo test deps deps-list size clean testrun
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed 's/:.*## /\t/' | expand -t 16
@@ -61,6 +61,9 @@ fuzz: testrun ## Run each fuzz target for FUZZTIME (30s)
 bench: build ## Measure what docs/performance.md aims at (BENCH=quick: only see that it runs; BENCH=regexp: some; needs root)
 	@CGO_ENABLED=0 $(GO) build -buildvcs=false -trimpath -o $(CACHE)/bin/bench ./test/bench
 	$(SUDO) $(CACHE)/bin/bench $(if $(filter quick,$(BENCH)),-quick,-only '$(BENCH)') $(BENCHFLAGS)
+
+upgrade-drill: build ## Swap agents of FROM (a revision) and of this tree under probes (needs root)
+	$(SUDO) tools/upgrade-drill.sh $(FROM)
 
 demo: build ## Show a three-host network, its routes and who reaches whom; leaves nothing behind (needs root)
 	$(SUDO) bin/brindle lab demo

@@ -61,7 +61,7 @@ func verbs() map[string]func(c call, args []string) outcome {
 		"flood": call.flood, "burst": call.burst, "background": call.inBackground,
 		"nothing-left": call.nothingLeft, "kill-supervisor": call.killSupervisor, "use-lab": call.useLab,
 		"foreign": call.foreign, "unique-addresses": call.uniqueAddresses, "rogue-ra": call.rogueRA,
-		"kernels-agree": call.kernelsAgree,
+		"kernels-agree": call.kernelsAgree, "agents": call.agentsOf,
 	}
 }
 
@@ -152,6 +152,9 @@ func (c call) lab(args []string) outcome {
 	argv := []string{"brindle", "lab", "--name", c.story.lab}
 	argv = append(argv, args...)
 	up := len(args) > 0 && (args[0] == "up" || args[0] == "demo")
+	if up && c.agents != "" {
+		argv[0] = c.agents
+	}
 	if up {
 		argv = append(argv, "--family", c.family.String())
 	}

@@ -16,8 +16,8 @@ import (
 
 // How a flood pings.
 const (
-	floodEvery = 10 * time.Millisecond
-	floodLast  = 2 * time.Second // for the answers to the last ones
+	floodRate = 100             // a second
+	floodLast = 2 * time.Second // for the answers to the last ones
 )
 
 // flood is pings without pause from one member to others.
@@ -32,15 +32,16 @@ type stream struct {
 	conn   net.PacketConn
 	to     netip.Addr
 	id     uint16
+	every  time.Duration
 	cancel context.CancelFunc
 
 	mu       sync.Mutex // guards everything below
 	sent     int
-	answered map[uint16]bool
+	answered map[uint32]bool
 }
 
-// flood start NAME FROM TO… pings every address of the members, each 100
-// times a second, until `flood stop NAME [maxlost=N]`, which says how many
+// flood start NAME FROM TO… [rate=N] pings every address of the members, each
+// 100 or N times a second, until `flood stop NAME [maxlost=N]`, which says how many
 // were lost and fails when there were more than N (0 when not given).
 func (c call) flood(args []string) outcome {
 	verb, name := args[0], args[1]
@@ -92,13 +93,23 @@ func (c call) startFlood(from string, to []string) (*flood, error) {
 	}
 	defer ns.Close()
 	f := &flood{}
+	rate := floodRate
+	if text, ok := strings.CutPrefix(to[len(to)-1], "rate="); ok {
+		if rate, err = strconv.Atoi(text); err != nil || rate < 1 {
+			return nil, fmt.Errorf("rate %q: must be a number of pings a second", text)
+		}
+		to = to[:len(to)-1]
+	}
 	for _, member := range to {
 		for _, v := range c.versions() {
 			addr, err := c.address(member, v)
 			if err != nil {
 				return nil, err
 			}
-			s := &stream{name: fmt.Sprintf("%s to %s by IPv%d", from, member, v), to: addr, id: uint16(0x4200 + len(f.streams)), answered: map[uint16]bool{}}
+			s := &stream{
+				name: fmt.Sprintf("%s to %s by IPv%d", from, member, v), to: addr, id: uint16(0x4200 + len(f.streams)),
+				every: time.Second / time.Duration(rate), answered: map[uint32]bool{},
+			}
 			network := map[int]string{4: "ip4:icmp", 6: "ip6:ipv6-icmp"}[v]
 			err = netns.Do(ns, func() (err error) {
 				var lc net.ListenConfig
@@ -125,7 +136,7 @@ func (c call) startFlood(from string, to []string) (*flood, error) {
 // socket, which ends receive.
 func (s *stream) send(ctx context.Context) {
 	defer s.conn.Close()
-	tick := time.NewTicker(floodEvery)
+	tick := time.NewTicker(s.every)
 	defer tick.Stop()
 	for {
 		select {
@@ -135,10 +146,10 @@ func (s *stream) send(ctx context.Context) {
 		case <-tick.C:
 		}
 		s.mu.Lock()
-		seq := uint16(s.sent)
+		number := uint32(s.sent)
 		s.sent++
 		s.mu.Unlock()
-		_, _ = s.conn.WriteTo(s.echo(seq), &net.IPAddr{IP: s.to.AsSlice()}) // not sent is lost
+		_, _ = s.conn.WriteTo(s.echo(number), &net.IPAddr{IP: s.to.AsSlice()}) // not sent is lost
 	}
 }
 
@@ -169,11 +180,11 @@ func (s *stream) receive() {
 		}
 		ip, ok := from.(*net.IPAddr)
 		reply := map[bool]byte{true: 0, false: 129}[s.to.Is4()]
-		if !ok || n < 8 || buf[0] != reply || !ip.IP.Equal(s.to.AsSlice()) || binary.BigEndian.Uint16(buf[4:]) != s.id {
+		if !ok || n < 12 || buf[0] != reply || !ip.IP.Equal(s.to.AsSlice()) || binary.BigEndian.Uint16(buf[4:]) != s.id {
 			continue
 		}
 		s.mu.Lock()
-		s.answered[binary.BigEndian.Uint16(buf[6:])] = true
+		s.answered[binary.BigEndian.Uint32(buf[8:])] = true
 		s.mu.Unlock()
 	}
 }
@@ -183,21 +194,25 @@ func (s *stream) lost() (lost, first int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i := s.sent - 1; i >= 0; i-- {
-		if !s.answered[uint16(i)] {
+		if !s.answered[uint32(i)] {
 			lost, first = lost+1, i
 		}
 	}
 	return lost, first
 }
 
-// echo is an echo request (RFC 792, RFC 4443); the kernel fills in the
-// checksum of ICMPv6.
-func (s *stream) echo(seq uint16) []byte {
+// echo is an echo request (RFC 792, RFC 4443) that carries its number; the
+// kernel fills in the checksum of ICMPv6.
+func (s *stream) echo(number uint32) []byte {
 	b := make([]byte, 16)
 	b[0] = map[bool]byte{true: 8, false: 128}[s.to.Is4()]
 	binary.BigEndian.PutUint16(b[4:], s.id)
-	binary.BigEndian.PutUint16(b[6:], seq)
-	sum := uint32(b[0])<<8 + uint32(s.id) + uint32(seq)
+	binary.BigEndian.PutUint16(b[6:], uint16(number))
+	binary.BigEndian.PutUint32(b[8:], number)
+	var sum uint32
+	for i := 0; i < len(b); i += 2 {
+		sum += uint32(binary.BigEndian.Uint16(b[i:]))
+	}
 	for sum > 0xffff {
 		sum = sum>>16 + sum&0xffff
 	}

@@ -30,7 +30,22 @@ type storyKey struct{}
 var labs atomic.Int64
 
 // TestScenarios runs every story for every family that it does not exclude.
-func TestScenarios(t *testing.T) {
+func TestScenarios(t *testing.T) { tell(t, "*.txtar") }
+
+// TestUpgrade runs the stories in which hosts have agents of two releases. The
+// variable names the older one's program.
+func TestUpgrade(t *testing.T) {
+	if os.Getenv(older) == "" {
+		t.Skipf("%s names no program of another release: `make upgrade-drill FROM=REVISION` builds one", older)
+	}
+	tell(t, "upgrade/*.txtar")
+}
+
+// older is the variable that names the program of another release.
+const older = "BRINDLE_UPGRADE_FROM"
+
+// tell runs stories for every family that they do not exclude.
+func tell(t *testing.T, pattern string) {
 	testenv.NeedRoot(t)
 	bin, err := filepath.Abs(filepath.Join(root, "bin"))
 	if err != nil {
@@ -42,7 +57,7 @@ func TestScenarios(t *testing.T) {
 	for _, program := range []string{"ip", "ping", "traceroute", "setpriv", "timeout"} {
 		testenv.NeedProgram(t, program)
 	}
-	files, err := filepath.Glob("*.txtar")
+	files, err := filepath.Glob(pattern)
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no stories: %v", err)
 	}
@@ -125,6 +140,7 @@ type story struct {
 	lab        string
 	family     testenv.Family
 	bin        string
+	agents     string // program that hosts run; "": the same
 	floods     map[string]*flood
 	bursts     map[string]*burst
 	background map[string]*background
