@@ -318,9 +318,24 @@ func (a *auditor) change(key string, old, now store.Revision) Change {
 // write adds lines to the log.
 func (a *auditor) write(lines []Change) error {
 	for i := range lines {
-		lines[i].Time = time.Now().UTC()
+		c := &lines[i]
+		c.Time = time.Now().UTC()
+		for _, text := range []*string{&c.Kind, &c.Namespace, &c.Name, &c.By, &c.Via} {
+			*text = bounded(*text)
+		}
 	}
 	return a.log.append(lines)
+}
+
+// mostText bounds each text of a line, in bytes: others choose them, and no
+// name that is valid has as many.
+const mostText = 1024
+
+func bounded(text string) string {
+	if len(text) <= mostText {
+		return text
+	}
+	return strings.ToValidUTF8(text[:mostText], "") + "…"
 }
 
 // save notes how far the log is, if there is a reason to.

@@ -214,3 +214,67 @@ func TestAuditMishaps(t *testing.T) {
 		}
 	})
 }
+
+// TestAuditOfLongNames: whoever may write a key chooses its name.
+func TestAuditOfLongNames(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, cfg := mem.New(), AuditConfig{Dir: t.TempDir()}
+		k := keepAudit(t, d, cfg)
+		name := strings.Repeat("\x01", 400_000)
+		if _, err := d.Create(t.Context(), store.ResourceID{Plural: "profiles", Name: name}.Key(), []byte("{}")); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		k.stop()
+		keepAudit(t, d, cfg)
+		life(t, d, "a", 1)
+		set := "GlobalNetworkSet "
+		same(t, "after it", audited(t, cfg.Dir, "a"), []string{"began", "created " + set})
+		all, err := ReadAudit(cfg.Dir, 10, func(Change) bool { return true })
+		if err != nil || len(all) != 3 || len(all[1].Name) > mostText+10 || all[1].Name[0] != 1 {
+			t.Errorf("%d lines, %v", len(all), err)
+		}
+	})
+}
+
+// TestLinesThatAreTooLong: a log that has one is read on behind it.
+func TestLinesThatAreTooLong(t *testing.T) {
+	dir := t.TempDir()
+	text := `{"action":"created","kind":"Tier","name":"a","at":"1"}` + "\n" +
+		`{"action":"created","kind":"Tier","name":"` + strings.Repeat("x", 3*maxLine) + `","at":"2"}` + "\n" +
+		`{"action":"created","kind":"Tier","name":"b","at":"3"}` + "\n"
+	if err := os.WriteFile(filepath.Join(dir, auditFile), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	all, err := ReadAudit(dir, 10, func(Change) bool { return true })
+	if err != nil || len(all) != 2 || all[0].Name != "a" || all[1].Name != "b" {
+		t.Errorf("%d lines, %v", len(all), err)
+	}
+}
+
+// TestRotationIsDoneAgain: a log whose new file could not be made goes on.
+func TestRotationIsDoneAgain(t *testing.T) {
+	cfg := AuditConfig{Dir: t.TempDir(), MaxBytes: 100, Files: 2}
+	l, err := openAuditLog(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	line := func(name string) []Change { return []Change{{Action: ActionCreated, Kind: "Tier", Name: name, At: "1"}} }
+	if err := l.append(line(strings.Repeat("a", 80))); err != nil {
+		t.Fatal(err)
+	}
+	newest := olderAudit(cfg.Dir, 0)
+	if err := os.Rename(newest, olderAudit(cfg.Dir, 1)); err != nil { // as far as an attempt came
+		t.Fatal(err)
+	}
+	if err := l.append(line("b")); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.close(); err != nil {
+		t.Fatal(err)
+	}
+	all, err := ReadAudit(cfg.Dir, 10, func(Change) bool { return true })
+	if err != nil || len(all) != 2 || all[1].Name != "b" {
+		t.Errorf("%+v, %v", all, err)
+	}
+}

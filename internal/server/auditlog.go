@@ -23,7 +23,7 @@ const (
 )
 
 // maxLine is more than any line of an audit log has, in bytes.
-const maxLine = 1 << 20
+const maxLine = 64 << 10
 
 // auditLog is a log of bounded size: lines of JSON in files, one after the
 // other.
@@ -124,23 +124,40 @@ func (l *auditLog) append(lines []Change) error {
 	return nil
 }
 
-// rotate begins a new file, and forgets the oldest.
+// rotate begins a new file, and forgets the oldest. When it fails, it can be
+// done again.
 func (l *auditLog) rotate() error {
-	if err := l.close(); err != nil {
+	if err := l.sync(); err != nil {
 		return err
+	}
+	if err := l.shift(); err != nil {
+		return fmt.Errorf("rotate the audit log: %w", err)
+	}
+	full := l.file
+	if err := l.open(); err != nil {
+		return err
+	}
+	if err := full.Close(); err != nil {
+		return fmt.Errorf("rotate the audit log: %w", err)
+	}
+	return nil
+}
+
+// shift makes room for a new file.
+func (l *auditLog) shift() error {
+	if _, err := os.Lstat(olderAudit(l.cfg.Dir, 0)); errors.Is(err, fs.ErrNotExist) {
+		return nil // room was made, and the new file could not be
 	}
 	for n := l.cfg.Files - 1; n > 0; n-- {
 		err := os.Rename(olderAudit(l.cfg.Dir, n-1), olderAudit(l.cfg.Dir, n))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("rotate the audit log: %w", err)
+			return err
 		}
 	}
 	if l.cfg.Files == 1 {
-		if err := os.Remove(olderAudit(l.cfg.Dir, 0)); err != nil {
-			return fmt.Errorf("rotate the audit log: %w", err)
-		}
+		return os.Remove(olderAudit(l.cfg.Dir, 0))
 	}
-	return l.open()
+	return nil
 }
 
 // sync makes sure that the lines are on the disk.
@@ -159,26 +176,33 @@ func (l *auditLog) close() error {
 }
 
 // readAuditFile calls line with every line of a file until it returns false.
-// A line that cannot be read, such as a last one that is being written, is left
-// out.
+// A line that cannot be read, such as a last one that is being written or one
+// that is too long, is left out.
 func readAuditFile(path string, line func(Change) bool) error {
 	f, err := os.Open(path)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	r := bufio.NewScanner(f)
-	r.Buffer(nil, maxLine)
-	for r.Scan() {
+	r, long := bufio.NewReaderSize(f, maxLine), false
+	for {
+		text, err := r.ReadSlice('\n')
+		if errors.Is(err, bufio.ErrBufferFull) {
+			long = true
+			continue
+		}
 		var c Change
-		if json.Unmarshal(r.Bytes(), &c) == nil && c.Action != "" && !line(c) {
+		if !long && json.Unmarshal(text, &c) == nil && c.Action != "" && !line(c) {
 			return nil
 		}
+		long = false
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read %s: %w", path, err)
+		}
 	}
-	if err := r.Err(); err != nil && !errors.Is(err, io.EOF) {
-		return fmt.Errorf("read %s: %w", path, err)
-	}
-	return nil
 }
 
 // ErrNoAudit says that there is no audit log in a place.
@@ -249,11 +273,21 @@ func writeAuditState(dir string, s auditState) error {
 		return fmt.Errorf("note how far the audit log is: %w", err)
 	}
 	path := filepath.Join(dir, auditStateFile)
-	if err = os.WriteFile(path+".new", data, 0o600); err == nil {
+	if err = writeSynced(path+".new", data); err == nil {
 		err = os.Rename(path+".new", path)
 	}
 	if err != nil {
 		return fmt.Errorf("note how far the audit log is: %w", err)
 	}
 	return nil
+}
+
+// writeSynced writes a file that nobody else may read, to the disk.
+func writeSynced(path string, data []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	return errors.Join(err, f.Sync(), f.Close())
 }

@@ -167,7 +167,7 @@ func (s *server) judge(ctx context.Context, st embedded.Status) {
 		return
 	case s.level == fine:
 		s.since = time.Time{}
-		s.cfg.Log.InfoContext(ctx, "datastore has room again", "size", st.SizeInUse, "quota", st.Quota)
+		s.cfg.Log.InfoContext(ctx, "datastore needs no attention any more", "size", st.SizeInUse, "quota", st.Quota)
 	default:
 		s.since = time.Now()
 		s.cfg.Log.ErrorContext(ctx, "datastore needs attention", "problem", s.problem, "size", st.SizeInUse, "quota", st.Quota)

@@ -244,8 +244,21 @@ func hasData(dir string) bool {
 	return false
 }
 
+// writeMember notes whose a data directory is, on the disk before etcd's first
+// byte is: data without a name is taken for that of a single member.
 func writeMember(dir, name string) error {
-	return os.WriteFile(filepath.Join(dir, memberFile), []byte(name+"\n"), 0o600)
+	f, err := os.CreateTemp(dir, ".member-*") // readable by its owner only
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(name + "\n")
+	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+		err = os.Rename(f.Name(), filepath.Join(dir, memberFile))
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	return syncDir(dir)
 }
 
 // explain turns what etcd says at start into what to do.

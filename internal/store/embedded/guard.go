@@ -201,9 +201,12 @@ func checkPut(host string, put *etcdserverpb.PutRequest, fresh bool) error {
 	if put.Lease != 0 || put.IgnoreValue || put.IgnoreLease {
 		return errors.New("leases are not for hosts")
 	}
+	if len(put.Key) > maxKey {
+		return fmt.Errorf("a key of %d bytes is longer than any of ours", len(put.Key))
+	}
 	id, ok := store.ParseResourceKey(string(put.Key))
 	if !ok {
-		return nil // its role decides
+		return checkOther(put.Key)
 	}
 	switch {
 	case id.Plural == profiles && !fresh:
@@ -220,10 +223,24 @@ func checkDelete(host string, del *etcdserverpb.DeleteRangeRequest) error {
 	}
 	id, ok := store.ParseResourceKey(string(del.Key))
 	switch {
-	case ok && id.Plural == profiles:
+	case !ok:
+		return checkOther(del.Key)
+	case id.Plural == profiles:
 		return fmt.Errorf("it may not delete profile %s", id.Name)
-	case ok && id.Plural == endpoints:
+	case id.Plural == endpoints:
 		return ownEndpoint(host, id)
+	}
+	return nil
+}
+
+// maxKey is more than a key of a host's has, in bytes: three names of 253.
+const maxKey = 1024
+
+// checkOther refuses keys among those of resources that are none's name. Of
+// what lies elsewhere a host's role decides.
+func checkOther(key []byte) error {
+	if strings.HasPrefix(string(key), store.ResourceRoot) {
+		return fmt.Errorf("key %q is that of no resource", key)
 	}
 	return nil
 }

@@ -72,6 +72,9 @@ func TestGuardOfAHost(t *testing.T) {
 		{"profile if it is there", &pb.TxnRequest{Compare: []*pb.Compare{absent(profile)}, Failure: []*pb.RequestOp{putOp(profile, "{}")}}, "may make a profile"},
 		{"profile by version", &pb.TxnRequest{Compare: []*pb.Compare{{Key: []byte(profile), Target: pb.Compare_VERSION, Result: pb.Compare_GREATER}}, Success: []*pb.RequestOp{putOp(profile, "{}")}}, "may make a profile"},
 		{"profile goes", &pb.DeleteRangeRequest{Key: []byte(profile)}, "may not delete profile"},
+		{"a key among resources that is none's", &pb.PutRequest{Key: []byte(own + "%2f"), Value: []byte(of("h-1"))}, "no resource"},
+		{"one that goes", &pb.DeleteRangeRequest{Key: []byte(own + "/more")}, "no resource"},
+		{"a very long key", &pb.PutRequest{Key: []byte(profile + strings.Repeat("x", 2000))}, "longer than any"},
 		{"compaction", &pb.CompactionRequest{}, "not for hosts"},
 		{"a lease of its own", &pb.LeaseGrantRequest{}, "not for hosts"},
 	} {
