@@ -68,8 +68,8 @@ func poke(wake chan struct{}) {
 
 // How changes of a host's interfaces are taken.
 const (
-	driftSettle   = time.Second     // changes that come together are looked at together
-	addressSettle = 2 * time.Second // a new answer must last: interfaces go down and up again
+	driftSettle   = time.Second      // changes that come together are looked at together
+	addressSettle = 10 * time.Second // a new answer must last: a lease is renewed, a card comes up later than another
 )
 
 // await returns when the host is to be registered again: a look is due, its
@@ -207,6 +207,19 @@ func (a *agent) detect(ctx context.Context, node *v3.Node) (*registered, error) 
 	}
 	r.why4, r.why6 = a.whyAddress(wanted4, r.v4), a.whyAddress(wanted6, r.v6)
 	return &r, nil
+}
+
+// givesUp reports whether a host that looks for its addresses would be known by
+// others than its Node says.
+func (a *agent) givesUp(node *v3.Node, r *registered) bool {
+	have4, have6, _ := saidBy(node)
+	s := a.cfg.Settings.Startup
+	other := func(said, have, now string) bool {
+		have, _, _ = strings.Cut(have, "/")
+		now, _, _ = strings.Cut(now, "/")
+		return (said == "" || said == "autodetect") && have != "" && have != now
+	}
+	return other(s.IP, have4, text(r.v4)) || other(s.IP6, have6, text(r.v6))
 }
 
 // saidBy is what a Node says of the addresses of its host.

@@ -139,7 +139,7 @@ func (a *agent) registerOnce(ctx context.Context) error {
 		return err
 	}
 	was := a.registered.Load()
-	if was != nil && !was.sameAddresses(r) {
+	if was != nil && !was.sameAddresses(r) || was == nil && a.givesUp(old, r) {
 		if r, err = a.confirm(ctx, old, r); err != nil {
 			return err
 		}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/brindle-net/brindle/internal/desired"
 	"github.com/brindle-net/brindle/internal/kernel/rtnl"
+	"github.com/brindle-net/brindle/internal/reconcile"
 )
 
 // nextHops are the next hops behind tunnels for IPv4, as objects of their own
@@ -19,14 +20,14 @@ import (
 // a shortcut only: where one cannot be had, or is not what it should be, the
 // route names its next hop itself.
 type nextHops struct {
-	there map[uint32]bool // objects in the kernel: whether they are what we make
+	there map[uint32]string // objects in the kernel: the device of one that we make, "" for others
 	of    map[desired.RouteKey]uint32
 	users map[uint32]int  // routes by way of an object
 	idle  map[uint32]bool // objects of ours that no route needs
 }
 
 func newNextHops() nextHops {
-	return nextHops{there: map[uint32]bool{}, of: map[desired.RouteKey]uint32{}, users: map[uint32]int{}, idle: map[uint32]bool{}}
+	return nextHops{there: map[uint32]string{}, of: map[desired.RouteKey]uint32{}, users: map[uint32]int{}, idle: map[uint32]bool{}}
 }
 
 // nextHopID returns the number of the object for a next hop, 0 for one without.
@@ -56,8 +57,8 @@ func (n *nextHops) choose(r desired.Route) uint32 {
 		return 0
 	}
 	id := nextHopID(r.Hops[0])
-	if good, there := n.there[id]; there && !good {
-		return 0
+	if device, there := n.there[id]; there && device != r.Hops[0].Interface {
+		return 0 // somebody else's, or of the other tunnel
 	}
 	return id
 }
@@ -154,7 +155,10 @@ func (n *nextHops) learn(objects map[uint32]nextHopMessage, of map[desired.Route
 			return err
 		}
 		ours := m.Protocol == desired.ProtocolAgent
-		n.there[id] = ours && !m.Odd && id == nextHopID(desired.NextHop{Via: m.Hop.Via, Interface: name, OnLink: m.Hop.OnLink})
+		n.there[id] = ""
+		if ours && !m.Odd && id == nextHopID(desired.NextHop{Via: m.Hop.Via, Interface: name, OnLink: m.Hop.OnLink}) {
+			n.there[id] = name
+		}
 		if ours {
 			n.idle[id] = true
 		}
@@ -167,17 +171,17 @@ func (n *nextHops) learn(objects map[uint32]nextHopMessage, of map[desired.Route
 	return nil
 }
 
-// make adds the request for an object that is not there yet.
-func (n *nextHops) make(w *writer[desired.RouteKey], key desired.RouteKey, id uint32, h hop) {
+// make adds the request for an object of a device that is not there yet.
+func (n *nextHops) make(w *writer[desired.RouteKey], e reconcile.Entry[desired.RouteKey, desired.Route], id uint32, h hop) {
 	if _, there := n.there[id]; there || id == 0 {
 		return
 	}
-	n.there[id], n.idle[id] = true, true
-	w.beside(key, func(b *rtnl.Batch) {
+	n.there[id], n.idle[id] = e.Value.Hops[0].Interface, true
+	w.beside(e.Key, func(b *rtnl.Batch) {
 		m := nextHopMessage{ID: id, Protocol: desired.ProtocolAgent, Hop: h}
 		m.put(b, unix.RTM_NEWNEXTHOP, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
 	}, func(error) {
-		n.there[id] = false // until it is read back
+		n.there[id] = "" // until it is read back
 		delete(n.idle, id)
 	})
 }

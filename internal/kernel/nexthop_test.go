@@ -95,6 +95,33 @@ func TestTunnelRoutesShareAnObjectThatGoesWithTheLast(t *testing.T) {
 	shows(t, ns, []string{"id 5 blackhole"}, nil, "ip", "nexthop")
 }
 
+// TestTunnelsThatMeetInANumber: the address of a VXLAN end and that of a host
+// with IP in IP may differ in the first bit alone.
+func TestTunnelsThatMeetInANumber(t *testing.T) {
+	k, ns := tunnelled(t)
+	testenv.Run(t, ns, "ip", "link", "add", desired.DeviceIPIP, "type", "vxlan", "id", "2", "dstport", "4790") // its name is all that counts
+	testenv.Run(t, ns, "ip", "link", "set", desired.DeviceIPIP, "up")
+	l, stop := routeLoop(t, k, desired.ProtocolAgent)
+	vxlan, ipip := byTunnel("10.201.4.7"), byTunnel("138.201.4.7")
+	ipip.Hops[0].Interface = desired.DeviceIPIP
+	both := map[desired.RouteKey]desired.Route{key("10.65.1.0/26"): vxlan, key("10.65.2.0/26"): ipip}
+	right := []string{"via 10.201.4.7 dev vxlan.calico", "via 138.201.4.7 dev tunl0"}
+	l.Want(desired.Patch[desired.RouteKey, desired.Route]{Set: both})
+	swept(t, l)
+	shows(t, ns, right, nil, "ip", "route")
+	for range 2 { // another agent; and one for which the object is the other's
+		stop()
+		l, stop = routeLoop(t, k, desired.ProtocolAgent)
+		l.Want(desired.Patch[desired.RouteKey, desired.Route]{Set: both})
+		swept(t, l)
+		shows(t, ns, right, nil, "ip", "route")
+		if s := l.Stats(); s.Failing > 0 {
+			t.Errorf("%+v", s)
+		}
+		testenv.Run(t, ns, "ip", "nexthop", "flush", "proto", "80")
+	}
+}
+
 // TestObjectOfAnotherIsNotUsed also where its number says it was ours.
 func TestObjectOfAnotherIsNotUsed(t *testing.T) {
 	for _, how := range []string{"dev vxlan.calico via 10.65.77.1 onlink", "dev vxlan.calico via 10.65.77.1 onlink protocol 80", "blackhole"} {

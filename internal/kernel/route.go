@@ -195,7 +195,7 @@ func (r *Routes) set(w *writer[desired.RouteKey], e reconcile.Entry[desired.Rout
 	m, err := r.message(w.names, e.Key, e.Value)
 	if err == nil && id != 0 {
 		m.NextHop = id
-		r.nextHops.make(w, e.Key, id, m.Hops[0])
+		r.nextHops.make(w, e, id, m.Hops[0])
 	}
 	w.add(e.Key, "set route", func(b *rtnl.Batch) error {
 		if err == nil {
@@ -212,11 +212,11 @@ func (r *Routes) follow(w *writer[desired.RouteKey], p reconcile.Plan[desired.Ro
 	for i, id := range by {
 		e := p.Set[i]
 		err := w.failed[e.Key]
-		if id == 0 || err == nil && n.there[id] {
+		if id == 0 || err == nil && n.there[id] != "" {
 			continue
 		}
 		by[i] = 0
-		if err != nil && n.there[id] { // somebody took it, but nobody has said so yet
+		if err != nil && n.there[id] != "" { // somebody took it, but nobody has said so yet
 			delete(n.there, id)
 			delete(n.idle, id)
 		}

@@ -259,7 +259,9 @@ func TestRotationIsDoneAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	line := func(name string) []Change { return []Change{{Action: ActionCreated, Kind: "Tier", Name: name, At: "1"}} }
+	line := func(name string) []Change {
+		return []Change{{Action: ActionCreated, Kind: "Tier", Name: name, At: "1"}}
+	}
 	if err := l.append(line(strings.Repeat("a", 80))); err != nil {
 		t.Fatal(err)
 	}

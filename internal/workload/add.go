@@ -137,6 +137,11 @@ func (op *adding) run(ctx context.Context) (attached, error) {
 	if err != nil {
 		return attached{}, err
 	}
+	if spec.Tap && len(spec.MAC) == 0 && op.old != nil && owns(op.old, op.req.ContainerID) && op.old.Spec.MAC != "" {
+		if spec.MAC, err = parseMAC(op.old.Spec.MAC); err != nil { // the machine behind it has it
+			return attached{}, err
+		}
+	}
 	err = together(func() (err error) {
 		got, err = op.moreAddresses(ctx, op.req, op.id, op.had)
 		return err

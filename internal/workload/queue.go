@@ -91,6 +91,9 @@ func (m *Manager) drain(ctx context.Context, f func(agentapi.CNIRequest) bool) e
 // file to removing it, so that nobody carries out what somebody else has done
 // already: the container may live again.
 func (m *Manager) drainFile(ctx context.Context, file string, f func(agentapi.CNIRequest) bool) error {
+	if req, err := readQueued(file); err == nil && !f(req) {
+		return nil // another's, whose removal may take a while
+	}
 	unlock, err := m.lock(ctx, "queue")
 	if err != nil {
 		return err

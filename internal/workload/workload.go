@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"strings"
 	"sync"
@@ -148,6 +149,9 @@ func (m *Manager) Check(ctx context.Context, ref agentapi.WorkloadRef) (agentapi
 	defer cancel()
 	if err := m.cfg.Programmed(ctx, id.HostInterface, addrs); err != nil {
 		return agentapi.Workload{}, fmt.Errorf("endpoint %s/%s is not programmed: %w", id.Namespace, id.Endpoint, err)
+	}
+	if len(wired.MAC) == 0 { // behind a tap device only its machine and the endpoint know
+		wired.MAC, _ = net.ParseMAC(wep.Spec.MAC)
 	}
 	return described(id, ref.IfName, wired, addrs), nil
 }
