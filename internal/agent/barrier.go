@@ -126,10 +126,7 @@ func (b *barrier) take(u store.Update) {
 		}
 	}
 	b.mu.Unlock()
-	select {
-	case b.wake <- struct{}{}:
-	default: // a look is due already
-	}
+	poke(b.wake)
 }
 
 // open lists the questions that are to be answered, by name. One that somebody

@@ -62,10 +62,7 @@ func newNexthops() *nexthops {
 
 // drift says that ways may have changed.
 func (n *nexthops) drift() {
-	select {
-	case n.stale <- struct{}{}:
-	default: // a look is due already
-	}
+	poke(n.stale)
 }
 
 // pass returns the patch as the kernel can take it. A route by way of a host to

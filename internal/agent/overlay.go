@@ -269,10 +269,7 @@ func (o *overlay) setMTU(mtu int) {
 
 // stir says that something has changed.
 func (o *overlay) stir() {
-	select {
-	case o.wake <- struct{}{}:
-	default: // a look is due already
-	}
+	poke(o.wake)
 }
 
 // next is when time alone changes something; zero: never.

@@ -155,10 +155,7 @@ func (p *probes) noteRoutes(patch desired.Patch[desired.RouteKey, desired.Route]
 
 // stir says that something has changed.
 func (p *probes) stir() {
-	select {
-	case p.wake <- struct{}{}:
-	default: // it will be looked at
-	}
+	poke(p.wake)
 }
 
 // drift says that interfaces or addresses have changed.
@@ -280,10 +277,8 @@ func (a *agent) measurePaths(ctx context.Context) error {
 			case <-carried:
 			case <-a.probes.wake:
 			}
-			select {
-			case <-ctx.Done():
-				return ctx.Err()
-			case <-time.After(probeSettle):
+			if err := pause(ctx, probeSettle); err != nil {
+				return err
 			}
 		}
 	})

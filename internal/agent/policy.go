@@ -127,10 +127,7 @@ func (d *policyDoc) Sync(ctx context.Context, all bool) error {
 
 // ask asks for a look at connections.
 func (d *policyDoc) ask() {
-	select {
-	case d.again <- struct{}{}:
-	default: // one is due already
-	}
+	poke(d.again)
 }
 
 // usedAgain reports whether an endpoint that changes has an address that left.

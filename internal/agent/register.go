@@ -110,10 +110,7 @@ func (a *agent) noteNode(b feed.Batch) {
 	if !slices.ContainsFunc(b.Events, func(e model.Event) bool { return e.ID == own && e.Value == nil }) {
 		return
 	}
-	select {
-	case a.nodeGone <- struct{}{}:
-	default: // the next registration has not begun yet
-	}
+	poke(a.nodeGone)
 }
 
 // errFatal marks a registration that will not succeed by waiting.

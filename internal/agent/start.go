@@ -183,10 +183,7 @@ func settingsChanges(ctx context.Context, d store.Driver, node string, followers
 			if prefix == own && !slices.ContainsFunc(u.Events, func(e store.Event) bool { return e.Key == own }) {
 				return // a host whose name begins with ours
 			}
-			select {
-			case changed <- struct{}{}:
-			default: // a look is already due
-			}
+			poke(changed)
 		}
 		followers.Go(func() { _ = store.Follow(ctx, d, prefix, handle, store.FollowConfig{}) }) // ends with ctx
 	}

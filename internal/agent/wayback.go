@@ -166,10 +166,8 @@ func (a *agent) keepWaysBack(ctx context.Context) error {
 			return ctx.Err()
 		case <-time.After(carrierResync):
 		case <-a.waysBack.wake:
-			select { // with what comes along: each workload brings a link
-			case <-ctx.Done():
-				return ctx.Err()
-			case <-time.After(driftedSettle):
+			if err := pause(ctx, driftedSettle); err != nil { // with what comes along: each workload brings a link
+				return err
 			}
 		}
 	}
