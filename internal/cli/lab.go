@@ -125,9 +125,15 @@ func labEnv(e *Env, name *string) *cobra.Command {
 }
 
 func labExec(e *Env, name *string) *cobra.Command {
-	return &cobra.Command{
-		Use: "exec NAME -- COMMAND…", Short: "Run a command inside a host, workload or router", Args: cobra.MinimumNArgs(2),
+	c := &cobra.Command{
+		Use: "exec NAME [--] COMMAND…", Short: "Run a command inside a host, workload or router", Args: cobra.MinimumNArgs(2),
+		Long: `Run a command inside a host, workload or router. From the command on all flags
+are its own.`,
 		RunE: func(c *cobra.Command, args []string) error {
+			argv, err := memberCommand(c, args)
+			if err != nil {
+				return err
+			}
 			st, m, err := labMember(c.Context(), *name, args[0])
 			if err != nil {
 				return err
@@ -140,7 +146,6 @@ func labExec(e *Env, name *string) *cobra.Command {
 					}
 				}
 			}
-			argv := args[1:]
 			if argv[0] == "brindle" { // the one that runs the lab, wherever it lies
 				argv = append([]string{e.Executable}, argv[1:]...)
 			}
@@ -151,6 +156,25 @@ func labExec(e *Env, name *string) *cobra.Command {
 			return err
 		},
 	}
+	c.Flags().SetInterspersed(false)
+	return c
+}
+
+// memberCommand is what shall run in the member that is the first of some
+// arguments. Flags that stand directly behind it are ours, up to a "--" or to
+// the command's name.
+func memberCommand(c *cobra.Command, args []string) ([]string, error) {
+	argv := args[1:]
+	if strings.HasPrefix(argv[0], "-") {
+		if err := c.Flags().Parse(argv); err != nil {
+			return nil, c.FlagErrorFunc()(c, err)
+		}
+		argv = c.Flags().Args()
+	}
+	if len(argv) == 0 {
+		return nil, fmt.Errorf("which command shall run in %s?", word(args[0]))
+	}
+	return argv, nil
 }
 
 // labMember looks up a host, workload or router of the lab that runs under a

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/spf13/cobra"
+
 	"github.com/brindle-net/brindle/internal/agentapi"
 	"github.com/brindle-net/brindle/internal/lab"
 )
@@ -175,5 +177,35 @@ func TestNoLab(t *testing.T) {
 	}
 	if got := w.run(line("lab probe w1 w2 --name " + name)...); got.status != 3 || got.stdout != "" || !strings.Contains(got.stderr, name) {
 		t.Errorf("%+v", got)
+	}
+}
+
+// What stands behind the name of a member is its command's, flags and all.
+func TestFlagsOfTheCommandInALab(t *testing.T) {
+	for in, want := range map[string]string{
+		"lab exec w1 ip --json route -o x --log-level y --name z": "ip --json route -o x --log-level y --name z",
+		"lab exec --name other w1 -- ip --help":                   "ip --help",
+		"lab exec w1 --name other -- ip --name z":                 "ip --name z",
+		"lab --name other exec w1 sh -c x -- y":                   "sh -c x -- y",
+		"lab exec w1 --":                                          "which command",
+	} {
+		root := newRoot(quietEnv())
+		cmd, _, err := root.Find(line("lab exec"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		cmd.RunE = func(c *cobra.Command, args []string) (err error) {
+			got, err = memberCommand(c, args)
+			return err
+		}
+		root.SetArgs(line(in))
+		err = root.ExecuteContext(t.Context())
+		if strings.Join(got, " ") != want && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s: %q, %v", in, got, err)
+		}
+		if name := cmd.Flag("name").Value.String(); name != "other" && name != "lab" {
+			t.Errorf("%s: it took --name %s for itself", in, name)
+		}
 	}
 }

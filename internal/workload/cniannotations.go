@@ -61,6 +61,9 @@ func (c netConf) annotated(add *agentapi.AddRequest, notes map[string]string) er
 	if len(notes) == 0 {
 		return nil
 	}
+	if notes["ipFamilies"] != "" && notes["ipAddrsNoIpam"] != "" {
+		return invalid("annotations %sipFamilies and %sipAddrsNoIpam exclude each other: the addresses given say which families there are", annotationPrefix, annotationPrefix)
+	}
 	for _, name := range slices.Sorted(maps.Keys(notes)) {
 		read, ok := annotationReaders()[name]
 		if !ok {

@@ -89,11 +89,13 @@ func TestAnnotations(t *testing.T) {
 }
 
 func TestAnnotationsTogether(t *testing.T) {
-	_, _, err := parseCNI(podCall(t, map[string]string{
-		annotationPrefix + "ipAddrs": `["10.65.0.9"]`, annotationPrefix + "ipAddrsNoIpam": `["10.65.0.8"]`,
-	}, `,"feature_control":{"ip_addrs_no_ipam":true}`))
-	if err == nil || !strings.Contains(err.Error(), "exclude each other") {
-		t.Error(err)
+	for other, value := range map[string]string{"ipAddrs": `["10.65.0.9"]`, "ipFamilies": `["IPv4"]`} {
+		_, _, err := parseCNI(podCall(t, map[string]string{
+			annotationPrefix + other: value, annotationPrefix + "ipAddrsNoIpam": `["10.65.0.8"]`,
+		}, `,"feature_control":{"ip_addrs_no_ipam":true}`))
+		if err == nil || !strings.Contains(err.Error(), other+" and ") || !strings.Contains(err.Error(), "exclude each other") {
+			t.Error(err)
+		}
 	}
 	// The strongest source wins: the runtime, "args", CNI_ARGS.
 	req := podCall(t, map[string]string{annotationPrefix + "ipv4pools": `["runtime"]`},
