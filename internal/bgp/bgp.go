@@ -47,6 +47,13 @@ type Config struct {
 	// again after Rerouted. nil: every next hop is on a link.
 	Resolve func(netip.Addr) []desired.NextHop
 
+	// Fresh says that this host forwards nothing yet, as after it was booted:
+	// then there is nothing that peers could keep our paths for, and the
+	// speaker greets them as a new one, which waits for nobody before it sends
+	// (RFC 4724, section 4.1, speaks of a speaker that preserved its
+	// forwarding state).
+	Fresh bool
+
 	// HoldTime is after how much silence a peer is dead; seconds, at least 3.
 	HoldTime time.Duration
 	// ConnectRetry is the pause between two attempts to connect; at least 2 s.
@@ -97,6 +104,7 @@ type Server struct {
 	speaker  *desired.Speaker // nil: none wanted
 	engine   *engine          // nil: none runs
 	restart  bool             // the engine is to be started again
+	fresh    bool             // nobody has paths of ours that an engine started now could come back for
 	sessions map[desired.PeerKey]*session
 	paths    map[desired.PathKey]desired.Path
 	imports  filter
@@ -109,7 +117,7 @@ func New(cfg Config) *Server {
 	return &Server{
 		cfg: cfg.withDefaults(), wake: make(chan struct{}, 1),
 		sessions: map[desired.PeerKey]*session{}, paths: map[desired.PathKey]desired.Path{},
-		imports: filter{}, learned: newLearned(),
+		imports: filter{}, learned: newLearned(), fresh: cfg.Fresh,
 	}
 }
 
@@ -217,7 +225,7 @@ func (s *Server) step() time.Duration {
 
 // startEngine brings the embedded speaker up with all tables. The caller
 // holds mu.
-func (s *Server) startEngine(restarting bool) error {
+func (s *Server) startEngine() error {
 	e, err := startEngine(*s.speaker, s.callbacks(), s.cfg.Log, s.poke)
 	if err != nil {
 		return err
@@ -231,7 +239,7 @@ func (s *Server) startEngine(restarting bool) error {
 	}
 	s.engine, s.restart = e, false
 	s.learned.carry()
-	s.gate.restart(restarting)
+	s.gate.restart(!s.fresh)
 	s.openGate(time.Now())
 	s.poke()
 	return nil
@@ -247,7 +255,7 @@ func (s *Server) revive() time.Duration {
 	s.cfg.Log.Warn("bgp restarts itself", "reason", "the listening socket failed")
 	s.stopEngine(true)
 	s.restart = true
-	if err := s.startEngine(true); err != nil {
+	if err := s.startEngine(); err != nil {
 		s.cfg.Log.Warn("bgp not started", "retry_in", time.Second, "err", err)
 		return time.Second
 	}
@@ -261,7 +269,7 @@ func (s *Server) stopEngine(quiet bool) {
 		return
 	}
 	e := s.engine
-	s.engine = nil
+	s.engine, s.fresh = nil, s.fresh || !quiet
 	now := time.Now()
 	for _, p := range s.sessions {
 		p.down(now, "the speaker was restarted")
@@ -275,7 +283,8 @@ func (s *Server) openGate(now time.Time) {
 	if s.engine == nil || s.gate.opened || !s.gate.ready(s.paths, s.imports) {
 		return
 	}
-	s.gate.open(now)
+	s.gate.open(now, s.deferral())
+	s.fresh = false // from now on peers may have paths of ours
 	for _, key := range sortedPeers(s.sessions) {
 		p := s.sessions[key]
 		if err := s.addPeer(p, s.gate.restarting); err != nil {

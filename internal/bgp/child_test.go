@@ -44,7 +44,7 @@ func TestMain(m *testing.M) {
 
 type childSettings struct {
 	Hold, Retry, LimitHold time.Duration
-	Debug                  bool
+	Debug, Fresh           bool
 }
 
 // wantPeer is desired.Peer with a password that JSON does not hide.
@@ -97,7 +97,7 @@ func child(settings string, in io.Reader, out io.Writer) error {
 	}
 	s := New(Config{
 		Log:      slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})),
-		HoldTime: set.Hold, ConnectRetry: set.Retry, LimitHold: set.LimitHold,
+		HoldTime: set.Hold, ConnectRetry: set.Retry, LimitHold: set.LimitHold, Fresh: set.Fresh,
 		Learned: func(p desired.Patch[desired.RouteKey, desired.Route]) {
 			for k, v := range p.Set {
 				var hops []string
@@ -380,6 +380,17 @@ func (p *process) up(addrs ...string) {
 			if s := p.session(a); s.State != established || !s.EndOfRIBReceived || !s.EndOfRIBSent {
 				return fmt.Errorf("session with %s: %+v", a, s)
 			}
+		}
+		return nil
+	})
+}
+
+// state waits until the session with addr is as it should be.
+func (p *process) state(most time.Duration, addr string, good func(Session) bool) {
+	p.t.Helper()
+	testenv.Until(p.t, most, func() error {
+		if s := p.session(addr); !good(s) {
+			return fmt.Errorf("session with %s: %+v", addr, s)
 		}
 		return nil
 	})

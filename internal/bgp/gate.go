@@ -22,13 +22,14 @@ type gate struct {
 
 	opened     bool      // peers may be dialled
 	restarting bool      // greet peers as one who comes back (RFC 4724, section 4.1)
+	deferred   time.Time // until then what is sent may wait for others
 	deadline   time.Time // of the synchronisation
 	synced     bool      // all peers have sent all, or the deadline is over
 	reported   bool      // LearnedInSync was called
 }
 
 func (g *gate) tell(peers []desired.PeerKey, paths []desired.PathKey, imports []desired.ImportKey) {
-	g.told, g.restarting = true, true
+	g.told = true
 	g.peers = slices.Clone(peers)
 	g.paths = slices.Clone(paths)
 	g.imports = slices.Clone(imports)
@@ -56,12 +57,15 @@ func (g *gate) ready(paths map[desired.PathKey]desired.Path, imports filter) boo
 	return true
 }
 
-func (g *gate) open(now time.Time) {
-	g.opened = true
+func (g *gate) open(now time.Time, deferral time.Duration) {
+	g.opened, g.deferred = true, now.Add(deferral)
 	g.deadline = now.Add(DefaultRestartTime)
 	// They were in, once: what goes away from now on is not waited for.
 	g.paths, g.imports = nil, nil
 }
+
+// over reports when peers have given up what they kept of us.
+func (g *gate) over() time.Time { return g.deadline }
 
 // gone forgets a path or entry that is not wanted any more.
 func (g *gate) gone(p netip.Prefix) {

@@ -67,7 +67,7 @@ func (t peers) Apply(_ context.Context, p reconcile.Plan[desired.PeerKey, desire
 // cluster must not get one route past the filter.
 func (t peers) carryOut(set []reconcile.Entry[desired.PeerKey, desired.Peer], before map[desired.PeerKey]desired.Peer, failed map[desired.PeerKey]error) {
 	err := t.engine.setPolicy(t.policy())
-	judge := false
+	judge, greeting := false, t.gate.opened && t.greeting(time.Now())
 	for _, e := range set {
 		p := t.sessions[e.Key]
 		if failed[e.Key] != nil || !t.gate.opened || p.held() {
@@ -78,7 +78,7 @@ func (t peers) carryOut(set []reconcile.Entry[desired.PeerKey, desired.Peer], be
 		switch {
 		case one != nil:
 		case !p.added:
-			one = t.addPeer(p, false)
+			one = t.addPeer(p, greeting)
 		case existed:
 			one = t.changePeer(p, old)
 			judge = judge || old.Mesh != p.peer.Mesh || old.NextHopMode != p.peer.NextHopMode
@@ -131,6 +131,7 @@ func (t peers) remove(key desired.PeerKey) error {
 
 // addPeer gives the engine a peer. The caller holds mu.
 func (s *Server) addPeer(p *session, restarting bool) error {
+	p.deferral = s.deferral() // and stays: the engine ends a session for another
 	if err := s.engine.srv.AddPeer(context.Background(), &api.AddPeerRequest{Peer: s.peerConfig(p, restarting)}); err != nil {
 		return peerError("add", p, err)
 	}
@@ -145,9 +146,9 @@ func (s *Server) changePeer(p *session, old desired.Peer) error {
 		if err := s.dropPeer(p, false); err != nil {
 			return err
 		}
-		return s.addPeer(p, false)
+		return s.addPeer(p, s.greeting(time.Now()))
 	}
-	if _, err := s.engine.srv.UpdatePeer(context.Background(), &api.UpdatePeerRequest{Peer: s.peerConfig(p, false)}); err != nil {
+	if _, err := s.engine.srv.UpdatePeer(context.Background(), &api.UpdatePeerRequest{Peer: s.peerConfig(p, s.greeting(time.Now()))}); err != nil {
 		return peerError("change", p, err)
 	}
 	if !sameSession(old, p.peer) {
@@ -199,6 +200,56 @@ const (
 	deferralTransit = 60 * time.Second
 )
 
+// deferral is how long it is for us. The caller holds mu.
+func (s *Server) deferral() time.Duration {
+	if s.transit() {
+		return deferralTransit
+	}
+	return deferralLeaf
+}
+
+// greeting reports whether a peer added now is greeted by one who comes back.
+// It is while the others still wait: the engine ends the wait of all when the
+// last of them has sent End-of-RIB, but looks only when one that it greeted so
+// comes up or sends it, and heeds only from such a one that it comes back
+// itself and so is not waited for. The caller holds mu.
+func (s *Server) greeting(now time.Time) bool {
+	return s.gate.restarting && now.Before(s.gate.deferred) && len(s.waiting()) > 0
+}
+
+// waiting lists the peers to which the engine sends nothing before its restart
+// is over, and whether there is a session with them. The caller holds mu.
+func (s *Server) waiting() map[string]bool {
+	out := map[string]bool{}
+	_ = s.engine.srv.ListPeer(context.Background(), &api.ListPeerRequest{}, func(a *api.Peer) {
+		if a.GetGracefulRestart().GetLocalRestarting() {
+			out[a.GetState().GetNeighborAddress()] = a.GetState().GetSessionState() == api.PeerState_SESSION_STATE_ESTABLISHED
+		}
+	})
+	return out
+}
+
+// endGreeting lets peers that did not come up while they kept our paths come
+// up as new ones: the engine would make the first of them that does wait for
+// the others. It returns when to look again. The caller holds mu.
+func (s *Server) endGreeting(now time.Time) time.Duration {
+	if !s.gate.restarting {
+		return time.Hour
+	}
+	if left := s.gate.over().Sub(now); left > 0 {
+		return left
+	}
+	s.gate.restarting = false
+	waiting := s.waiting()
+	for _, key := range sortedPeers(s.sessions) {
+		p := s.sessions[key]
+		if up, is := waiting[key.Addr.String()]; is && !up && p.added {
+			s.renew(p, p.lastError)
+		}
+	}
+	return time.Hour
+}
+
 // peerConfig is the peer as the engine wants it. The caller holds mu.
 func (s *Server) peerConfig(p *session, restarting bool) *api.Peer {
 	v := p.peer
@@ -210,10 +261,6 @@ func (s *Server) peerConfig(p *session, restarting bool) *api.Peer {
 	restart := v.Restart
 	if restart == 0 {
 		restart = DefaultRestartTime
-	}
-	deferral := deferralLeaf
-	if s.transit() {
-		deferral = deferralTransit
 	}
 	family := &api.Family{Afi: api.Family_AFI_IP, Safi: api.Family_SAFI_UNICAST}
 	if key := p.key.Addr; key.Is6() {
@@ -234,7 +281,7 @@ func (s *Server) peerConfig(p *session, restarting bool) *api.Peer {
 		Transport: &api.Transport{PassiveMode: v.Passive, RemotePort: uint32(p.key.Port)},
 		GracefulRestart: &api.GracefulRestart{
 			Enabled: true, RestartTime: uint32(min(seconds(restart), 4095)), // 12 bits (RFC 4724, section 3)
-			DeferralTime: uint32(seconds(deferral)), LocalRestarting: restarting,
+			DeferralTime: uint32(seconds(p.deferral)), LocalRestarting: restarting,
 		},
 		AfiSafis: []*api.AfiSafi{{
 			Config:            &api.AfiSafiConfig{Family: family, Enabled: true},

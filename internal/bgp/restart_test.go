@@ -2,11 +2,13 @@ package bgp
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/brindle-net/brindle/internal/desired"
 	"github.com/brindle-net/brindle/internal/testenv"
 )
 
@@ -205,4 +207,54 @@ func TestDeadHost(t *testing.T) {
 	testenv.Run(t, f.ns, "ip", "link", "set", dead.port, "master", "br0")
 	p.up(dead.v4)
 	p.table(map[string]string{"10.65.2.0/26": dead.v4, "10.65.3.0/26": well.v4})
+}
+
+// TestReflectorRestart restarts a reflector whose second client comes in only
+// after it has begun to wait for the first. It waits for both, and the first
+// hears from it as soon as the second is done.
+func TestReflectorRestart(t *testing.T) {
+	t.Parallel()
+	f := newFabric(t)
+	us, one, two := f.host(), f.host(), f.host()
+	client := meshPeer(us, false)
+	client.Peer.ClientOf, client.Peer.Mesh = netip.MustParseAddr("10.0.0.1"), false
+	want := tables{Speaker: speakerOf(us), Imports: pools(), Peers: map[string]wantPeer{one.v4: client}}
+	p := start(t, us.ns, usual(), want)
+	p.state(30*time.Second, one.v4, func(s Session) bool { return s.State != "Idle" })
+	want.Peers = map[string]wantPeer{one.v4: client, two.v4: client}
+	p.want(want)
+	of := func(h *host, block string) tables {
+		return tables{
+			Speaker: speakerOf(h), Imports: pools(), Paths: map[string]desired.Path{block: {}},
+			Peers: map[string]wantPeer{us.v4: meshPeer(h, false)},
+		}
+	}
+	first := start(t, one.ns, usual(), of(one, "10.65.2.0/26"))
+	p.state(30*time.Second, one.v4, func(s Session) bool { return s.State == established && s.EndOfRIBReceived })
+	second := start(t, two.ns, usual(), of(two, "10.65.3.0/26"))
+	for _, addr := range []string{one.v4, two.v4} { // long before the bound of a minute
+		p.state(30*time.Second, addr, func(s Session) bool { return s.EndOfRIBSent })
+	}
+	first.table(map[string]string{"10.65.3.0/26": two.v4})
+	second.table(map[string]string{"10.65.2.0/26": one.v4})
+}
+
+// TestFreshStart has a speaker on a host that forwards nothing yet: it waits
+// for nobody, here for a client that never comes up, and its peers keep nothing
+// for it.
+func TestFreshStart(t *testing.T) {
+	t.Parallel()
+	f := newFabric(t)
+	us, one, dead := f.host(), f.host(), f.host()
+	b := bird(t, one, birdMesh(us, "", "route 10.65.2.0/26 blackhole;", ""))
+	client := meshPeer(us, false)
+	client.Peer.ClientOf, client.Peer.Mesh = netip.MustParseAddr("10.0.0.1"), false
+	set := usual()
+	set.Fresh = true
+	p := start(t, us.ns, set, tables{
+		Speaker: speakerOf(us), Paths: ourPaths(), Imports: pools(), Peers: map[string]wantPeer{one.v4: client, dead.v4: client},
+	})
+	p.state(30*time.Second, one.v4, func(s Session) bool { return s.EndOfRIBReceived && s.EndOfRIBSent })
+	b.shows("show protocols all us4", []string{"Established"}, "Restart recovery")
+	b.shows("show route", []string{"10.65.1.0/26"})
 }

@@ -22,6 +22,8 @@ type session struct {
 	peer  desired.Peer
 	added bool // the engine has it
 
+	deferral time.Duration // with which it was added
+
 	state     string // of RFC 4271, section 8.2.2
 	since     time.Time
 	lastError string
@@ -241,7 +243,7 @@ func (s *Server) sessionLost(p *session, ev peerEvent) {
 func (s *Server) renew(p *session, why string) {
 	err := s.dropPeer(p, false)
 	if err == nil {
-		err = s.addPeer(p, false)
+		err = s.addPeer(p, s.greeting(time.Now()))
 	}
 	if err != nil {
 		s.cfg.Log.Warn("bgp peer not reset", "peer", p.peer.Name, "err", err)
@@ -268,10 +270,10 @@ func (s *Server) notices(p *session) uint64 {
 // to add those that could not be, and ends the wait for those that never say
 // they are done. It returns when to look again. The caller holds mu.
 func (s *Server) tend(now time.Time) time.Duration {
-	next := time.Hour
 	if s.engine == nil || !s.gate.opened {
-		return next
+		return time.Hour
 	}
+	next := s.endGreeting(now)
 	for _, key := range sortedPeers(s.sessions) {
 		p := s.sessions[key]
 		if left := p.limited.Sub(now); p.held() && left > 0 {
@@ -289,7 +291,7 @@ func (s *Server) tend(now time.Time) time.Duration {
 			}
 			continue
 		}
-		if err := s.addPeer(p, false); err != nil {
+		if err := s.addPeer(p, s.greeting(now)); err != nil {
 			p.lastError = err.Error()
 			next = min(next, time.Second)
 		}

@@ -60,10 +60,9 @@ func (t speakers) set(key string, v desired.Speaker) error {
 		return fmt.Errorf("start BGP speaker: AS number 0 is reserved (RFC 7607)")
 	}
 	same := t.speaker != nil && t.speaker.AS == v.AS && t.speaker.RouterID == v.RouterID
-	restart := t.engine != nil
 	t.stopEngine(same)
 	t.speaker = &v
-	if err := t.startEngine(same || !restart); err != nil {
+	if err := t.startEngine(); err != nil {
 		return fmt.Errorf("start BGP speaker on port %d: %w", listenPort(v), err)
 	}
 	return nil
