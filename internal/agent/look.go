@@ -18,6 +18,10 @@ import (
 // between the two: a program behind NFQUEUE, IPsec that waits for its keys.
 // Those are looked for late, or together with the next look that reads the
 // table. Where there is no barrier, the second look comes after the grace.
+//
+// The first look after a change is a glance (conntrack.Table.Glance), where the
+// kernel allows it: what it misses because something else went at that moment
+// is found by the second.
 const (
 	settled = 20 * time.Millisecond
 	grace   = 500 * time.Millisecond
@@ -119,7 +123,7 @@ func (d *policyDoc) lookOnce(ctx context.Context, held *flows.Scope, whole bool)
 	if out.held = held; all == nil && len(d.left) == 0 {
 		return out, nil
 	}
-	if err := d.bring(ctx, all); err != nil {
+	if err := d.bring(ctx, all, !whole); err != nil {
 		return lookResult{held: flows.Everything(), anew: true}, err
 	}
 	if again := first.Denials(); again != nil {

@@ -104,7 +104,7 @@ func (d *policyDoc) Sync(ctx context.Context, all bool) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.usedAgain() {
-		if err := d.bring(ctx, nil); err != nil {
+		if err := d.bring(ctx, nil, false); err != nil {
 			return err
 		}
 	}
@@ -149,15 +149,21 @@ const maxMarked = 1 << 14
 // bring brings the connections of a scope in line with the policy in force,
 // and forgets those of addresses that left. d.mu is held, but for reading: what
 // changes meanwhile counts. Where only connections that are cut can be judged
-// otherwise, and they are known, the table is not read.
-func (d *policyDoc) bring(ctx context.Context, scope *flows.Scope) error {
+// otherwise, and they are known, the table is not read. With glance it is not
+// read with all care: the caller has what a glance missed looked for again.
+func (d *policyDoc) bring(ctx context.Context, scope *flows.Scope, glance bool) error {
 	left := maps.Clone(d.left)
-	few := scope.OnlyCut() && d.known && len(left) == 0
+	sure := d.known && len(left) == 0
+	few := scope.OnlyCut() && sure
 	entries := d.marked // only a look at a scope changes them, and there is one at a time
 	d.mu.Unlock()
 	var host map[netip.Addr]bool
 	var err error
-	if !few {
+	switch {
+	case few:
+	case glance && sure:
+		entries, err = d.flows.table.Glance()
+	default:
 		entries, err = d.flows.table.List()
 	}
 	if err == nil && scope != nil {

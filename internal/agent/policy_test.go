@@ -45,7 +45,13 @@ type connections struct {
 	mu      sync.Mutex // fake time orders events but not memory
 	entries []conntrack.Entry
 	lists   int
+	missed  int // how many of the first a glance does not see
 	err     error
+}
+
+func (c *connections) Glance() ([]conntrack.Entry, error) {
+	all, err := c.List()
+	return all[c.missed:], err
 }
 
 func (c *connections) List() ([]conntrack.Entry, error) {

@@ -6,9 +6,14 @@ import (
 	"github.com/brindle-net/brindle/internal/testenv"
 )
 
-// BenchmarkList reads a table of one connection: what is left is the kernel's
+// BenchmarkList and BenchmarkGlance read a table of one connection: what is left is the kernel's
 // walk through its buckets, which all namespaces share.
-func BenchmarkList(b *testing.B) {
+func BenchmarkList(b *testing.B) { benchmark(b, (*Table).List) }
+
+func BenchmarkGlance(b *testing.B) { benchmark(b, (*Table).Glance) }
+
+func benchmark(b *testing.B, read func(*Table) ([]Entry, error)) {
+	b.Helper()
 	testenv.NeedRoot(b)
 	ns := testenv.NetNS(b)
 	testenv.Run(b, ns, "nft", "table inet test { chain in { type filter hook input priority 0; ct state new counter; }; }")
@@ -19,7 +24,7 @@ func BenchmarkList(b *testing.B) {
 	}
 	defer t.Close()
 	for b.Loop() {
-		if all, err := t.List(); err != nil || len(all) != 1 {
+		if all, err := read(t); err != nil || len(all) != 1 {
 			b.Fatal(err)
 		}
 	}

@@ -42,7 +42,10 @@ type Entry struct {
 
 // Table is the table of connections of one network namespace. Its methods may
 // be called from anywhere.
-type Table struct{ conn *rtnl.Conn }
+type Table struct {
+	conn *rtnl.Conn
+	text *text
+}
 
 // Open opens the table of ns, or that of the calling thread's namespace when
 // ns is nil.
@@ -51,11 +54,11 @@ func Open(ns *netns.NS) (*Table, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the table of connections: %w", err)
 	}
-	return &Table{c}, nil
+	return &Table{c, openText(ns)}, nil
 }
 
 // Close closes the table. No other call may be under way.
-func (t *Table) Close() error { return t.conn.Close() }
+func (t *Table) Close() error { return errors.Join(t.conn.Close(), t.text.close()) }
 
 // Messages of the subsystem (enum cntl_msg_types).
 const (
@@ -94,10 +97,15 @@ func (t *Table) List() ([]Entry, error) {
 	if err != nil || n == 0 {
 		return nil, err
 	}
+	return t.list()
+}
+
+// list is List where there is something.
+func (t *Table) list() ([]Entry, error) {
 	var b rtnl.Batch
 	b.Start(msgGet, unix.NLM_F_DUMP, header(unix.AF_UNSPEC))
 	var out []Entry
-	err = t.conn.Get(&b, func() { out = out[:0] }, func(m rtnl.Message) error {
+	err := t.conn.Get(&b, func() { out = out[:0] }, func(m rtnl.Message) error {
 		if m.Kind != msgNew {
 			return nil
 		}

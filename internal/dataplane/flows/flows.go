@@ -30,6 +30,7 @@ type Packet struct {
 // Table is what of the kernel's table of connections is used.
 type Table interface {
 	List() ([]conntrack.Entry, error)
+	Glance() ([]conntrack.Entry, error)
 	SetMark(entries []conntrack.Entry, value, mask uint32) error
 	Delete(entries []conntrack.Entry) error
 }

@@ -20,6 +20,8 @@ type table struct {
 
 func (t *table) List() ([]conntrack.Entry, error) { return slices.Clone(t.entries), t.err }
 
+func (t *table) Glance() ([]conntrack.Entry, error) { return t.List() }
+
 func (t *table) SetMark(entries []conntrack.Entry, value, mask uint32) error {
 	for _, e := range entries {
 		i := slices.Index(t.entries, e)
