@@ -260,3 +260,33 @@ func TestKernelPeersUnreachable(t *testing.T) {
 		says(false, reachNotHere)
 	})
 }
+
+// TestForwardsNothing looks for routes of an earlier start, as the speaker does
+// to know whether peers may keep its paths.
+func TestForwardsNothing(t *testing.T) {
+	a, ip := hostIn(t, testenv.V4, "first-found")
+	for _, c := range []struct {
+		name, route string // "" for none
+		outside     bool   // others make the routes
+		want        bool
+	}{
+		{"nothing", "", false, true},
+		{"others make the routes", "", true, false},
+		{"a route of somebody else", "192.0.2.0/24 proto static", false, true},
+		{"a workload's", "10.65.0.7/32 proto 80", false, false},
+		{"one learned by BGP", "fd65:0:0:2::/122 proto 81", false, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if c.route != "" {
+				args := append(strings.Fields(c.route), "dev", "eth0")
+				ip(append([]string{"route", "add"}, args...)...)
+				defer ip(append([]string{"route", "del"}, args...)...)
+			}
+			s := a.cfg.Settings
+			s.Overlay.NoRoutes = c.outside
+			if got, err := forwardsNothing(t.Context(), a.kernel, s); err != nil || got != c.want {
+				t.Errorf("%v, %v, want %v", got, err, c.want)
+			}
+		})
+	}
+}

@@ -121,8 +121,12 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	a.engine.init(cfg, k)
 	a.nexthops.resolve = a.resolve
+	fresh, err := forwardsNothing(ctx, k, cfg.Settings)
+	if err != nil {
+		return errors.Join(err, l.Close())
+	}
 	a.speaker = bgp.New(bgp.Config{
-		Log: cfg.Log, HoldTime: cfg.HoldTime, Resolve: a.resolve,
+		Log: cfg.Log, HoldTime: cfg.HoldTime, Resolve: a.resolve, Fresh: fresh,
 		Learned:       func(p desired.Patch[desired.RouteKey, desired.Route]) { a.tables.learned.Want(p) },
 		LearnedInSync: func() { a.tables.learned.InSync() },
 	})
@@ -237,6 +241,22 @@ func (a *agent) lookAround(ctx context.Context) error {
 	}
 	a.foundDevices(devices)
 	return nil
+}
+
+// forwardsNothing reports whether the kernel has no routes of ours, so that
+// there is nothing that peers could keep our paths for. Where others make the
+// routes nobody can know.
+func forwardsNothing(ctx context.Context, k *kernel.Kernel, s config.Agent) (bool, error) {
+	for _, protocol := range []int{desired.ProtocolAgent, desired.ProtocolBGP} {
+		routes, err := k.Routes(protocol).List(ctx)
+		if err != nil {
+			return false, fmt.Errorf("look for routes of an earlier start: %w", err)
+		}
+		if len(routes) > 0 {
+			return false, nil
+		}
+	}
+	return !s.Overlay.NoRoutes, nil
 }
 
 // follow feeds the core and hands what it wants to the tables.
