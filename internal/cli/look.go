@@ -93,7 +93,7 @@ What is measured of the paths to other hosts is advice: see node paths.`,
 		},
 	}
 	a.add(status, e)
-	c.AddCommand(status, newNodePaths(e), newNodeCheck(e), newNodeDiags(e))
+	c.AddCommand(status, newNodePaths(e), newNodeCheck(e), newNodeDiags(e), newNodeRun(e))
 	return c
 }
 

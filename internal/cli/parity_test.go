@@ -35,13 +35,13 @@ var calicoctlFlags = map[string]string{
 	"ipam configure":           "-c --config --strictaffinity --max-blocks-per-host --kubevirt-ip-persistence --ip-cooldown-seconds",
 	"datastore migrate lock":   "-c --config",
 	"datastore migrate unlock": "-c --config",
+	"node run":                 "--ip --ip6 --as --name --ip-autodetection-method --ip6-autodetection-method --log-dir --node-image --backend --dryrun --init-system --no-default-ippools --felix-config -c --config",
 	"version":                  "-c --config --poll --client",
 }
 
 // noSuchHere are commands of calicoctl that this program has not, each with
 // the reason.
 var noSuchHere = map[string]string{
-	"node run":                         "the agent is started by the service manager of the host, not by docker",
 	"cluster diags":                    "it drives kubectl: there is no cluster of Kubernetes below",
 	"convert":                          "calicoctl dropped it",
 	"datastore migrate export":         "it is for moving to Kubernetes' datastore",
@@ -234,6 +234,12 @@ var parityCases = []parityCase{
 	{"datastore migrate lock --config {config}", 0, `Datastore locked\.\n`, ""},
 	{"datastore migrate unlock -c {config}", 0, `Datastore unlocked\.\n`, ""},
 	{"datastore migrate unlock --config {config}", 0, `Datastore unlocked\.\n`, ""},
+
+	{"node run --dryrun --name h1 --ip 192.0.2.1 --ip6 autodetect --as 64513 --ip-autodetection-method first-found --ip6-autodetection-method first-found", 0, anything + `brindle agent .*--node=h1 --ip=192\.0\.2\.1 .*\n`, ""},
+	{"node run --dryrun --backend none --no-default-ippools --felix-config {nofile} -c {config}", 0, anything + `--bgp=none --no-default-pools\n`, `password`},
+	{"node run --dryrun --init-system --log-dir /x --node-image quay.io/calico/node:latest", 0, anything + `brindle agent.*\n`, `--node-image is not needed`},
+	{"node run --name h1 --config {config}", 1, ``, `nothing was started`},
+	{"node run --backend gobgp", 1, ``, `must be bird or none`},
 
 	{"version", 0, `Client Version: +v1\.2\.3\nGit commit: .*\nCluster Version: .*\nCluster Type: .*\n`, ""},
 	{"version --client", 0, `Client Version: +v1\.2\.3\nGit commit: .*\n`, ""},
