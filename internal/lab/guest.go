@@ -3,11 +3,12 @@ package lab
 import (
 	"errors"
 	"fmt"
-	"io"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/brindle-net/brindle/internal/agentapi"
 	"github.com/brindle-net/brindle/internal/kernel"
@@ -15,19 +16,23 @@ import (
 )
 
 // guest stands for a virtual machine: it has the tap device of a workload open,
-// as a hypervisor has, and passes frames between that and the interface of the
-// machine. The machine's own stack is that of the workload's namespace, so that
-// all that can be done with a workload can be done with it.
+// as a hypervisor has. A network of its own, in user space, says where it is and
+// answers. What that has no answer for goes to the workload's namespace, which
+// has the machine's addresses too and where people run programs.
 type guest struct {
-	ends [2]*os.File // on the host, in the machine
-	wg   sync.WaitGroup
+	ends  [2]*os.File // on the host, in the namespace
+	stack *stack
+	wg    sync.WaitGroup
 }
 
 // startGuest starts a machine behind the tap device that an agent has made.
-func startGuest(host, inside *netns.NS, w agentapi.Workload) (*guest, error) {
+func startGuest(host, inside *netns.NS, w agentapi.Workload, name string) (*guest, error) {
 	spec := kernel.WireSpec{IfName: w.Interface, MTU: w.MTU}
 	var err error
-	if spec.MAC, err = net.ParseMAC(w.MAC); err != nil {
+	if spec.MAC, err = net.ParseMAC(w.MAC); err == nil && len(spec.MAC) != len(hardware{}) {
+		err = fmt.Errorf("hardware address %s: must have 6 bytes", w.MAC)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("guest %s: %w", w.Name, err)
 	}
 	for _, s := range w.Addresses {
@@ -37,7 +42,7 @@ func startGuest(host, inside *netns.NS, w agentapi.Workload) (*guest, error) {
 		}
 		spec.Addresses = append(spec.Addresses, p.Addr())
 	}
-	g := &guest{}
+	g := &guest{stack: newStack(name, hardware(spec.MAC), spec.Addresses, spec.MTU, rand.Uint32)}
 	for i, at := range []struct {
 		ns   *netns.NS
 		name string
@@ -49,24 +54,55 @@ func startGuest(host, inside *netns.NS, w agentapi.Workload) (*guest, error) {
 	if err := kernel.FillGuest(inside, spec); err != nil {
 		return nil, errors.Join(fmt.Errorf("guest %s: %w", w.Name, err), g.close())
 	}
-	g.wg.Go(func() { pass(g.ends[0], g.ends[1]) })
-	g.wg.Go(func() { pass(g.ends[1], g.ends[0]) })
+	g.wg.Go(g.serve)
+	g.wg.Go(g.pass)
 	return g, nil
 }
 
 // frameSize is more than any frame has.
 const frameSize = 1 << 16
 
-// pass passes frames on until one of the ends is closed, or its device gone. A
-// frame that the other end does not take is lost, as on any wire.
-func pass(from io.Reader, to io.Writer) {
+// serve takes in what the host sends until one of the ends is closed, or the
+// device gone. A frame that an end does not take is lost, as on any wire.
+func (g *guest) serve() {
 	buf := make([]byte, frameSize)
 	for {
-		n, err := from.Read(buf)
+		if g.ends[0].SetReadDeadline(g.stack.due()) != nil {
+			return
+		}
+		n, err := g.ends[0].Read(buf)
+		var answers [][]byte
+		taken := true
+		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			answers = g.stack.tick(time.Now())
+		case err != nil:
+			return
+		default:
+			answers, taken = g.stack.receive(buf[:n], time.Now())
+		}
+		if !taken {
+			_, err = g.ends[1].Write(buf[:n])
+		}
+		for _, f := range answers {
+			_, err = g.ends[0].Write(f)
+		}
+		if errors.Is(err, os.ErrClosed) {
+			return
+		}
+	}
+}
+
+// pass passes on what programs in the namespace send, until one of the ends is
+// closed, or its device gone.
+func (g *guest) pass() {
+	buf := make([]byte, frameSize)
+	for {
+		n, err := g.ends[1].Read(buf)
 		if err != nil {
 			return
 		}
-		if _, err := to.Write(buf[:n]); errors.Is(err, os.ErrClosed) {
+		if _, err := g.ends[0].Write(buf[:n]); errors.Is(err, os.ErrClosed) {
 			return
 		}
 	}

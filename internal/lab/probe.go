@@ -209,13 +209,6 @@ func echo(kind byte, id, seq uint16) []byte {
 	b := []byte{kind, 0, 0, 0, 0, 0, 0, 0, 'b', 'r', 'i', 'n', 'd', 'l', 'e', '.'}
 	binary.BigEndian.PutUint16(b[4:], id)
 	binary.BigEndian.PutUint16(b[6:], seq)
-	var sum uint32
-	for i := 0; i < len(b); i += 2 {
-		sum += uint32(binary.BigEndian.Uint16(b[i:]))
-	}
-	for sum > 0xffff {
-		sum = sum>>16 + sum&0xffff
-	}
-	binary.BigEndian.PutUint16(b[2:], ^uint16(sum))
+	binary.BigEndian.PutUint16(b[2:], fold(sum(0, b)))
 	return b
 }

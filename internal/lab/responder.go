@@ -133,8 +133,12 @@ func (r *responder) serveUDP(pc net.PacketConn) {
 	}
 }
 
-// stop closes every socket and conversation and waits for their ends.
+// stop closes every socket and conversation and waits for their ends. No
+// responder is none to end.
 func (r *responder) stop() {
+	if r == nil {
+		return
+	}
 	r.cancel()
 	for _, c := range r.closers {
 		_ = c() // closing twice is all that can fail

@@ -358,10 +358,7 @@ func (s *Supervisor) takeDown() error {
 	s.workloads = map[string]*workload{}
 	s.mu.Unlock()
 	for _, w := range workloads {
-		if w.responder != nil {
-			w.responder.stop()
-		}
-		w.guest.stop()
+		w.stop()
 	}
 	err := s.stopStore()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)

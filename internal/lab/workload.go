@@ -20,8 +20,14 @@ const network = "lab"
 // workload is one workload of the lab.
 type workload struct {
 	state     Workload
-	responder *responder
-	guest     *guest // nil: it is wired as a container
+	responder *responder // nil: a virtual machine answers
+	guest     *guest     // nil: it is wired as a container
+}
+
+// stop ends what answers for the workload.
+func (w *workload) stop() {
+	w.responder.stop()
+	w.guest.stop()
 }
 
 // NewWorkload says what workload to add.
@@ -86,32 +92,30 @@ func (s *Supervisor) addWorkload(ctx context.Context, n NewWorkload) (Workload, 
 	for _, a := range wired.Addresses {
 		w.Addresses = append(w.Addresses, strings.TrimSuffix(strings.TrimSuffix(a, "/32"), "/128"))
 	}
-	g, err := s.boot(w, wired, ns)
-	if err != nil {
-		return Workload{}, errors.Join(err, s.unwire(ctx, w))
-	}
-	r, err := startResponder(context.Background(), n.Name, ns)
-	if err != nil {
-		g.stop()
+	runs := &workload{state: w}
+	if err := s.boot(runs, wired, ns); err != nil {
 		return Workload{}, errors.Join(err, s.unwire(ctx, w))
 	}
 	s.mu.Lock()
-	s.workloads[n.Name] = &workload{w, r, g}
+	s.workloads[n.Name] = runs
 	s.mu.Unlock()
 	return w, nil
 }
 
-// boot starts the virtual machine of a workload; nil of one that is none.
-func (s *Supervisor) boot(w Workload, wired agentapi.Workload, inside *netns.NS) (*guest, error) {
-	if !w.Tap {
-		return nil, nil
+// boot starts what answers for a workload: a virtual machine, or sockets in its
+// namespace.
+func (s *Supervisor) boot(w *workload, wired agentapi.Workload, inside *netns.NS) (err error) {
+	if !w.state.Tap {
+		w.responder, err = startResponder(context.Background(), w.state.Name, inside)
+		return err
 	}
-	host, err := netns.Open(netnsName(s.topo.Name, w.Host))
+	host, err := netns.Open(netnsName(s.topo.Name, w.state.Host))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer host.Close()
-	return startGuest(host, inside, wired)
+	w.guest, err = startGuest(host, inside, wired, w.state.Name)
+	return err
 }
 
 // checkNew fills in what was left out and refuses what cannot be.
@@ -163,8 +167,7 @@ func (s *Supervisor) removeWorkload(ctx context.Context, name string) error {
 	if err := s.unwire(ctx, w.state); err != nil {
 		return err
 	}
-	w.responder.stop()
-	w.guest.stop()
+	w.stop()
 	s.mu.Lock()
 	delete(s.workloads, name)
 	s.mu.Unlock()
