@@ -17,6 +17,7 @@ import (
 	"github.com/brindle-net/brindle/internal/dataplane/nft"
 	"github.com/brindle-net/brindle/internal/dataplane/rules"
 	"github.com/brindle-net/brindle/internal/desired"
+	"github.com/brindle-net/brindle/internal/files"
 )
 
 // hits adds up how often each rule of a policy matched, over restarts of the
@@ -194,11 +195,7 @@ func (h *hits) save() error {
 	if err := os.MkdirAll(filepath.Dir(h.path), 0o700); err != nil {
 		return fmt.Errorf("keep hits of policy rules: %w", err)
 	}
-	next := h.path + ".new"
-	if err := os.WriteFile(next, data, 0o600); err != nil {
-		return fmt.Errorf("keep hits of policy rules: %w", err)
-	}
-	if err := os.Rename(next, h.path); err != nil {
+	if err := files.Swap(h.path, data, 0o600); err != nil {
 		return fmt.Errorf("keep hits of policy rules: %w", err)
 	}
 	h.changed = false

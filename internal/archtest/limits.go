@@ -16,7 +16,7 @@ const (
 	maxParams   = 5   // parameters of a function
 	maxMethods  = 6   // methods of an interface
 	maxFields   = 20  // fields of a struct
-	maxPackages = 50  // packages of the main module, without programs that only test it
+	maxPackages = 51  // packages of the main module, without programs that only test it
 )
 
 // wirePackages hold the shapes of an API, whose width is given.

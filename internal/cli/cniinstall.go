@@ -15,7 +15,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/brindle-net/brindle/internal/cni"
+	"github.com/brindle-net/brindle/internal/files"
 )
 
 // installFile is one file as it should be.
@@ -130,7 +130,7 @@ func (in installer) put(f installFile, before string, ours bool) error {
 	}
 	var err error
 	if f.link == "" {
-		err = cni.WriteFile(f.path, f.body, f.mode)
+		err = files.Write(f.path, f.body, f.mode)
 	} else {
 		err = link(f.link, f.path)
 	}
@@ -286,7 +286,7 @@ func (in installer) write(note, old installNote) error {
 	}
 	err = os.MkdirAll(filepath.Dir(in.state), 0o700)
 	if err == nil {
-		err = cni.WriteFile(in.state, append(data, '\n'), 0o600)
+		err = files.Write(in.state, append(data, '\n'), 0o600)
 	}
 	if err != nil {
 		return fmt.Errorf("note what is installed: %w", err)

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/brindle-net/brindle/internal/files"
 	"github.com/brindle-net/brindle/internal/store"
 )
 
@@ -272,22 +273,8 @@ func writeAuditState(dir string, s auditState) error {
 	if err != nil {
 		return fmt.Errorf("note how far the audit log is: %w", err)
 	}
-	path := filepath.Join(dir, auditStateFile)
-	if err = writeSynced(path+".new", data); err == nil {
-		err = os.Rename(path+".new", path)
-	}
-	if err != nil {
+	if err := files.Write(filepath.Join(dir, auditStateFile), data, 0o600); err != nil {
 		return fmt.Errorf("note how far the audit log is: %w", err)
 	}
 	return nil
-}
-
-// writeSynced writes a file that nobody else may read, to the disk.
-func writeSynced(path string, data []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	return errors.Join(err, f.Sync(), f.Close())
 }

@@ -15,7 +15,7 @@ import (
 	"sync"
 
 	"github.com/brindle-net/brindle/internal/agentapi"
-	"github.com/brindle-net/brindle/internal/cni"
+	"github.com/brindle-net/brindle/internal/files"
 )
 
 // delegationVersion is the version of the files that delegations are kept in.
@@ -104,7 +104,7 @@ func (ds *delegations) put(d delegation) error {
 			err = os.MkdirAll(ds.dir, 0o700)
 		}
 		if err == nil {
-			err = cni.WriteFile(ds.file(d.Handle), data, 0o600)
+			err = files.Write(ds.file(d.Handle), data, 0o600)
 		}
 		if err != nil {
 			return fmt.Errorf("note that addresses are delegated: %w", err)

@@ -13,9 +13,11 @@ import (
 	"sync"
 
 	"github.com/brindle-net/brindle/internal/agentapi"
+	"github.com/brindle-net/brindle/internal/files"
 )
 
-// unfinished is what the name of a record ends with while it is written.
+// unfinished is what the name of a record ended with in earlier releases while
+// it was written.
 const unfinished = ".json.new"
 
 // recordVersion is the version of the files that records are kept in.
@@ -61,12 +63,12 @@ func openRecords(dir string) *records {
 	if dir == "" {
 		return r
 	}
-	files, err := os.ReadDir(dir)
+	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		r.broken = fmt.Errorf("read the records of attachments: %w", err)
 	}
-	for _, f := range files {
-		if strings.HasSuffix(f.Name(), unfinished) {
+	for _, f := range entries {
+		if strings.HasSuffix(f.Name(), unfinished) || files.Unfinished(f.Name()) {
 			// An agent that was killed while it wrote. Its attachment has no
 			// address yet, or has its record from before.
 			if err := os.Remove(filepath.Join(dir, f.Name())); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -266,11 +268,7 @@ func (r *records) writeFile(rec record) error {
 	if err != nil {
 		return err
 	}
-	file := r.file(rec.Handle)
-	if err := os.WriteFile(file+".new", data, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(file+".new", file)
+	return files.Swap(r.file(rec.Handle), data, 0o600)
 }
 
 // file names the file of a handle by a hash: a handle may hold anything.

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/server/v3/embed"
+
+	"github.com/brindle-net/brindle/internal/files"
 )
 
 // MemberCN is the common name of every member's certificate. Members talk to
@@ -247,18 +249,7 @@ func hasData(dir string) bool {
 // writeMember notes whose a data directory is, on the disk before etcd's first
 // byte is: data without a name is taken for that of a single member.
 func writeMember(dir, name string) error {
-	f, err := os.CreateTemp(dir, ".member-*") // readable by its owner only
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteString(name + "\n")
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(f.Name(), filepath.Join(dir, memberFile))
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return syncDir(dir)
+	return files.Write(filepath.Join(dir, memberFile), []byte(name+"\n"), 0o600)
 }
 
 // explain turns what etcd says at start into what to do.

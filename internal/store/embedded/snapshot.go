@@ -18,6 +18,8 @@ import (
 	"go.etcd.io/etcd/server/v3/storage/schema"
 	"go.uber.org/zap"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/brindle-net/brindle/internal/files"
 )
 
 // A snapshot is a copy of etcd's database followed by its SHA-256 sum, as
@@ -87,35 +89,20 @@ func saveStopped(ctx context.Context, dir, path string) error {
 }
 
 // writeSnapshot writes a database and its sum to a file.
-func writeSnapshot(ctx context.Context, be backend.Backend, path string) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), ".snapshot-*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, f.Close(), os.Remove(f.Name()))
+func writeSnapshot(ctx context.Context, be backend.Backend, path string) error {
+	return files.Replace(path, 0o600, func(f io.Writer) error {
+		snap := be.Snapshot()
+		defer snap.Close()
+		sum := sha256.New()
+		if _, err := snap.WriteTo(&ctxWriter{ctx: ctx, to: io.MultiWriter(f, sum)}); err != nil {
+			if ctx.Err() != nil {
+				return ctx.Err() // which the database's error hides
+			}
+			return err
 		}
-	}()
-	snap := be.Snapshot()
-	defer snap.Close()
-	sum := sha256.New()
-	if _, err := snap.WriteTo(&ctxWriter{ctx: ctx, to: io.MultiWriter(f, sum)}); err != nil {
-		if ctx.Err() != nil {
-			return ctx.Err() // which the database's error hides
-		}
+		_, err := f.Write(sum.Sum(nil))
 		return err
-	}
-	if _, err := f.Write(sum.Sum(nil)); err != nil {
-		return err
-	}
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	return errors.Join(f.Close(), syncDir(filepath.Dir(path)))
+	})
 }
 
 // catchUp waits until this member knows all that any member has acknowledged.
@@ -187,10 +174,15 @@ func restore(path, dir string, cluster *Cluster) error {
 	if err != nil {
 		return errors.Join(err, os.RemoveAll(work))
 	}
+	for _, part := range []string{"member/snap", "member", ""} { // what is in them is on the disk
+		if err := files.SyncDir(filepath.Join(work, part)); err != nil {
+			return err
+		}
+	}
 	if err := os.Rename(work, filepath.Join(dir, "etcd")); err != nil {
 		return err
 	}
-	return syncDir(dir)
+	return files.SyncDir(dir)
 }
 
 // finishRestore removes what an interrupted restore left behind.
@@ -289,13 +281,4 @@ func (w *ctxWriter) Write(p []byte) (int, error) {
 		return 0, err
 	}
 	return w.to.Write(p)
-}
-
-// syncDir makes a rename in a directory survive a crash.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
