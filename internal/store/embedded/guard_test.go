@@ -9,9 +9,11 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
+	"go.etcd.io/etcd/api/v3/authpb"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/server/v3/embed"
 	"google.golang.org/grpc/codes"
@@ -184,6 +186,35 @@ func TestGuardAtTheDoor(t *testing.T) {
 			info, ok := p.AuthInfo.(credentials.TLSInfo)
 			if asked := ok && info.State.VerifiedChains[0][0].Subject.CommonName == rootUser; asked != (tt.ctx == socket || tt.name == "root by certificate") {
 				t.Errorf("taken for root: %v", asked)
+			}
+		})
+	}
+}
+
+// TestChangeOfRole has rights of an earlier release become those of this one
+// without a moment in between that has less than both.
+func TestChangeOfRole(t *testing.T) {
+	read, write := Grant{From: "a", To: "b"}, Grant{From: "a", To: "b", Write: true}
+	other, gone := Grant{From: "c"}, Grant{From: "d", To: "e", Write: true}
+	for _, tt := range []struct {
+		name            string
+		has             []Grant
+		add, drop, want []Grant
+	}{
+		{"new", nil, []Grant{write, other}, nil, []Grant{write, other}},
+		{"nothing to do", []Grant{other, write}, nil, nil, []Grant{write, other}},
+		{"more, and one less", []Grant{gone, other}, []Grant{write}, []Grant{gone}, []Grant{write, other}},
+		{"the same range to write", []Grant{read}, []Grant{write}, nil, []Grant{write}},
+		{"the same range to read only", []Grant{write}, []Grant{read}, nil, []Grant{read}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var has []*authpb.Permission
+			for _, g := range tt.has {
+				has = append(has, g.permission())
+			}
+			add, drop := changeOfRole(has, tt.want)
+			if !slices.Equal(add, tt.add) || !slices.Equal(drop, tt.drop) {
+				t.Errorf("grants %v, then revokes %v", add, drop)
 			}
 		})
 	}

@@ -202,7 +202,9 @@ func (s *Server) AddUser(ctx context.Context, u User) error {
 	return nil
 }
 
-// makeRole makes a role that has exactly these rights.
+// makeRole makes a role that has exactly these rights. What it has to have it
+// has at every moment: whoever works with it meanwhile, or after this was cut
+// short, is not refused.
 func (s *Server) makeRole(ctx context.Context, name string, grants []Grant) error {
 	e := s.etcd.Server
 	_, err := e.RoleAdd(ctx, &etcdserverpb.AuthRoleAddRequest{Name: name})
@@ -213,21 +215,35 @@ func (s *Server) makeRole(ctx context.Context, name string, grants []Grant) erro
 	if err != nil {
 		return err
 	}
-	for _, p := range role.Perm {
-		if at := slices.Index(grants, grantOf(p)); at >= 0 {
-			grants = slices.Delete(slices.Clone(grants), at, at+1)
-			continue
-		}
-		if _, err := e.RoleRevokePermission(ctx, &etcdserverpb.AuthRoleRevokePermissionRequest{Role: name, Key: p.Key, RangeEnd: p.RangeEnd}); err != nil {
-			return err
-		}
-	}
-	for _, g := range grants {
+	add, drop := changeOfRole(role.Perm, grants)
+	for _, g := range add {
 		if _, err := e.RoleGrantPermission(ctx, &etcdserverpb.AuthRoleGrantPermissionRequest{Name: name, Perm: g.permission()}); err != nil {
 			return err
 		}
 	}
+	for _, g := range drop {
+		if _, err := e.RoleRevokePermission(ctx, &etcdserverpb.AuthRoleRevokePermissionRequest{Role: name, Key: []byte(g.From), RangeEnd: []byte(g.To)}); err != nil {
+			return err
+		}
+	}
 	return nil
+}
+
+// changeOfRole is what to grant and what to revoke afterwards. A range has one
+// permission: granting another changes it, and revoking it takes both.
+func changeOfRole(has []*authpb.Permission, want []Grant) (add, drop []Grant) {
+	for _, g := range want {
+		if !slices.ContainsFunc(has, func(p *authpb.Permission) bool { return grantOf(p) == g }) {
+			add = append(add, g)
+		}
+	}
+	for _, p := range has {
+		old := grantOf(p)
+		if !slices.ContainsFunc(want, func(g Grant) bool { return g.From == old.From && g.To == old.To }) {
+			drop = append(drop, old)
+		}
+	}
+	return add, drop
 }
 
 // RemoveUser shuts a host or a client out, at once. Without such a user the
