@@ -11,7 +11,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io/fs"
 	"math/big"
 	"net"
 	"os"
@@ -91,6 +90,9 @@ func (c Certs) Init() (Cert, error) {
 		return Cert{}, fmt.Errorf("make the authority: %w", err)
 	}
 	certFile, keyFile := AuthorityFile(c.Dir), filepath.Join(c.Dir, "ca.key")
+	if err := embedded.FinishPair(certFile, keyFile); err != nil {
+		return Cert{}, fmt.Errorf("make the authority: %w", err)
+	}
 	for _, path := range []string{certFile, keyFile} {
 		if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
 			return Cert{}, fmt.Errorf("make the authority: %s %w; what it signed would be worth nothing with a new one. Move both ca.crt and ca.key away if that is meant", path, ErrCertExists)
@@ -110,8 +112,11 @@ func (c Certs) Init() (Cert, error) {
 // Make makes a certificate and its key. One that exists is kept, and the error
 // is ErrCertExists.
 func (c Certs) Make(r CertRequest) (Cert, error) {
-	certFile, _ := CertFiles(c.Dir, r.Kind, r.Name)
+	certFile, keyFile := CertFiles(c.Dir, r.Kind, r.Name)
 	if err := r.check(); err != nil {
+		return Cert{}, err
+	}
+	if err := embedded.FinishPair(certFile, keyFile); err != nil {
 		return Cert{}, err
 	}
 	if _, err := os.Lstat(certFile); !errors.Is(err, os.ErrNotExist) {
@@ -199,6 +204,9 @@ func (c Certs) issue(r CertRequest) (Cert, error) {
 // authority reads the authority and its key.
 func (c Certs) authority() (*tls.Certificate, error) {
 	certFile, keyFile := AuthorityFile(c.Dir), filepath.Join(c.Dir, "ca.key")
+	if err := embedded.FinishPair(certFile, keyFile); err != nil {
+		return nil, err
+	}
 	if _, err := os.Stat(certFile); errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("there is no authority in %s; `brindle server certs init` makes one", c.Dir)
 	}
@@ -245,27 +253,11 @@ func sign(tmpl *x509.Certificate, ca *tls.Certificate, certFile, keyFile string)
 	if err != nil {
 		return err
 	}
-	if err := replace(keyFile, "PRIVATE KEY", keyDER, 0o600); err != nil {
-		return err
-	}
-	return replace(certFile, "CERTIFICATE", der, 0o600)
+	return embedded.WritePair(certFile, keyFile, inPEM("CERTIFICATE", der), inPEM("PRIVATE KEY", keyDER))
 }
 
-// replace writes a file that is there whole or not at all.
-func replace(path, kind string, der []byte, mode fs.FileMode) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
-	err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return nil
+func inPEM(kind string, der []byte) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
 }
 
 // List returns the certificates of the folder, the authority first, the others
@@ -277,6 +269,10 @@ func (c Certs) List() ([]Cert, error) {
 	}
 	var out []Cert
 	for _, f := range files {
+		err := embedded.FinishPair(f, strings.TrimSuffix(f, ".crt")+".key")
+		if err != nil {
+			return nil, err
+		}
 		cert, err := c.read(f)
 		if err != nil {
 			cert = Cert{Name: strings.TrimSuffix(filepath.Base(f), ".crt"), File: f, Problem: err.Error()}

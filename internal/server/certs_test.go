@@ -210,3 +210,69 @@ func TestParsePeers(t *testing.T) {
 		t.Errorf("%v, %v", got, err)
 	}
 }
+
+// TestRenewalCutShort has the machine stop after each step of a renewal: what
+// is there then is a pair, or is one again as soon as anybody uses it.
+func TestRenewalCutShort(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		cut  func(t *testing.T, at, before, after string) // makes the folder as it is then
+		want string                                       // the folder whose pair it has
+	}{
+		{"the key waits", func(t *testing.T, at, before, after string) {
+			copyPair(t, before, at)
+			copyFile(t, filepath.Join(after, "host-a.key"), filepath.Join(at, "host-a.key.next"))
+		}, "before"},
+		{"the certificate is there", func(t *testing.T, at, before, after string) {
+			copyFile(t, filepath.Join(after, "host-a.crt"), filepath.Join(at, "host-a.crt"))
+			copyFile(t, filepath.Join(before, "host-a.key"), filepath.Join(at, "host-a.key"))
+			copyFile(t, filepath.Join(after, "host-a.key"), filepath.Join(at, "host-a.key.next"))
+		}, "after"},
+		{"a first one, whose key waits", func(t *testing.T, at, _, after string) {
+			copyFile(t, filepath.Join(after, "host-a.crt"), filepath.Join(at, "host-a.crt"))
+			copyFile(t, filepath.Join(after, "host-a.key"), filepath.Join(at, "host-a.key.next"))
+		}, "after"},
+		{"all is there", func(t *testing.T, at, _, after string) { copyPair(t, after, at) }, "after"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			of := func(name string) string { return filepath.Join(dir, name) }
+			for _, name := range []string{"before", "after"} {
+				c := Certs{Dir: of(name)}
+				must(t, second(c.Init()))
+				must(t, second(c.Make(CertRequest{Kind: embedded.HostUser, Name: "a"})))
+			}
+			must(t, os.Mkdir(of("at"), 0o700))
+			tt.cut(t, of("at"), of("before"), of("after"))
+			must(t, second(Certs{Dir: of("at")}.List()))
+			if got, want := leaf(t, of("at"), "host", "a"), leaf(t, of(tt.want), "host", "a"); got.SerialNumber.Cmp(want.SerialNumber) != 0 {
+				t.Errorf("the pair is not the one from %s", tt.want)
+			}
+			copyPairOf(t, of("before"), of("at"), "ca")
+			must(t, second(Certs{Dir: of("at")}.Renew("host", "a", 0)))
+			leaf(t, of("at"), "host", "a") // the next renewal is not in the way of a remainder
+			if list, err := filepath.Glob(of("at") + "/*.next"); err != nil || len(list) > 0 {
+				t.Errorf("%v are left, %v", list, err)
+			}
+		})
+	}
+}
+
+func copyPair(t *testing.T, from, to string) {
+	t.Helper()
+	copyPairOf(t, from, to, "host-a")
+}
+
+func copyPairOf(t *testing.T, from, to, name string) {
+	t.Helper()
+	for _, end := range []string{".crt", ".key"} {
+		copyFile(t, filepath.Join(from, name+end), filepath.Join(to, name+end))
+	}
+}
+
+func copyFile(t *testing.T, from, to string) {
+	t.Helper()
+	data, err := os.ReadFile(from)
+	must(t, err)
+	must(t, os.WriteFile(to, data, 0o600))
+}

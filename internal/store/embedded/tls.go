@@ -7,6 +7,9 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
+
+	"github.com/brindle-net/brindle/internal/files"
 )
 
 // TLS is a TCP listener that lets nobody in without a certificate.
@@ -26,6 +29,9 @@ func (t *TLS) check() error {
 	if host, _, err := net.SplitHostPort(t.Listen); err != nil || net.ParseIP(host) == nil {
 		return fmt.Errorf("listen on %q: must be an IP address and a port", t.Listen)
 	}
+	if err := FinishPair(t.CertFile, t.KeyFile); err != nil {
+		return fmt.Errorf("listen on %s: %w", t.Listen, err)
+	}
 	if _, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile); err != nil {
 		return fmt.Errorf("listen on %s: certificate %s with key %s: %w", t.Listen, t.CertFile, t.KeyFile, err)
 	}
@@ -37,4 +43,34 @@ func (t *TLS) check() error {
 		return fmt.Errorf("listen on %s: authority %s: %w", t.Listen, t.CAFile, err)
 	}
 	return nil
+}
+
+// nextKey is where the key of a certificate that is being made waits.
+func nextKey(keyFile string) string { return keyFile + ".next" }
+
+// WritePair replaces a certificate and its key, in PEM, or makes them. Two
+// files cannot be replaced at once, so the key waits beside its place until the
+// certificate is in its own: whoever is killed in between leaves all that
+// FinishPair needs.
+func WritePair(certFile, keyFile string, cert, key []byte) error {
+	if err := files.Write(nextKey(keyFile), key, 0o600); err != nil {
+		return err
+	}
+	if err := files.Write(certFile, cert, 0o600); err != nil {
+		return errors.Join(err, os.Remove(nextKey(keyFile)))
+	}
+	return FinishPair(certFile, keyFile)
+}
+
+// FinishPair puts a key in its place that waits there for its certificate, if
+// that is there. Of any other key it says nothing.
+func FinishPair(certFile, keyFile string) error {
+	_, err := tls.LoadX509KeyPair(certFile, nextKey(keyFile))
+	if err != nil {
+		return nil // none waits, or it is not of this certificate
+	}
+	if err := os.Rename(nextKey(keyFile), keyFile); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("put the key of %s in its place: %w", certFile, err)
+	}
+	return files.SyncDir(filepath.Dir(keyFile))
 }
