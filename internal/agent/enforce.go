@@ -175,12 +175,12 @@ func (e *enforcement) allows(p flows.Packet) bool {
 		}
 		pkt.EthSource = string(mac)
 	}
-	t, err := e.driver.Trace(pkt)
+	accepted, err := e.driver.Accepts(pkt)
 	if err != nil {
 		e.log.Error("connection not judged, and so cut", "packet", fmt.Sprintf("%+v", p), "err", err)
 		return false
 	}
-	return t.Accepted
+	return accepted
 }
 
 // rulesOf is what the kernel was told to do with packets of one workload.

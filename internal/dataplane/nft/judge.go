@@ -16,10 +16,26 @@ func (d *Driver) Trace(p rules.Packet) (rules.Trace, error) {
 	if d.builder == nil {
 		return rules.Trace{}, errUnknown
 	}
+	return d.inForce().Trace(p)
+}
+
+// Accepts reports whether the program that is in force accepts a packet: see
+// rules.Tracer.
+func (d *Driver) Accepts(p rules.Packet) (bool, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.builder == nil {
+		return false, errUnknown
+	}
+	return d.inForce().Accepts(p)
+}
+
+// inForce traces through the program that is in force. d.mu is held.
+func (d *Driver) inForce() *rules.Tracer {
 	if d.tracer == nil {
 		d.tracer = rules.NewTracer(d.builder.Program())
 	}
-	return d.tracer.Trace(p)
+	return d.tracer
 }
 
 // Workload returns the part of the program in force that judges packets of a

@@ -31,6 +31,7 @@ func TestOracle(t *testing.T) {
 		}
 		tables, view := oracle.Desired(s, here).Policy, oracle.NewView(s)
 		programs := []*rules.Program{rules.Render(cfg, &tables), rules.Render(compiled, &tables)}
+		tracers := []*rules.Tracer{rules.NewTracer(programs[0]), rules.NewTracer(programs[1])}
 		for i := range 12 {
 			f, program := w.Flow(), programs[i%2]
 			pkt := rules.Packet{
@@ -63,6 +64,13 @@ func TestOracle(t *testing.T) {
 			}
 			if got.Accepted != want {
 				t.Fatalf("seed %d: want %v of %v\n%v\negress %+v\ningress %+v", seed, want, f, got, out, in)
+			}
+			for _, port := range []uint16{f.SourcePort ^ 1, f.SourcePort} { // what was found for one is not used for the other where it matters
+				pkt.SourcePort = port
+				brief, err := tracers[i%2].Accepts(pkt)
+				if err != nil || port == f.SourcePort && brief != want {
+					t.Fatalf("seed %d: want %v of %v, in brief %v, %v", seed, want, f, brief, err)
+				}
 			}
 		}
 	}

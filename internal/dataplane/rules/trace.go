@@ -105,6 +105,7 @@ type Tracer struct {
 	program *Program
 	bases   map[entrance][]*Chain
 	sorted  map[string][]Element // of sets of ranges of one field
+	known   map[Packet]bool      // verdicts for whatever source port
 }
 
 // entrance is where chains see packets.
@@ -133,13 +134,19 @@ func NewTracer(p *Program) *Tracer {
 // Trace sends a packet through the program: see Program.Trace.
 func (t *Tracer) Trace(pkt Packet) (Trace, error) {
 	w := &walk{program: t.program, tracer: t, pkt: pkt}
+	return w.through()
+}
+
+// through sends the packet through all base chains on its way.
+func (w *walk) through() (Trace, error) {
+	pkt := w.pkt
 	w.trace.Mark = pkt.Mark
 	table, points := IP, [][]Point{{Prerouting, Forward, Postrouting}, {Prerouting, Input}, {Output, Postrouting}, {Input}, {Output}}[pkt.Way%5]
 	if pkt.Way >= ARPIn {
 		table = ARP
 	}
 	for _, point := range points {
-		for _, c := range t.bases[entrance{table, point}] {
+		for _, c := range w.tracer.bases[entrance{table, point}] {
 			if c.Hook.NAT && (w.pkt.State&StateNew == 0 || w.trace.NAT != nil) {
 				continue
 			}
@@ -193,6 +200,8 @@ type walk struct {
 	pkt     Packet
 	in, out string
 	trace   Trace
+	brief   bool // steps are not noted
+	asked   bool // for the source port
 }
 
 func (w *walk) chain(c *Chain, depth int) (outcome, error) {
@@ -220,21 +229,28 @@ func (w *walk) rule(c *Chain, i, depth int) (outcome, error) {
 	}
 	step := Step{Chain: c.Name, Rule: i}
 	var words []string
+	note := func() {
+		if !w.brief {
+			w.trace.Steps = append(w.trace.Steps, step)
+		}
+	}
 	for _, s := range r.Do {
-		words = append(words, s.String())
-		step.Do = strings.Join(words, " ")
+		if !w.brief {
+			words = append(words, s.String())
+			step.Do = strings.Join(words, " ")
+		}
 		end, ended, err := w.plain(s, &step)
 		if err != nil {
 			return dropped, err
 		}
 		if ended {
-			w.trace.Steps = append(w.trace.Steps, step)
+			note()
 			return end, nil
 		}
 		if to, ok, err := w.target(s); err != nil {
 			return dropped, err
 		} else if ok {
-			w.trace.Steps = append(w.trace.Steps, step)
+			note()
 			end, err := w.chain(to, depth+1)
 			if _, jump := s.(Jump); jump && end == returned {
 				end = next
@@ -242,7 +258,7 @@ func (w *walk) rule(c *Chain, i, depth int) (outcome, error) {
 			return end, err
 		}
 	}
-	w.trace.Steps = append(w.trace.Steps, step)
+	note()
 	return next, nil
 }
 
@@ -446,6 +462,7 @@ func (w *walk) value(f Field) (v string, ok bool) {
 	case Destination6:
 		return addrBytes(p.Dest), p.Dest.Is6()
 	case SourcePort:
+		w.asked = true
 		return portBytes(p.SourcePort), hasPorts(p.Protocol)
 	case DestinationPort:
 		return portBytes(p.DestPort), hasPorts(p.Protocol)
