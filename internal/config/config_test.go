@@ -258,6 +258,57 @@ func TestBadValues(t *testing.T) {
 	}
 }
 
+// TestWhatWasInForceStays: an object that says what is not allowed, or that
+// nobody can read, changes nothing, and is named with what holds.
+func TestWhatWasInForceStays(t *testing.T) {
+	running := []Value{
+		{"healthPort", "77", "FelixConfiguration default"}, {"interfacePrefix", "tap", "FelixConfiguration default"},
+		{"logSeverityScreen", "Debug", "FelixConfiguration edge, annotation config.projectcalico.org/LogSeverityScreen"},
+	}
+	severity := v3.FelixConfigurationSpec{LogSeverityScreen: "Error"}
+	for _, tt := range []struct {
+		name    string
+		in      Sources
+		port    int
+		level   slog.Level
+		prefix  string
+		refused []Refusal
+	}{
+		{"what is allowed", Sources{Objects: []*v3.FelixConfiguration{felix("default", "", 0, port(78))}}, 78, slog.LevelInfo, "cali", nil},
+		{"what is not", Sources{Objects: []*v3.FelixConfiguration{felix("default", "", 0, port(70000))}}, 77, slog.LevelInfo, "cali",
+			[]Refusal{{"FelixConfiguration default", `FelixConfiguration default: healthPort: "70000": must be 0 to 65535; "77", which was in force, stays`}}},
+		{"what would stop the agent", Sources{Objects: []*v3.FelixConfiguration{felix("default", "", 0, v3.FelixConfigurationSpec{InterfacePrefix: "a/b"})}}, 9099, slog.LevelInfo, "tap",
+			[]Refusal{{"FelixConfiguration default", `FelixConfiguration default: interfacePrefix: "a/b": must be interface name prefixes of up to 11 characters, separated by commas; "tap", which was in force, stays`}}},
+		{"what the host says itself", Sources{Env: []string{"FELIX_HEALTHPORT=70000"}}, 9099, slog.LevelInfo, "cali",
+			[]Refusal{{"", `environment, FELIX_HEALTHPORT: healthPort: "70000": must be 0 to 65535; the default "9099" is used`}}},
+		{"an object that has gone", Sources{}, 9099, slog.LevelInfo, "cali", nil},
+		{"objects that cannot be read", Sources{Unread: true}, 77, slog.LevelDebug, "tap", nil},
+		{"one of them", Sources{Unread: true, Objects: []*v3.FelixConfiguration{felix("default", "", 0, severity)}}, 9099, slog.LevelDebug, "cali", nil},
+		{"one that is weaker", Sources{Unread: true, Node: "n", Objects: []*v3.FelixConfiguration{felix("node.n", "", 0, severity)}}, 77, slog.LevelError, "tap", nil},
+		{"a selector that is none", Sources{Objects: []*v3.FelixConfiguration{felix("edge", "a =", 0, severity)}}, 9099, slog.LevelError, "cali",
+			[]Refusal{{"FelixConfiguration edge", ""}}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			tt.in.Running = running
+			r, err := Resolve(tt.in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if a := r.Agent; a.Health.Port != tt.port || a.LogLevel != tt.level || a.Interfaces.Prefixes[0] != tt.prefix {
+				t.Errorf("got %d, %v, %q", a.Health.Port, a.LogLevel, a.Interfaces.Prefixes)
+			}
+			for i, is := range r.Refused {
+				if i < len(tt.refused) && tt.refused[i].Text == "" && strings.Contains(is.Text, "nodeSelector") && strings.Contains(is.Text, "goes on to hold") {
+					r.Refused[i].Text = ""
+				}
+			}
+			if !slices.Equal(r.Refused, tt.refused) || len(r.Warnings) != len(tt.refused) {
+				t.Errorf("refused %q, warned %q", r.Refused, r.Warnings)
+			}
+		})
+	}
+}
+
 func TestObjects(t *testing.T) {
 	o := felix("default", "", 0, v3.FelixConfigurationSpec{
 		IPv6Support: ptr(false), WireguardMTU: ptr(1400), LogSeverityScreen: "Debug",

@@ -24,6 +24,12 @@ type Sources struct {
 	File    map[string]string // see ParseFile
 	Env     []string          // "NAME=value", as os.Environ gives it
 	Flags   map[string]string // by parameter name
+	// Running is what the host runs with, or ran with last: it holds where an
+	// object says what is not allowed.
+	Running []Value
+	// Unread says that not all objects are known: those that are missing say
+	// what Running has of them.
+	Unread bool
 }
 
 // Value is what one parameter came to, and who said so.
@@ -34,19 +40,32 @@ type Value struct {
 // Result is the outcome of Resolve.
 type Result struct {
 	Agent    Agent
-	Values   []Value  // every parameter, in the order of Params
-	Said     []Value  // all that sources say of parameters, in the order of Params, of each the strongest last
-	Ignored  []Value  // what sources say that is known of Calico and not honoured here
-	Warnings []string // for people: unknown names, values that gave way to defaults
+	Values   []Value   // every parameter, in the order of Params
+	Said     []Value   // all that sources say of parameters, in the order of Params, of each the strongest last
+	Ignored  []Value   // what sources say that is known of Calico and not honoured here
+	Warnings []string  // for people: unknown names, values that gave way to others
+	Refused  []Refusal // of the values that gave way; Warnings has them too
+}
+
+// Refusal is something that an object says and that is not allowed.
+type Refusal struct {
+	Object string // "FelixConfiguration NAME"; "" where it is no object that said it
+	Text   string // names the object, the field, the value, the rule, and what holds
 }
 
 // Resolve works out the settings. A value that breaks its parameter's rule
-// gives way to the default with a warning, or is part of the error where
-// going on would do harm; the Result is as complete as it can be even then.
+// gives way, with a warning: one of an object to what the host runs with, if
+// that is known, others to the default. It is part of the error where going on
+// with the default would do harm; the Result is as complete as it can be even
+// then.
 func Resolve(s Sources) (Result, error) {
 	r := newResolver()
+	r.running = s.Running
 	for _, o := range r.objects(s) {
 		r.object(o)
+	}
+	if s.Unread {
+		r.recall(s.Objects)
 	}
 	r.file(s.File)
 	r.env(s.Env)
@@ -62,9 +81,10 @@ func Resolve(s Sources) (Result, error) {
 
 // resolver is one run of Resolve.
 type resolver struct {
-	params []Param
-	said   map[string][]Value // by parameter name, the strongest last
-	out    Result
+	params  []Param
+	said    map[string][]Value // by parameter name, the strongest last
+	running []Value
+	out     Result
 }
 
 func newResolver() *resolver { return &resolver{params: Params(), said: map[string][]Value{}} }
@@ -109,23 +129,13 @@ func (r *resolver) settle() []error {
 			v = said[len(said)-1]
 			r.out.Said = append(r.out.Said, said...)
 		}
-		raw := v.Value
-		if strings.EqualFold(raw, "none") && !canBeNone(p.Name) {
-			raw = "" // documented: the zero value
-		}
-		if err := p.set(&r.out.Agent, raw); err != nil {
+		if err := r.set(p, v); err != nil {
 			wrong := fmt.Errorf("%s: %s: %q: must be %s", v.Source, p.Name, v.Value, p.Rule)
 			if !errors.Is(err, errRule) {
 				wrong = fmt.Errorf("%w (%v)", wrong, err)
 			}
-			if p.Fatal {
-				errs = append(errs, wrong)
-			} else {
-				r.warn("%v; the default %q is used", wrong, p.Default)
-			}
-			v = Value{p.Name, p.Default, "default"}
-			if err := p.set(&r.out.Agent, p.Default); err != nil {
-				errs = append(errs, fmt.Errorf("default of %s: %w", p.Name, err))
+			if v, err = r.instead(p, v, wrong); err != nil {
+				errs = append(errs, err)
 			}
 		}
 		r.out.Values = append(r.out.Values, v)
@@ -133,10 +143,47 @@ func (r *resolver) settle() []error {
 	return errs
 }
 
+// set sets one parameter.
+func (r *resolver) set(p Param, v Value) error {
+	raw := v.Value
+	if strings.EqualFold(raw, "none") && !canBeNone(p.Name) {
+		raw = "" // documented: the zero value
+	}
+	return p.set(&r.out.Agent, raw)
+}
+
+// instead finds what holds in place of a value that is not allowed.
+func (r *resolver) instead(p Param, bad Value, wrong error) (Value, error) {
+	i := slices.IndexFunc(r.running, func(v Value) bool { return v.Name == p.Name })
+	if fromObject(bad.Source) && i >= 0 && r.set(p, r.running[i]) == nil {
+		r.refuse(bad.Source, fmt.Sprintf("%v; %q, which was in force, stays", wrong, r.running[i].Value))
+		return r.running[i], nil
+	}
+	v := Value{p.Name, p.Default, "default"}
+	if err := r.set(p, v); err != nil {
+		return v, fmt.Errorf("default of %s: %w", p.Name, err)
+	}
+	if p.Fatal {
+		return v, wrong
+	}
+	r.refuse(bad.Source, fmt.Sprintf("%v; the default %q is used", wrong, p.Default))
+	return v, nil
+}
+
+// refuse notes that something gave way.
+func (r *resolver) refuse(source, text string) {
+	object := ""
+	if fromObject(source) {
+		object = objectOf(source)
+	}
+	r.out.Refused = append(r.out.Refused, Refusal{object, text})
+	r.warn("%s", text)
+}
+
 // object notes what a FelixConfiguration says: its fields, then the
 // annotations that carry raw parameters.
 func (r *resolver) object(o *v3.FelixConfiguration) {
-	source := "FelixConfiguration " + o.Name
+	source := ofObject + o.Name
 	data, err := json.Marshal(o.Spec)
 	fields := map[string]any{}
 	if err == nil {

@@ -43,11 +43,46 @@ func (r *resolver) selects(o *v3.FelixConfiguration, labels map[string]string) b
 		return false
 	}
 	sel, err := selector.Parse(o.Spec.NodeSelector)
-	if err != nil {
-		r.warn("FelixConfiguration %s: nodeSelector: %v", o.Name, err)
-		return false
+	if err == nil {
+		return sel.Matches(selector.Map(labels))
 	}
-	return sel.Matches(selector.Map(labels))
+	source, holds := ofObject+o.Name, "the object holds for no host"
+	did := slices.ContainsFunc(r.running, func(v Value) bool { return objectOf(v.Source) == source })
+	if did {
+		holds = "it goes on to hold for this host, which it selected"
+	}
+	r.refuse(source, fmt.Sprintf("%s: nodeSelector: %v; %s", source, err, holds))
+	return did
+}
+
+// ofObject is what sources begin with that are objects.
+const ofObject = "FelixConfiguration "
+
+func fromObject(source string) bool { return strings.HasPrefix(source, ofObject) }
+
+// objectOf is the object that a source is, or is a part of.
+func objectOf(source string) string {
+	object, _, _ := strings.Cut(source, ",")
+	return object
+}
+
+// recall has objects that are not among these say what the host runs with of
+// them. What an object that is there says yields only to a stronger one.
+func (r *resolver) recall(there []*v3.FelixConfiguration) {
+	for _, v := range r.running {
+		name, ok := strings.CutPrefix(objectOf(v.Source), ofObject)
+		if !ok || slices.ContainsFunc(there, func(o *v3.FelixConfiguration) bool { return o.Name == name }) {
+			continue
+		}
+		said := r.said[v.Name]
+		at := slices.IndexFunc(said, func(s Value) bool {
+			return rank(strings.TrimPrefix(objectOf(s.Source), ofObject)) > rank(name)
+		})
+		if at < 0 {
+			at = len(said)
+		}
+		r.said[v.Name] = slices.Insert(said, at, v)
+	}
 }
 
 // older orders objects by age; those of one second, or without one, by name.
