@@ -166,7 +166,7 @@ func TestTunnelsOfThisHost(t *testing.T) {
 		poolEvent(&model.Pool{Name: "services", CIDR: pfx("10.67.0.0/16"), LoadBalancerOnly: true})})
 	s, sysctls := c.State(), desired.SysctlLines(desired.TunnelSysctls())
 	mac := func(node string, family int) string { return model.VTEPMAC(node, family) }
-	all, six, direct := desired.FormsOf(desired.Direct, desired.IPIP, desired.VXLAN), desired.FormsOf(desired.Direct, desired.VXLAN), desired.FormsOf(desired.Direct)
+	all, six, own := desired.FormsOf(desired.Direct, desired.IPIP, desired.VXLAN), desired.FormsOf(desired.Direct, desired.VXLAN), desired.OwnHost()
 	for what, tt := range map[string]struct{ got, want any }{
 		"devices": {s.Devices, map[string]desired.Device{
 			"tunl0":           {Form: desired.IPIP, Local: ip("10.0.1.5")},
@@ -195,8 +195,8 @@ func TestTunnelsOfThisHost(t *testing.T) {
 			{Interface: "vxlan-v6.calico", MAC: mac("h3", 6)}:     {Dst: ip("fd01:2::9")},
 		}},
 		"hosts": {s.Policy.Hosts, map[netip.Prefix]desired.Forms{
-			pfx("10.0.1.5/32"): direct, pfx("10.0.1.9/32"): all, pfx("10.0.2.9/32"): all, pfx("192.0.2.0/24"): all,
-			pfx("fd01:1::5/128"): direct, pfx("fd01:1::9/128"): six, pfx("fd01:2::9/128"): six, pfx("2001:db8::/64"): six,
+			pfx("10.0.1.5/32"): own, pfx("10.0.1.9/32"): all, pfx("10.0.2.9/32"): all, pfx("192.0.2.0/24"): all,
+			pfx("fd01:1::5/128"): own, pfx("fd01:1::9/128"): six, pfx("fd01:2::9/128"): six, pfx("2001:db8::/64"): six,
 		}},
 		"pools": {s.Policy.Pools, map[netip.Prefix]desired.PoolUse{
 			pfx("10.65.0.0/16"): {Masquerade: true}, pfx("10.66.0.0/16"): {}, pfx("fd00::/64"): {}}},

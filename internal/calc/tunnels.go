@@ -237,7 +237,7 @@ func (c *Core) sender(p netip.Prefix, u *desired.Update) {
 	}
 	forms := o.ends.receives(family)
 	if p.IsSingleIP() && a == o.mine.addr(family) {
-		forms = desired.FormsOf(desired.Direct)
+		forms = desired.OwnHost()
 	}
 	write(&u.Policy.Hosts, c.asked.Policy.Hosts, p, forms, there)
 }

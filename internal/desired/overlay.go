@@ -41,16 +41,29 @@ func FormsOf(list ...Form) Forms {
 	return out
 }
 
+// ownHost marks the address of this host itself, which sends itself nothing.
+const ownHost Forms = 1 << 7
+
+// OwnHost are the forms of this host's own address: what is sent to it in a
+// tunnel is sent there.
+func OwnHost() Forms { return FormsOf(Direct) | ownHost }
+
+// Own reports whether the forms are those of this host's own address.
+func (s Forms) Own() bool { return s&ownHost != 0 }
+
 // Has reports whether the form is in the set.
 func (s Forms) Has(f Form) bool { return s&(1<<f) != 0 }
 
-// String lists the forms, in order and with commas.
+// String lists the forms, in order and with commas; "own" is this host itself.
 func (s Forms) String() string {
 	var out []string
 	for _, f := range []Form{Direct, IPIP, VXLAN} {
 		if s.Has(f) {
 			out = append(out, f.String())
 		}
+	}
+	if s.Own() {
+		out = append(out, "own")
 	}
 	return strings.Join(out, ",")
 }

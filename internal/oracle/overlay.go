@@ -266,6 +266,9 @@ func (f fabric) senders(out map[netip.Prefix]desired.Forms) {
 		}
 		if f.wanted(p.Addr()) {
 			out[p.Masked()] = desired.FormsOf(list...)
+			if p == alone(nodeAddrOr(&f.me, four)) {
+				out[p.Masked()] = desired.OwnHost()
+			}
 		}
 	}
 }

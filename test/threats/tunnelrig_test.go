@@ -166,7 +166,7 @@ func (b *burrow) govern() {
 		b.policy.Rules[desired.RulesID{Owner: "Profile kns.default", Direction: d}] = allow
 	}
 	for host, forms := range map[string]desired.Forms{
-		"192.168.0.1/32": desired.FormsOf(desired.Direct), "2001:db8::1/128": desired.FormsOf(desired.Direct),
+		"192.168.0.1/32": desired.OwnHost(), "2001:db8::1/128": desired.OwnHost(),
 		"192.168.0.2/32": desired.FormsOf(desired.Direct, desired.IPIP, desired.VXLAN), "2001:db8::2/128": desired.FormsOf(desired.Direct, desired.VXLAN),
 		"192.168.0.3/32": desired.FormsOf(desired.Direct), "192.168.9.0/24": desired.FormsOf(desired.IPIP, desired.VXLAN),
 	} {

@@ -26,12 +26,12 @@ const (
 	netsOf        = "-nets"
 )
 
-// priorityUntrack is just behind the check of workloads' sources.
-const (
-	priorityUntrack = prioritySpoof + 1
-	priorityBack    = prioritySpoof
-	prioritySenders = -300
-)
+// priorityUntrack is ahead of connection tracking.
+const priorityUntrack = prioritySpoof + 1
+
+// chainUnderlay is where what does not come from a workload goes on from the
+// chain "contents": one chain with a hook is cheaper for each packet than two.
+const chainUnderlay = "underlay"
 
 // unknownLimit limits the lines about packets from unknown senders, sampleLimit
 // the sample that is taken of them.
@@ -45,6 +45,7 @@ type overlay struct {
 	hosts   map[netip.Prefix]desired.Forms
 	pools   map[netip.Prefix]desired.PoolUse
 	tunnels map[string]netip.Addr
+	own     [2]netip.Addr      // this host's, by family
 	nets    map[string]*netSet // what sets of ranges are made of, by name
 	forms   [3]int             // how many hosts may send in a form
 	nat     [2]int             // how many pools have Masquerade, by family
@@ -54,7 +55,11 @@ type overlay struct {
 
 // overlayShape is what the chains depend on beside tunnels' names and
 // addresses.
-type overlayShape struct{ ipip, vxlan, nat4, nat6, strict bool }
+type overlayShape struct {
+	ipip, vxlan, nat4, nat6, strict bool
+
+	own [2]netip.Addr // if VXLAN is in use
+}
 
 func newOverlay() *overlay {
 	return &overlay{
@@ -108,7 +113,11 @@ func (b *Builder) patchOverlay(patch *desired.PolicyPatch) {
 	for l := range patch.Strict.Set {
 		b.setStrict(l, true)
 	}
-	now := overlayShape{o.uses(desired.IPIP), b.cfg.VXLAN.Port != 0 && o.uses(desired.VXLAN), o.nat[0] > 0, o.nat[1] > 0, len(o.strict) > 0}
+	now := overlayShape{ipip: o.uses(desired.IPIP), vxlan: b.cfg.VXLAN.Port != 0 && o.uses(desired.VXLAN),
+		nat4: o.nat[0] > 0, nat6: o.nat[1] > 0, strict: len(o.strict) > 0}
+	if now.vxlan {
+		now.own = o.own
+	}
 	if now == o.shape && patch.Tunnels.Empty() {
 		return
 	}
@@ -153,6 +162,11 @@ func (b *Builder) setHost(p netip.Prefix, forms desired.Forms, there bool) {
 	}
 	if was != there && b.cfg.NAT.KeepToHosts {
 		b.setMember(setHosts, p, there)
+	}
+	if own := &b.overlay.own[familyOf(p.Addr())/2-2]; forms.Own() && p.IsSingleIP() { // 4 and 6
+		*own = p.Addr()
+	} else if *own == p.Addr() {
+		*own = netip.Addr{}
 	}
 	if delete(b.overlay.hosts, p); there {
 		b.overlay.hosts[p] = forms
@@ -219,7 +233,7 @@ func (b *Builder) setNet(set string, p netip.Prefix, in bool) {
 
 // overlayChains are those that are there only while something is for them.
 var overlayChains = []string{
-	"untrack-in", "untrack-out", "vxlan-untrack", "ways-back", "senders", "ipip-senders", "vxlan-senders", "nat-out4", "nat-out6",
+	"untrack-out", "ipip-senders", "vxlan-senders", "nat-out4", "nat-out6",
 }
 
 // vxlan begins the matches of a packet of this cluster's VXLAN.
@@ -245,46 +259,55 @@ func routeBytes(local bool) string {
 // be taken out of its wrapping, too.
 func (b *Builder) senderChains(chains map[string]*Chain) {
 	put := func(c *Chain) { chains[c.Name] = c }
-	var senders []Rule
 	if b.overlay.shape.ipip {
-		senders = append(senders, when(bytesOf(Protocol, protoIPIP)).do(Goto{"ipip-senders"}))
 		put(b.sendersOf("ipip-senders", setIPIPHosts, CounterUnknownIPIP, "IP in IP"))
 	}
 	if b.overlay.shape.vxlan {
-		senders = append(senders, b.vxlan().do(Goto{"vxlan-senders"}))
 		put(b.sendersOf("vxlan-senders", setVXLANHosts, CounterUnknownVXLAN, "VXLAN"))
-		put(base("untrack-in", Prerouting, priorityUntrack, b.vxlan().do(Goto{"vxlan-untrack"})))
 		put(base("untrack-out", Output, priorityUntrack, b.vxlan().do(Untrack{})))
-		var untrack []Rule
-		for _, m := range fromHosts(setVXLANHosts) {
-			untrack = append(untrack, m.and(is(DestinationIs, RouteLocal)).do(Untrack{}, Accept{}))
-		}
-		put(&Chain{Name: "vxlan-untrack", Rules: untrack})
 	}
-	if len(senders) > 0 {
-		put(base("senders", Input, prioritySenders, senders...))
-	}
-	if len(senders) > 0 && b.overlay.shape.strict {
-		put(b.waysBack())
-	}
+	put(b.underlay())
+	put(b.inputFrom())
 }
 
-// waysBack drops packets in packets that came by a strict interface, if packets
+// senders lead to the chains of who may send packets in packets.
+func (b *Builder) senders() []Rule {
+	var rules []Rule
+	if b.overlay.shape.ipip {
+		rules = append(rules, when(bytesOf(Protocol, protoIPIP)).do(Goto{"ipip-senders"}))
+	}
+	if b.overlay.shape.vxlan {
+		rules = append(rules, b.vxlan().do(Goto{"vxlan-senders"}))
+	}
+	return rules
+}
+
+// underlay drops packets in packets that came by a strict interface, if packets
 // to their source leave by others only: ahead of the kernel's own filter, which
-// it has for IPv4 alone, and which tells nobody.
-func (b *Builder) waysBack() *Chain {
-	c := base("ways-back", Prerouting, priorityBack)
-	add := func(m on, counter, what string) {
+// it has for IPv4 alone, and which tells nobody. VXLAN to the address that
+// hosts send it to is kept out of connection tracking.
+func (b *Builder) underlay() *Chain {
+	c := &Chain{Name: chainUnderlay}
+	strict := func(m on, counter, what string) {
 		for _, f := range families {
+			if !b.overlay.shape.strict {
+				break
+			}
 			astray := m.and(bytesOf(Family, byte(f)), inSet(setStrict+f.digit(), InInterface), is(DestinationIs, RouteLocal), is(SourceBy, Elsewhere))
 			c.Rules = append(c.Rules, b.tellSender(astray, what+" by the wrong interface: "), astray.drop(counter))
 		}
 	}
 	if b.overlay.shape.ipip {
-		add(when(bytesOf(Protocol, protoIPIP)), CounterUnknownIPIP, "IP in IP")
+		strict(when(bytesOf(Protocol, protoIPIP)), CounterUnknownIPIP, "IP in IP")
 	}
 	if b.overlay.shape.vxlan {
-		add(b.vxlan(), CounterUnknownVXLAN, "VXLAN")
+		strict(b.vxlan(), CounterUnknownVXLAN, "VXLAN")
+	}
+	for i, f := range families {
+		if own := b.overlay.shape.own[i]; own.IsValid() {
+			to := is([]Field{Destination4, Destination6}[i], addrBytes(own))
+			c.Rules = append(c.Rules, b.vxlan().and(bytesOf(Family, byte(f)), to).do(Untrack{}))
+		}
 	}
 	return c
 }

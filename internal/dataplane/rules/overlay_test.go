@@ -16,8 +16,8 @@ func network() *desired.Policy {
 	p := shop()
 	both := desired.FormsOf(desired.IPIP, desired.VXLAN)
 	for prefix, forms := range map[string]desired.Forms{
-		"192.168.0.1/32": desired.FormsOf(desired.Direct), "192.168.0.2/32": both, "192.168.0.3/32": 0, "192.168.9.0/24": desired.FormsOf(desired.VXLAN),
-		"2001:db8::1/128": desired.FormsOf(desired.Direct), "2001:db8::2/128": desired.FormsOf(desired.VXLAN), "2001:db8::3/128": 0,
+		"192.168.0.1/32": desired.OwnHost(), "192.168.0.2/32": both, "192.168.0.3/32": 0, "192.168.9.0/24": desired.FormsOf(desired.VXLAN),
+		"2001:db8::1/128": desired.OwnHost(), "2001:db8::2/128": desired.FormsOf(desired.VXLAN), "2001:db8::3/128": 0,
 	} {
 		p.Hosts[netip.MustParsePrefix(prefix)] = forms
 	}
@@ -33,7 +33,14 @@ func network() *desired.Policy {
 	return p
 }
 
-func forUs(p *Packet)  { local(p); p.ForUs = true }
+func forUs(p *Packet) {
+	local(p)
+	p.ForUs, p.Dest = true, netip.MustParseAddr("192.168.0.1")
+	if p.Source.Is6() {
+		p.Dest = netip.MustParseAddr("2001:db8::1")
+	}
+}
+
 func fromUs(p *Packet) { byHost(p); p.FromUs = true }
 
 // TestSenders: packets in packets get to this host from known hosts only.
@@ -45,6 +52,7 @@ func TestSenders(t *testing.T) {
 	program := Render(testConfig(), p)
 	by := func(name string) func(*Packet) { return func(p *Packet) { p.In = name } }
 	astray := func(p *Packet) { p.Astray = true }
+	toAnother := func(p *Packet) { p.Dest = netip.MustParseAddr("192.168.7.1") }
 	from := func(a string) func(*Packet) { return from("eth0", macOther, a) }
 	vxlan := func(p *Packet) { transport(17, 4789)(p); vni(4096)(p) }
 	tests := []struct {
@@ -62,14 +70,17 @@ func TestSenders(t *testing.T) {
 		{"IP in IP passes by", packetOf(from("198.51.100.7"), to("eth1", "203.0.113.1"), transport(4, 0)), "", false},
 		{"VXLAN from a host", packetOf(from("192.168.0.2"), forUs, vxlan), "", true},
 		{"VXLAN from a host, IPv6", packetOf(from("2001:db8::2"), forUs, vxlan), "", true},
+		{"VXLAN from a host to another address", packetOf(from("192.168.0.2"), forUs, toAnother, vxlan), "", false},
+		{"VXLAN from outside to another address", packetOf(from("198.51.100.7"), forUs, toAnother, vxlan), CounterUnknownVXLAN, false},
+		{"VXLAN from a host passes by", packetOf(from("192.168.0.2"), to("eth1", "203.0.113.1"), vxlan), "", false},
 		{"VXLAN from an external network", packetOf(from("192.168.9.7"), forUs, vxlan), "", true},
-		{"VXLAN from a host without tunnels", packetOf(from("192.168.0.3"), forUs, vxlan), CounterUnknownVXLAN, false},
-		{"VXLAN from a host without tunnels, IPv6", packetOf(from("2001:db8::3"), forUs, vxlan), CounterUnknownVXLAN, false},
-		{"VXLAN from outside", packetOf(from("198.51.100.7"), forUs, vxlan), CounterUnknownVXLAN, false},
-		{"VXLAN from outside in a connection", packetOf(from("198.51.100.7"), forUs, vxlan, inState(StateEstablished)), CounterUnknownVXLAN, false},
-		{"VXLAN from outside, IPv6", packetOf(from("2001:db8:9::1"), forUs, vxlan), CounterUnknownVXLAN, false},
+		{"VXLAN from a host without tunnels", packetOf(from("192.168.0.3"), forUs, vxlan), CounterUnknownVXLAN, true},
+		{"VXLAN from a host without tunnels, IPv6", packetOf(from("2001:db8::3"), forUs, vxlan), CounterUnknownVXLAN, true},
+		{"VXLAN from outside", packetOf(from("198.51.100.7"), forUs, vxlan), CounterUnknownVXLAN, true},
+		{"VXLAN from outside in a connection", packetOf(from("198.51.100.7"), forUs, vxlan, inState(StateEstablished)), CounterUnknownVXLAN, true},
+		{"VXLAN from outside, IPv6", packetOf(from("2001:db8:9::1"), forUs, vxlan), CounterUnknownVXLAN, true},
 		{"VXLAN for everybody on the link", packetOf(from("198.51.100.7"), local, vxlan), CounterUnknownVXLAN, false},
-		{"VXLAN with our own address, IPv6", packetOf(from("2001:db8::1"), forUs, vxlan, func(p *Packet) { p.FromUs = true }), CounterUnknownVXLAN, false},
+		{"VXLAN with our own address, IPv6", packetOf(from("2001:db8::1"), forUs, vxlan, func(p *Packet) { p.FromUs = true }), CounterUnknownVXLAN, true},
 		{"VXLAN from a host by a strict interface", packetOf(from("192.168.0.2"), by("eth9"), forUs, vxlan), "", true},
 		{"VXLAN from a host by another way", packetOf(from("192.168.0.2"), astray, forUs, vxlan), "", true},
 		{"VXLAN from a host by the wrong interface", packetOf(from("192.168.0.2"), by("eth9"), astray, forUs, vxlan), CounterUnknownVXLAN, false},
@@ -108,10 +119,13 @@ func TestSendersOnlyWhileUsed(t *testing.T) {
 	}
 	clear(p.Tunnels)
 	program := Render(testConfig(), p)
-	for _, name := range []string{"senders", "untrack-in", "untrack-out"} {
+	for _, name := range []string{"ipip-senders", "vxlan-senders", "untrack-out"} {
 		if program.Chains[name] != nil {
 			t.Errorf("there is a chain %s", name)
 		}
+	}
+	if rules := program.Chains[chainUnderlay].Rules; len(rules) > 0 {
+		t.Errorf("rules for what comes from others: %v", rules)
 	}
 	// With an interface of its own, the host listens before it knows anybody.
 	p.Tunnels[desired.DeviceVXLAN4] = netip.Addr{}

@@ -117,15 +117,15 @@ func stem(f Field, prefix string) Match {
 	return Match{Fields: []Field{f}, In: []Range{{lo, string(hi)}}}
 }
 
-// elsewhere ends the chain for packets of other interfaces than workloads'.
-func (b *Builder) elsewhere(f Field) Rule {
+// elsewhere says what is done with packets of other interfaces than workloads'.
+func (b *Builder) elsewhere(f Field, end Statement) Rule {
 	var m []Match
 	for _, p := range b.cfg.Prefixes {
 		other := stem(f, p)
 		other.Not = true
 		m = append(m, other)
 	}
-	return when(m...).do(Accept{})
+	return when(m...).do(end)
 }
 
 // eachWorkload is one rule for each prefix of workload interfaces.
@@ -162,7 +162,7 @@ func (m on) and(more ...Match) on { return slices.Concat(m, more) }
 // What is in a packet is looked at afterwards, when it cannot hide in pieces.
 func (b *Builder) spoofChains() []*Chain {
 	mac, anyMAC := inSet(setMACs, InInterface, EthSource), inSet(setAnyMAC, InInterface)
-	rules := []Rule{b.elsewhere(InInterface)}
+	rules := []Rule{b.elsewhere(InInterface, Accept{})}
 	for i, f := range families {
 		source, fam := []Field{Source4, Source6}[i], bytesOf(Family, byte(f))
 		prefix := inSet(setPrefixes+f.digit(), InInterface, source)
@@ -200,7 +200,8 @@ func (b *Builder) spoofChains() []*Chain {
 	return []*Chain{
 		base("spoof", Prerouting, prioritySources, rules...),
 		base("contents", Prerouting, prioritySpoof,
-			b.elsewhere(InInterface), when(bytesOf(Protocol, kinds...)).do(Goto{"careful"})),
+			b.elsewhere(InInterface, Goto{chainUnderlay}), when(bytesOf(Protocol, kinds...)).do(Goto{"careful"})),
+		b.underlay(),
 		{Name: "careful", Rules: careful},
 		{Name: "link-local", Rules: []Rule{
 			advert.do(Goto{"own-target"}),
@@ -259,26 +260,15 @@ func (b *Builder) loopback() []Rule {
 // a chain of its own, since Accept ends only the chain with the hook.
 func (b *Builder) workloadChains() []*Chain {
 	cut := b.cut()
-	known := when(state(StateEstablished | StateRelated)).do(Accept{})
+	known := knownRule()
 	// A connection of an address may be older than the workload that has it now.
 	// It is forgotten before that one's policy is in force; until then nothing
 	// gets to it.
 	knownTo := when(state(StateEstablished|StateRelated), inSet(setWorkloads, OutInterface)).do(Accept{})
-	// Neighbour discovery and multicast listeners of a workload's own link,
-	// ahead of policy as documented.
-	link := icmp6(mldQuery, mldReport, mldDone, routerSolicit, neighbourSolicit, neighbourAdvert).do(Accept{})
-	judge := func(f Field, m, counter string) []Rule {
-		var rules []Rule
-		if !b.cfg.AllowInvalid {
-			rules = append(rules, when(state(StateInvalid), inSet(setWorkloads, f)).drop("d-invalid"))
-		}
-		rules = append(rules, when().do(Dispatch{[]Field{f}, m}))
-		return append(rules, b.eachWorkload(f, Count{counter}, Drop{})...)
-	}
-	from := judge(InInterface, mapFrom, "d-unknown-from")
-	to := judge(OutInterface, mapTo, "d-unknown-to")
+	from := b.judge(InInterface, mapFrom, "d-unknown-from")
+	to := b.judge(OutInterface, mapTo, "d-unknown-to")
 
-	host := []Rule{known, link}
+	host := []Rule{known, linkRule()}
 	switch b.cfg.ToHost {
 	case FateDrop:
 		host = append(host, b.eachWorkload(InInterface, Count{"d-to-host"}, Drop{})...)
@@ -289,11 +279,37 @@ func (b *Builder) workloadChains() []*Chain {
 	output = append(output, b.eachWorkload(OutInterface, Count{"d-unknown-to"}, Drop{})...)
 	return []*Chain{
 		base("forward-from", Forward, priorityFrom, slices.Concat(cut, []Rule{known}, from)...),
-		base("forward-to", Forward, priorityTo, slices.Concat(cut, []Rule{b.elsewhere(OutInterface), knownTo}, to)...),
-		base("input-from", Input, priorityFrom, slices.Concat(cut, []Rule{known, link}, b.loopback(), from)...),
+		base("forward-to", Forward, priorityTo, slices.Concat(cut, []Rule{b.elsewhere(OutInterface, Accept{}), knownTo}, to)...),
+		b.inputFrom(),
 		base("input-host", Input, priorityTo, host...),
 		base("output", Output, priorityFrom, output...),
 	}
+}
+
+// inputFrom judges what is delivered to this host: who sent a packet in a
+// packet, and what workloads send.
+func (b *Builder) inputFrom() *Chain {
+	return base("input-from", Input, priorityFrom, slices.Concat(b.senders(), b.cut(), []Rule{knownRule(), linkRule()},
+		b.loopback(), b.judge(InInterface, mapFrom, "d-unknown-from"))...)
+}
+
+// knownRule accepts what belongs to a connection.
+func knownRule() Rule { return when(state(StateEstablished | StateRelated)).do(Accept{}) }
+
+// linkRule accepts neighbour discovery and multicast listeners of a workload's
+// own link, ahead of policy as documented.
+func linkRule() Rule {
+	return icmp6(mldQuery, mldReport, mldDone, routerSolicit, neighbourSolicit, neighbourAdvert).do(Accept{})
+}
+
+// judge sends packets to the chain of their interface's policy.
+func (b *Builder) judge(f Field, m, counter string) []Rule {
+	var rules []Rule
+	if !b.cfg.AllowInvalid {
+		rules = append(rules, when(state(StateInvalid), inSet(setWorkloads, f)).drop("d-invalid"))
+	}
+	rules = append(rules, when().do(Dispatch{[]Field{f}, m}))
+	return append(rules, b.eachWorkload(f, Count{counter}, Drop{})...)
 }
 
 // cut drops what belongs to a connection that policy no longer allows.
@@ -315,7 +331,7 @@ func (b *Builder) arpChains() []*Chain {
 	}
 	chains := []*Chain{
 		base("arp-in", Input, priorityFrom,
-			b.elsewhere(InInterface),
+			b.elsewhere(InInterface, Accept{}),
 			when(inSet(setARPMACs, InInterface, ARPMAC)).do(Goto{"arp-own-mac"}),
 			when(inSet(setARPAnyMAC, InInterface)).do(Goto{"arp-own-mac"}),
 			when().drop("d-arp")),
