@@ -138,26 +138,31 @@ func tunnelRatio(what func(*tunnelPath) []float64, a, b *tunnelPath) float64 {
 // compared with VXLAN by the kernel.
 func (w *encapWorld) pairs() ([]encapPair, error) {
 	to := "the same by hand"
-	hand := func(name string, from int, via func() error) (*tunnelPath, *tunnelPath) {
-		a, b := w.hand.tunnel(name, from), w.hand.tunnel(name+" again", from)
-		a.use, b.use = via, via
+	hand := func(name string, from int, via func(*encapLab) error) (*tunnelPath, *tunnelPath) {
+		a, b := w.hand.tunnel(name, from), w.again.tunnel(name+" again", from)
+		if via != nil {
+			a.use, b.use = func() error { return via(w.hand) }, func() error { return via(w.again) }
+		}
 		return a, b
 	}
-	four, fourAgain := hand("VXLAN by hand", 4, w.hand.useVXLAN4)
+	four, fourAgain := hand("VXLAN by hand", 4, (*encapLab).useVXLAN4)
 	six, sixAgain := hand("IPv6 VXLAN by hand", 6, nil)
 	list := []encapPair{
 		{"VXLAN", to, w.vxlan.tunnel("VXLAN", 4), four, fourAgain},
 		{"IPv6 VXLAN", to, w.vxlan.tunnel("IPv6 VXLAN", 6), six, sixAgain},
 	}
 	has, err := w.hand.addIPIP()
+	if err == nil && has {
+		_, err = w.again.addIPIP()
+	}
 	if err != nil {
 		return nil, err
 	}
 	if !has {
-		other, otherAgain := hand("VXLAN by hand, for IP in IP", 4, w.hand.useVXLAN4)
+		other, otherAgain := hand("VXLAN by hand, for IP in IP", 4, (*encapLab).useVXLAN4)
 		return append(list, encapPair{"IP in IP by programs", "VXLAN by hand", w.ipip.tunnel("IP in IP", 4), other, otherAgain}), nil
 	}
-	other, otherAgain := hand("IP in IP by hand", 4, w.hand.useIPIP)
+	other, otherAgain := hand("IP in IP by hand", 4, (*encapLab).useIPIP)
 	return append(list, encapPair{"IP in IP", to, w.ipip.tunnel("IP in IP", 4), other, otherAgain}), nil
 }
 

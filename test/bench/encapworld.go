@@ -14,11 +14,12 @@ import (
 	"github.com/brindle-net/brindle/internal/netns"
 )
 
-// encapWorld is three labs of two hosts with a workload each: with VXLAN of
-// both families, with IP in IP, and without a tunnel of the agents'.
+// encapWorld is four labs of two hosts with a workload each: with VXLAN of
+// both families, with IP in IP, and two without a tunnel of the agents': what
+// is set up twice differs more than what is measured twice.
 type encapWorld struct {
-	bin               string
-	vxlan, ipip, hand *encapLab
+	bin                      string
+	vxlan, ipip, hand, again *encapLab
 }
 
 // encapLab is a lab as it is seen from outside.
@@ -47,24 +48,28 @@ func newEncapWorld(ctx context.Context, o options) (*encapWorld, error) {
 	up := func(name string, flags ...string) (*encapLab, error) {
 		return w.up(ctx, fmt.Sprintf("bench%d%s", os.Getpid(), name), flags...)
 	}
-	var errs [3]error
-	w.vxlan, errs[0] = up("v", "--vxlan", "Always")
-	if errs[0] == nil {
-		w.ipip, errs[1] = up("i", "--family", "v4", "--ipip", "Always")
+	for _, l := range []struct {
+		to    **encapLab
+		name  string
+		flags []string
+	}{
+		{&w.vxlan, "v", []string{"--vxlan", "Always"}},
+		{&w.ipip, "i", []string{"--family", "v4", "--ipip", "Always"}},
+		{&w.hand, "h", []string{"--vxlan", "Never"}},
+		{&w.again, "g", []string{"--vxlan", "Never"}},
+	} {
+		made, err := up(l.name, l.flags...)
+		if *l.to = made; err != nil {
+			return w, err
+		}
 	}
-	if errs[0] == nil && errs[1] == nil {
-		w.hand, errs[2] = up("h", "--vxlan", "Never")
-	}
-	if err := errors.Join(errs[:]...); err != nil {
-		return w, err
-	}
-	return w, w.hand.build()
+	return w, errors.Join(w.hand.build(), w.again.build())
 }
 
 // close takes the labs down.
 func (w *encapWorld) close() error {
 	var failed error
-	for _, l := range []*encapLab{w.vxlan, w.ipip, w.hand} {
+	for _, l := range []*encapLab{w.vxlan, w.ipip, w.hand, w.again} {
 		if l == nil {
 			continue
 		}

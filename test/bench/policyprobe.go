@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -12,8 +13,10 @@ import (
 	"github.com/brindle-net/brindle/internal/netns"
 )
 
-// commits hears when the kernel puts new rules in force in a namespace: after
-// each transaction nf_tables tells its new generation.
+// commits finds out when the kernel puts new rules in force in a namespace: each
+// transaction of nf_tables counts up one number, which is asked for again and
+// again. To be told would make the kernel write a message for each element of
+// each transaction, in the time of whoever makes it.
 type commits struct {
 	fd     int
 	stop   chan struct{}
@@ -21,8 +24,8 @@ type commits struct {
 	events chan time.Time
 }
 
-// newGeneration is the type of that message, NFT_MSG_NEWGEN of nf_tables.
-const newGeneration = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_NEWGEN
+// askEvery is how exact the time of a commit is.
+const askEvery = 200 * time.Microsecond
 
 func hearCommits(ns *netns.NS) (*commits, error) {
 	c := &commits{stop: make(chan struct{}), ended: make(chan struct{}), events: make(chan time.Time, 1<<16)}
@@ -31,47 +34,55 @@ func hearCommits(ns *netns.NS) (*commits, error) {
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("open a socket for what nf_tables tells: %w", err)
+		return nil, fmt.Errorf("open a socket to ask nf_tables: %w", err)
 	}
-	// All but that message stays out of the queue. A filter loads in network order.
-	swapped := uint32(newGeneration&0xff)<<8 | newGeneration>>8
-	code := []unix.SockFilter{
-		{Code: unix.BPF_LD | unix.BPF_H | unix.BPF_ABS, K: 4},
-		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, Jt: 1, K: swapped},
-		{Code: unix.BPF_RET | unix.BPF_K, K: 0},
-		{Code: unix.BPF_RET | unix.BPF_K, K: ^uint32(0)},
-	}
-	err = errors.Join(
-		unix.SetsockoptSockFprog(c.fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: uint16(len(code)), Filter: &code[0]}),
-		unix.SetsockoptTimeval(c.fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 100_000}),
-		unix.Bind(c.fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: 1 << (unix.NFNLGRP_NFTABLES - 1)}),
-	)
-	if err != nil {
+	if _, err := c.generation(); err != nil {
 		return nil, errors.Join(err, unix.Close(c.fd))
 	}
-	go c.receive()
+	go c.ask()
 	return c, nil
 }
 
-// receive notes the time of each message, until stop.
-func (c *commits) receive() {
+// ask notes the time of each commit, until stop.
+func (c *commits) ask() {
 	defer close(c.ended)
-	buf := make([]byte, 4096)
+	last, _ := c.generation()
+	tick := time.NewTicker(askEvery)
+	defer tick.Stop()
 	for {
-		_, _, err := unix.Recvfrom(c.fd, buf, 0)
-		now := time.Now()
 		select {
 		case <-c.stop:
 			return
-		default:
+		case <-tick.C:
 		}
-		if err == nil {
-			select {
-			case c.events <- now:
-			default: // nobody waits
-			}
+		now, err := c.generation()
+		if err != nil || now == last {
+			continue // a commit is asked for again at once
+		}
+		last = now
+		select {
+		case c.events <- time.Now():
+		default: // nobody waits
 		}
 	}
+}
+
+// generation asks for the number of the last commit (NFT_MSG_GETGEN).
+func (c *commits) generation() (uint32, error) {
+	var m [20]byte
+	binary.NativeEndian.PutUint32(m[0:], uint32(len(m)))
+	binary.NativeEndian.PutUint16(m[4:], unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_GETGEN)
+	binary.NativeEndian.PutUint16(m[6:], unix.NLM_F_REQUEST)
+	if err := unix.Sendto(c.fd, m[:], 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return 0, fmt.Errorf("ask nf_tables: %w", err)
+	}
+	var buf [512]byte
+	n, _, err := unix.Recvfrom(c.fd, buf[:], 0)
+	const number = 20 + 4 // in the first attribute, NFTA_GEN_ID
+	if err != nil || n < number+4 || binary.NativeEndian.Uint16(buf[4:]) == unix.NLMSG_ERROR {
+		return 0, fmt.Errorf("ask nf_tables: an answer of %d bytes: %w", n, errors.Join(err, unix.EBADMSG))
+	}
+	return binary.BigEndian.Uint32(buf[number:]), nil
 }
 
 // forget drops what was heard until now.
