@@ -361,6 +361,9 @@ func newHistory(t *testing.T, seed uint64) *history {
 	h.collected = map[string]bool{}
 	h.stale = h.faults.stale > 0
 	h.onWrite = h.checkWrite
+	if seed%3 == 0 {
+		h.permit = h.hold
+	}
 	h.cluster = &host{h: h, name: "cluster"}
 	h.cluster.boot()
 	for i := range 2 + r.IntN(2) {
@@ -370,6 +373,39 @@ func newHistory(t *testing.T, seed uint64) *history {
 		h.hosts = append(h.hosts, o)
 	}
 	return h
+}
+
+// hold holds hosts to what is their own, as a datastore does that knows who
+// writes. The claims of others are denied, which hosts have to live with; in
+// blocks and handles they never ask for what is not theirs.
+func (h *history) hold(by *process, key string, old, value []byte) error {
+	if by == h.cluster.proc {
+		return nil
+	}
+	if id, ok := store.ParseAffinityKey(key); ok && id.Owner != by.name {
+		return store.ErrDenied
+	}
+	if !strings.HasPrefix(key, store.BlockRoot) && !strings.HasPrefix(key, store.HandleRoot) {
+		return nil
+	}
+	err := CheckHostWrite(store.HostWrite{Host: by.name, Key: key, Old: old, New: value, List: func(prefix string) ([]store.KV, error) {
+		switch prefix {
+		case store.IPAMConfigKey:
+			return []store.KV{{Key: prefix, Value: h.settings.Configuration.Encode()}}, nil
+		case store.ResourcePrefix(pluralPools, ""):
+			var all []store.KV
+			for _, p := range h.settings.Pools {
+				raw, _ := json.Marshal(&v3.IPPool{Spec: v3.IPPoolSpec{CIDR: p.CIDR.String(), BlockSize: p.BlockSize}})
+				all = append(all, store.KV{Key: prefix + p.Name, Value: raw})
+			}
+			return all, nil
+		}
+		return h.list(prefix, h.rev).KVs, nil
+	}})
+	if err != nil {
+		h.t.Errorf("host %s is refused: %v\nold %s\nnew %s", by.name, err, old, value)
+	}
+	return err
 }
 
 // checkWrite checks what must hold after every write: nobody loses an address
@@ -512,7 +548,11 @@ func (h *history) act() {
 	case n < 98 && len(h.settings.Pools) > 2:
 		h.dropPool(o)
 	case n < 99 && len(h.past) > 0: // somebody who is late
-		late, m := h.past[r.IntN(len(h.past))], o.m
+		late := h.past[r.IntN(len(h.past))]
+		if h.permit != nil { // it may be about another host's
+			o = h.cluster
+		}
+		m := o.m
 		h.actor(o.proc, func(ctx context.Context) {
 			if err := m.Release(ctx, late); !errors.Is(err, ErrNotAssigned) && !errors.Is(err, ErrStale) {
 				h.checkRefusal(err)
@@ -541,6 +581,9 @@ func (h *history) dropPool(o *host) {
 	h.settings = &s
 	m, name, cidr := o.m, p.Name, p.CIDR
 	drain := h.rnd.IntN(2) == 0
+	if h.permit != nil { // it takes from all hosts
+		m, o = h.cluster.m, h.cluster
+	}
 	h.actor(o.proc, func(ctx context.Context) {
 		err := error(nil)
 		if drain {

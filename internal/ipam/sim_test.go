@@ -25,8 +25,9 @@ type sim struct {
 	rev     int
 	steps   int
 	onWrite func(key string, value []byte)
-	writer  *process // who writes just now
-	late    []func() // writes that their authors gave up, still on their way
+	permit  func(by *process, key string, old, value []byte) error // before a write; nil permits all
+	writer  *process                                               // who writes just now
+	late    []func()                                               // writes that their authors gave up, still on their way
 
 	mu     sync.Mutex // guards parked
 	parked []*call
@@ -187,6 +188,15 @@ func (s *sim) at(key string, asOf int) (version, bool) {
 	return version{}, false
 }
 
+// may asks whether the caller may write a key.
+func (s *sim) may(ctx context.Context, key string, value []byte) error {
+	if s.permit == nil {
+		return nil
+	}
+	old, _ := s.at(key, s.rev)
+	return s.permit(ctx.Value(actorKey{}).(*actor).proc, key, old.value, value)
+}
+
 func (s *sim) set(key string, value []byte) store.Revision {
 	s.rev++
 	s.data[key] = append(s.data[key], version{s.rev, value})
@@ -242,6 +252,9 @@ func (s *sim) Create(ctx context.Context, key string, value []byte) (rev store.R
 		if _, ok := s.at(key, s.rev); ok {
 			return store.ErrExists
 		}
+		if err := s.may(ctx, key, value); err != nil {
+			return err
+		}
 		rev = s.set(key, value)
 		return nil
 	})
@@ -257,6 +270,9 @@ func (s *sim) Update(ctx context.Context, kv store.KV) (rev store.Revision, err 
 		}
 		if kv.Revision != "" && revision(v.rev) != kv.Revision {
 			return store.ErrConflict
+		}
+		if err := s.may(ctx, kv.Key, kv.Value); err != nil {
+			return err
 		}
 		rev = s.set(kv.Key, kv.Value)
 		return nil
@@ -274,6 +290,11 @@ func (s *sim) Transact(ctx context.Context, writes []store.Write) (rev store.Rev
 		for _, w := range writes {
 			v, ok := s.at(w.Key, s.rev)
 			if err := w.Check(ok, revision(v.rev)); err != nil {
+				return err
+			}
+		}
+		for _, w := range writes {
+			if err := s.may(ctx, w.Key, w.Value); err != nil {
 				return err
 			}
 		}
@@ -304,6 +325,9 @@ func (s *sim) Delete(ctx context.Context, key string, rev store.Revision) error 
 		}
 		if rev != "" && revision(v.rev) != rev {
 			return store.ErrConflict
+		}
+		if err := s.may(ctx, key, nil); err != nil {
+			return err
 		}
 		s.set(key, nil)
 		return nil

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/brindle-net/brindle/internal/client"
+	"github.com/brindle-net/brindle/internal/ipam"
 	"github.com/brindle-net/brindle/internal/store"
 	"github.com/brindle-net/brindle/internal/store/embedded"
 	"github.com/brindle-net/brindle/internal/store/etcd"
@@ -94,6 +95,7 @@ func (c Config) embedded() embedded.Config {
 	return embedded.Config{
 		Dir: c.Dir, Socket: c.Socket, TLS: c.TLS, Cluster: c.Cluster, Users: c.Users, History: c.History,
 		Quota: c.Quota, UnsafeNoFsync: c.UnsafeNoFsync, Log: c.Log,
+		CheckHost: ipam.CheckHostWrite,
 	}
 }
 

@@ -162,6 +162,47 @@ func TestStolenKeyOfAHost(t *testing.T) {
 		"no profile": func(d *etcd.Driver) error {
 			return client.Delete[v3.Profile](ctx, client.New(d, client.Config{}), "", "network-a-b", client.Preconditions{})
 		},
+		"address of another, by its handle": func(d *etcd.Driver) error {
+			return ipam.New(ipam.Config{Driver: d}).ReleaseByHandle(ctx, "net.a-b")
+		},
+		"address of another": func(d *etcd.Driver) error {
+			got, err := ipam.New(ipam.Config{Driver: o.root}).IPsByHandle(ctx, "net.a-b")
+			must(t, err)
+			return ipam.New(ipam.Config{Driver: d}).Release(ctx, ipam.ReleaseOptions{Addr: got[0].Addr})
+		},
+		"address for another": func(d *etcd.Driver) error {
+			return second(ipam.New(ipam.Config{Driver: d}).AutoAssign(ctx, ipam.AssignArgs{Host: "a", Handle: "x", Num4: 1, Attrs: map[string]string{ipam.AttrNode: "a-b"}}))
+		},
+		"tunnel of another": func(d *etcd.Driver) error {
+			return second(ipam.New(ipam.Config{Driver: d}).AutoAssign(ctx, ipam.AssignArgs{Host: "a", Handle: "ipip-tunnel-addr-a-b", Num6: 1}))
+		},
+		"no handle of another": func(d *etcd.Driver) error {
+			kv, err := o.root.Get(ctx, store.HandleKey("net.a-b"))
+			must(t, err)
+			return d.Delete(ctx, kv.Key, kv.Revision)
+		},
+		"no block of another": func(d *etcd.Driver) error {
+			kv := o.blockOf("a-b")
+			return d.Delete(ctx, kv.Key, kv.Revision)
+		},
+		"block of another": func(d *etcd.Driver) error {
+			kv := o.blockOf("a-b")
+			kv.Value = []byte(strings.ReplaceAll(string(kv.Value), `"host:a-b"`, `"host:a"`))
+			return second(d.Update(ctx, kv))
+		},
+		"block at no revision": func(d *etcd.Driver) error {
+			return second(d.Update(ctx, store.KV{Key: o.blockOf("a").Key, Value: o.blockOf("a").Value}))
+		},
+		"block goes at no revision": func(d *etcd.Driver) error { return d.Delete(ctx, o.blockOf("a").Key, "") },
+		"block at a revision to come": func(d *etcd.Driver) error {
+			kv := o.blockOf("a-b")
+			kv.Revision += "0"
+			return second(d.Update(ctx, kv))
+		},
+		"handle at no revision": func(d *etcd.Driver) error { return put(ctx, d, store.HandleKey("net.a")) },
+		"block inside of another's": func(d *etcd.Driver) error {
+			return second(d.Create(ctx, store.BlockRoot+"ipv4/block/10.65.0.0-31", []byte(`{}`)))
+		},
 		"other answer":   func(d *etcd.Driver) error { return put(ctx, d, store.AnswerKey("a-b")) },
 		"question":       func(d *etcd.Driver) error { return put(ctx, d, store.AskRoot+"x") },
 		"other answers":  func(d *etcd.Driver) error { return second(d.List(ctx, store.AnswerRoot)) },
@@ -190,6 +231,20 @@ func TestStolenKeyOfAHost(t *testing.T) {
 			t.Errorf("it still hears of %v", b.Events)
 		}
 	}
+}
+
+// blockOf returns a block of a host.
+func (o *office) blockOf(host string) store.KV {
+	o.t.Helper()
+	list, err := o.root.List(o.t.Context(), store.BlockRoot)
+	must(o.t, err)
+	for _, kv := range list.KVs {
+		if strings.Contains(string(kv.Value), `"affinity":"host:`+host+`"`) {
+			return kv
+		}
+	}
+	o.t.Fatalf("host %s has no block", host)
+	return store.KV{}
 }
 
 // put writes a key whether it exists or not.

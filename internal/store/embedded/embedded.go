@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/server/v3/embed"
+
+	"github.com/brindle-net/brindle/internal/store"
 )
 
 // Defaults of Config.
@@ -63,6 +65,10 @@ type Config struct {
 	// on, it stays on in the data.
 	Users bool
 
+	// CheckHost says why a user that is a host may not write a block or handle of
+	// address management; nil refuses all.
+	CheckHost func(store.HostWrite) error
+
 	// History is for how long old revisions are kept, so that a watch may
 	// resume from them; 0 means DefaultHistory, negative means for ever.
 	History time.Duration
@@ -98,6 +104,7 @@ func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
 		return nil, fmt.Errorf("start etcd: %w", err)
 	}
 	s := &Server{cfg: cfg, log: newLogCore(cfg.Log), streams: newStreamEnder()}
+	s.guard.check = cfg.CheckHost
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("start etcd on %s: %w", cfg.Dir, errors.Join(err, s.Close()))

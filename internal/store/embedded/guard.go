@@ -41,7 +41,8 @@ var hostCalls = map[string]bool{
 // role, never instead of it. Nobody comes in over TCP before it is open: until
 // users are on, every certificate could do everything.
 type guard struct {
-	open atomic.Pointer[embed.Etcd]
+	open  atomic.Pointer[embed.Etcd]
+	check func(store.HostWrite) error // of blocks and handles; nil refuses all
 }
 
 // expelEvery is how often streams are ended whose user is one no more.
@@ -90,7 +91,11 @@ func (g *guard) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, 
 		return nil, err
 	}
 	if who.Kind == HostUser && strings.HasPrefix(info.FullMethod, "/etcdserverpb.") {
-		if err := checkHost(who.Name, req); err != nil {
+		err := checkHost(who.Name, req)
+		if err == nil {
+			err = g.checkShared(ctx, who.Name, req)
+		}
+		if err != nil {
 			return nil, status.Errorf(codes.PermissionDenied, "host %s: %v", who.Name, err)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -217,5 +218,77 @@ func TestChangeOfRole(t *testing.T) {
 				t.Errorf("grants %v, then revokes %v", add, drop)
 			}
 		})
+	}
+}
+
+// TestGuardOfWhatIsShared has a host say what its write of a block replaces,
+// and no write judged by anything but that.
+func TestGuardOfWhatIsShared(t *testing.T) {
+	var judged []string
+	cfg := Config{Dir: filepath.Join(t.TempDir(), "d"), UnsafeNoFsync: true, CheckHost: func(w store.HostWrite) error {
+		judged = append(judged, w.Host+": "+string(w.Old)+" to "+string(w.New))
+		list, err := w.List("/calico/ipam/v2/assignment/x")
+		if err != nil || len(list) != 2 {
+			t.Errorf("listed %v, %v", list, err)
+		}
+		return nil
+	}}
+	s, err := Start(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	const block = store.BlockRoot + "x"
+	var revs []int64
+	for _, key := range []string{block, block + "y", block, store.BlockRoot + "y"} {
+		resp, err := s.etcd.Server.Put(t.Context(), &pb.PutRequest{Key: []byte(key), Value: fmt.Appendf(nil, "v%d", len(revs))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		revs = append(revs, resp.Header.Revision)
+	}
+	del := &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: &pb.DeleteRangeRequest{Key: []byte(block)}}}
+	at := func(rev int64) []*pb.Compare {
+		return []*pb.Compare{{Key: []byte(block), Target: pb.Compare_MOD, Result: pb.Compare_EQUAL, TargetUnion: &pb.Compare_ModRevision{ModRevision: rev}}}
+	}
+	put := []*pb.RequestOp{putOp(block, "new")}
+	for _, tt := range []struct {
+		name   string
+		in     any
+		judged string // "": not at all
+		want   string
+	}{
+		{"at its revision", &pb.TxnRequest{Compare: at(revs[2]), Success: put}, "h: v2 to new", ""},
+		{"it goes", &pb.TxnRequest{Compare: at(revs[2]), Success: []*pb.RequestOp{del}}, "h: v2 to ", ""},
+		{"a new one", &pb.TxnRequest{Compare: at(0), Success: put}, "h:  to new", ""},
+		{"at an earlier revision, which etcd refuses", &pb.TxnRequest{Compare: at(revs[0]), Success: put}, "", ""},
+		{"at a later one", &pb.TxnRequest{Compare: at(revs[3]), Success: put}, "", "never been at revision"},
+		{"at none", &pb.TxnRequest{Success: put}, "", "at a revision only"},
+		{"by version", &pb.TxnRequest{Compare: []*pb.Compare{{Key: []byte(block), Target: pb.Compare_VERSION}}, Success: put}, "", "at a revision only"},
+		{"if it is there", &pb.TxnRequest{Compare: []*pb.Compare{{Key: []byte(block), Target: pb.Compare_CREATE, Result: pb.Compare_GREATER}}, Success: put}, "", "at a revision only"},
+		{"at any but one", &pb.TxnRequest{Compare: []*pb.Compare{{Key: []byte(block), Target: pb.Compare_MOD, Result: pb.Compare_NOT_EQUAL, TargetUnion: &pb.Compare_ModRevision{ModRevision: revs[2]}}}, Success: put}, "", "at a revision only"},
+		{"at the revision of another", &pb.TxnRequest{Compare: []*pb.Compare{absent(block + "z")}, Success: put}, "", "at a revision only"},
+		{"at the revision of a range", &pb.TxnRequest{Compare: []*pb.Compare{{Key: []byte(block), RangeEnd: []byte{0}, Target: pb.Compare_MOD, TargetUnion: &pb.Compare_ModRevision{ModRevision: revs[2]}}}, Success: put}, "", "at a revision only"},
+		{"otherwise", &pb.TxnRequest{Compare: at(revs[2]), Failure: put}, "", "at a revision only"},
+		{"outright", &pb.PutRequest{Key: []byte(block)}, "", "at a revision only"},
+		{"gone outright", &pb.DeleteRangeRequest{Key: []byte(store.HandleRoot + "h")}, "", "at a revision only"},
+		{"something else", &pb.PutRequest{Key: []byte("/calico/ipam/v2/host/h/x")}, "", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			judged = nil
+			s.guard.open.Store(s.etcd)
+			err := s.guard.checkShared(t.Context(), "h", tt.in)
+			if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
+				t.Errorf("error is %v, want one with %q", err, tt.want)
+			}
+			if got := strings.Join(judged, "; "); got != tt.judged {
+				t.Errorf("judged %q, want %q", got, tt.judged)
+			}
+		})
+	}
+	strict := &guard{}
+	strict.open.Store(s.etcd)
+	if err := strict.checkShared(t.Context(), "h", &pb.TxnRequest{Compare: at(0), Success: put}); err == nil {
+		t.Error("one without a judge lets all pass")
 	}
 }

@@ -76,7 +76,7 @@ type Grant struct {
 // Ranges of keys cannot say "the endpoints of this host in every namespace",
 // nor "a profile that does not exist yet": there the guard does the rest.
 // Blocks and handles belong to all hosts, since a host may borrow from the
-// block of another.
+// block of another: there, too, the guard looks into what is written.
 func (u User) Grants() []Grant {
 	if u.Kind == ClientUser {
 		return []Grant{{From: "\x00", To: "\x00", Write: true}} // all there is
