@@ -17,7 +17,14 @@ func (f *fileFlags) decode(name string, data []byte) ([]v3.Document, error) {
 	if f.cluster {
 		return v3.DecodeWith(policytest.Kinds(), name, data)
 	}
-	docs, err := v3.DecodeWith(kubepolicy.PolicyKinds(), name, data)
+	kinds := kubepolicy.PolicyKinds()
+	if f.old {
+		kinds = append(kinds, v1Kinds()...)
+	}
+	docs, err := v3.DecodeWith(kinds, name, data)
+	if err == nil {
+		docs, err = converted3(docs)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -28,6 +28,7 @@ var calicoctlFlags = map[string]string{
 	"get":                      "-f --filename -R --recursive -n --namespace -c --config -o --output -A --all-namespaces -a --export --context",
 	"label":                    "-n --namespace -c --config --overwrite --remove --context",
 	"validate":                 "-f --filename -R --recursive -n --namespace --skip-empty",
+	"convert":                  "-f --filename -o --output --ignore-validation",
 	"ipam show":                "-c --config --ip --show-blocks --show-borrowed --show-configuration",
 	"ipam check":               "-c --config --show-all-ips --show-problem-ips -o --output --kubeconfig",
 	"ipam release":             "-c --config --ip --from-report --force",
@@ -35,6 +36,8 @@ var calicoctlFlags = map[string]string{
 	"ipam configure":           "-c --config --strictaffinity --max-blocks-per-host --kubevirt-ip-persistence --ip-cooldown-seconds",
 	"datastore migrate lock":   "-c --config",
 	"datastore migrate unlock": "-c --config",
+	"datastore migrate export": "-c --config",
+	"datastore migrate import": "-f --filename -c --config",
 	"node run":                 "--ip --ip6 --as --name --ip-autodetection-method --ip6-autodetection-method --log-dir --node-image --backend --dryrun --init-system --no-default-ippools --felix-config -c --config",
 	"version":                  "-c --config --poll --client",
 }
@@ -43,9 +46,6 @@ var calicoctlFlags = map[string]string{
 // the reason.
 var noSuchHere = map[string]string{
 	"cluster diags":                    "it drives kubectl: there is no cluster of Kubernetes below",
-	"convert":                          "calicoctl dropped it",
-	"datastore migrate export":         "it is for moving to Kubernetes' datastore",
-	"datastore migrate import":         "the same",
 	"datastore migrate-policy-names x": "both spellings of a policy's name are read",
 }
 
@@ -199,6 +199,12 @@ var parityCases = []parityCase{
 	{"validate -f {empty} --skip-empty", 0, `No resources specified\n`, ""},
 	{"validate -f {unknown}", 1, ``, `spec\.ordr: unknown field`},
 
+	{"convert -f {v1}", 0, `apiVersion: projectcalico.org/v3\nkind: GlobalNetworkPolicy\nmetadata:\n  name: a\n` + anything, ""},
+	{"convert --filename {v1} -o yaml", 0, `apiVersion: ` + anything, ""},
+	{"convert -f {v1} --output json --ignore-validation", 0, `\{\n` + anything, ""},
+	{"convert -f {unknown}", 1, ``, `spec\.ordr`},
+	{"convert", 1, ``, `no file given`},
+
 	{"ipam show", 0, `\+-+\+` + anything + `\| GROUPING \| CIDR +\|` + anything, ""},
 	{"ipam show --show-blocks", 0, anything + `\| Block +\|` + anything, ""},
 	{"ipam show --ip 192.168.40.128", 0, `IP 192\.168\.40\.128 is in use\nHandle ID: ` + anything, ""},
@@ -235,6 +241,12 @@ var parityCases = []parityCase{
 	{"datastore migrate unlock -c {config}", 0, `Datastore unlocked\.\n`, ""},
 	{"datastore migrate unlock --config {config}", 0, `Datastore unlocked\.\n`, ""},
 
+	{"datastore migrate export -c {config}", 1, ``, `not locked`},
+	{"datastore migrate export --config {config}", 1, ``, `not locked`},
+	{"datastore migrate import -f {export} -c {config}", 1, ``, `not empty`},
+	{"datastore migrate import --filename {sets} --config {config}", 1, ``, `is no export of a datastore`},
+	{"datastore migrate import", 1, ``, `no file given`},
+
 	{"node run --dryrun --name h1 --ip 192.0.2.1 --ip6 autodetect --as 64513 --ip-autodetection-method first-found --ip6-autodetection-method first-found", 0, anything + `brindle agent .*--node=h1 --ip=192\.0\.2\.1 .*\n`, ""},
 	{"node run --dryrun --backend none --no-default-ippools --felix-config {nofile} -c {config}", 0, anything + `--bgp=none --no-default-pools\n`, `password`},
 	{"node run --dryrun --init-system --log-dir /x --node-image quay.io/calico/node:latest", 0, anything + `brindle agent.*\n`, `--node-image is not needed`},
@@ -268,6 +280,9 @@ var parityFiles = map[string]string{
 	"folder/b.json":       `{"apiVersion":"projectcalico.org/v3","kind":"GlobalNetworkSet","metadata":{"name":"b"}}`,
 	"folder/notes.txt":    "no resource",
 	"folder/below/c.yaml": set("GlobalNetworkSet", "c"),
+
+	"v1.yaml": "apiVersion: v1\nkind: policy\nmetadata: {name: a}\n",
+	"export":  "===\n{\"kind\": \"ClusterInformation\", \"apiVersion\": \"projectcalico.org/v3\", \"metadata\": {\"name\": \"default\"}, \"spec\": {}}\n===\n{}\n",
 
 	"template": "{{range .}}{{range .Items}}{{.Name}} {{end}}{{end}}\n",
 	"config":   apiConfig,
@@ -371,7 +386,7 @@ func TestParityIsWhole(t *testing.T) {
 		for _, status := range []int{0, 1} {
 			if !slices.ContainsFunc(parityCases, func(c parityCase) bool {
 				return (c.in == name || strings.HasPrefix(c.in, name+" ")) && c.status == status
-			}) && !slices.Contains([]string{"ipam check 1", "ipam split 0", "datastore migrate lock 1", "datastore migrate unlock 1"}, name+" "+string(rune('0'+status))) {
+			}) && !slices.Contains([]string{"ipam check 1", "ipam split 0", "datastore migrate lock 1", "datastore migrate unlock 1", "datastore migrate export 0", "datastore migrate import 0"}, name+" "+string(rune('0'+status))) {
 				t.Errorf("no line of the table has %s with exit status %d", name, status)
 			}
 		}

@@ -23,6 +23,7 @@ type fileFlags struct {
 	skipEmpty bool
 	namespace string
 	cluster   bool // takes objects of Kubernetes and tests as they are
+	old       bool // takes objects of the API before v3, and converts them
 }
 
 func (f *fileFlags) add(c *cobra.Command) {

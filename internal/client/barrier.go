@@ -90,7 +90,7 @@ const farewell = 2 * time.Second
 func WaitEnforced(ctx context.Context, d store.Driver, w Written, cfg WaitConfig) (Enforcement, error) {
 	limited, cancel := context.WithTimeoutCause(ctx, cfg.Timeout, ErrLate)
 	defer cancel()
-	b := &waiter{id: newUID(), nodes: map[string]bool{}, answers: map[string]Answer{}, changed: make(chan struct{}, 1)}
+	b := &waiter{id: NewUID(), nodes: map[string]bool{}, answers: map[string]Answer{}, changed: make(chan struct{}, 1)}
 	sweepAsks(limited, d)
 	ask := Ask{Resources: w.Resources, Blocks: w.Blocks, By: cfg.By, Asked: time.Now().UTC(), Seconds: int(cfg.Timeout/time.Second) + 1}
 	value, err := json.Marshal(ask)

@@ -75,7 +75,7 @@ func (c *Client) create(ctx context.Context, id ident, obj v3.Object) (v3.Object
 		return nil, err
 	}
 	v3.Default(o)
-	o.Meta().UID, o.Meta().CreationTimestamp = newUID(), v3.NewTime(time.Now())
+	o.Meta().UID, o.Meta().CreationTimestamp = NewUID(), v3.NewTime(time.Now())
 	value, err := encode(o)
 	if err != nil {
 		return nil, err
@@ -354,8 +354,8 @@ func pause(ctx context.Context, attempt int) error {
 	}
 }
 
-// newUID returns a random UUID (RFC 9562, version 4).
-func newUID() string {
+// NewUID returns a random UUID (RFC 9562, version 4).
+func NewUID() string {
 	var b [16]byte
 	rand.Read(b[:]) // never fails
 	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
