@@ -42,8 +42,8 @@ type hit struct {
 // ports make no difference it is one span.
 func (p *painter) spans(protocol int) []span {
 	p.protocol = protocol
-	var hits []hit
-	start := []int{0, 65536}
+	hits := p.hits[:0]
+	start := append(p.cells.start[:0], 0, 65536)
 	for _, r := range p.rules {
 		ports, certain := p.reach(r.keyed)
 		if len(ports) == 0 {
@@ -55,9 +55,11 @@ func (p *painter) spans(protocol int) []span {
 		}
 	}
 	slices.Sort(start)
-	c := &cells{start: slices.Compact(start)}
+	c := &p.cells
+	c.start, p.hits = slices.Compact(start), hits
 	n := len(c.start) - 1
-	c.state, c.next = make([]cell, n), make([]int, n+1)
+	c.state, c.next = slices.Grow(c.state[:0], n)[:n], slices.Grow(c.next[:0], n+1)[:n+1]
+	clear(c.state)
 	for i := range c.next {
 		c.next[i] = i
 	}

@@ -61,6 +61,7 @@ type compiler struct {
 	near     map[netip.Addr]map[string]struct{} // interfaces by address
 	dirtyEnd map[string]struct{}
 	asksElse map[desired.RulesID]struct{} // lists that ask something else of the near address
+	moves    []moved                      // empty; its memory is for the next change
 }
 
 // groupKey tells compiled groups apart: the plain rules, and what these can

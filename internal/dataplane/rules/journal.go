@@ -1,9 +1,11 @@
 package rules
 
 import (
+	"cmp"
 	"maps"
 	"reflect"
 	"slices"
+	"strings"
 )
 
 // journal remembers how everything was that a change touched, to tell in the
@@ -220,11 +222,51 @@ func sorted(elements map[string]Element) []Element {
 	return list
 }
 
+// inOrder sorts elements by where they begin. No two begin at the same place.
 func inOrder(list []Element) {
-	slices.SortFunc(list, func(a, b Element) int {
-		if a.Lo < b.Lo {
-			return -1
+	if len(list) < 64 {
+		slices.SortFunc(list, func(a, b Element) int { return strings.Compare(a.Lo, b.Lo) })
+		return
+	}
+	// What is moved about is small, and most of it is told apart by numbers.
+	order := make([]begin, len(list))
+	for i := range list {
+		order[i] = begin{firstBytes(list[i].Lo), int32(i)}
+	}
+	slices.SortFunc(order, func(a, b begin) int {
+		if a.front != b.front {
+			return cmp.Compare(a.front, b.front)
 		}
-		return 1
+		return strings.Compare(list[a.at].Lo, list[b.at].Lo)
 	})
+	for i := range order { // along each cycle of what changes places
+		first := list[i]
+		for at := i; order[at].at >= 0; {
+			from := int(order[at].at)
+			if order[at].at = -1; from == i {
+				list[at] = first
+				break
+			}
+			list[at] = list[from]
+			at = from
+		}
+	}
+}
+
+// begin is where the element at some place of a list begins.
+type begin struct {
+	front uint64 // as much as fits
+	at    int32
+}
+
+// firstBytes is the first eight bytes as a number, in the same order.
+func firstBytes(s string) uint64 {
+	var n uint64
+	for i := range 8 {
+		n <<= 8
+		if i < len(s) {
+			n |= uint64(s[i])
+		}
+	}
+	return n
 }

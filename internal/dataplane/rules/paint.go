@@ -19,6 +19,8 @@ type painter struct {
 	protocol int        // -1: one that no rule names
 	held     map[*decision]struct{}
 	known    map[verdictKey]*decision
+	cells    cells // the memory of one protocol is for the next
+	hits     []hit
 	// The counters of rules that pass on, as lists: number 0 is the empty one.
 	paths []path
 }

@@ -93,21 +93,28 @@ func (b *Builder) makeSet(id desired.SetID, want *desired.Set) {
 	}
 	st := &setState{kind: want.Kind}
 	b.sets[id] = st
-	var members [2][]desired.Member
-	for m := range want.Members {
-		m.Prefix = canonical(m.Prefix)
-		i := 0
-		if m.Prefix.Addr().Is6() {
-			i = 1
-		}
-		if members[i] == nil { // most sets have one family
-			members[i] = make([]desired.Member, 0, len(want.Members))
-		}
-		members[i] = append(members[i], m)
-	}
+	count := countMembers(want)
 	for i := range families {
-		b.makePart(id, st, i, members[i])
+		b.makePart(id, st, i, count[i])
 	}
+}
+
+// memberCount says how many members of a family a set has.
+type memberCount struct {
+	of   *desired.Set
+	n    int
+	wide bool // some are more than an address
+}
+
+func countMembers(set *desired.Set) (by [2]memberCount) {
+	by[0].of, by[1].of = set, set
+	for m := range set.Members {
+		p := canonical(m.Prefix)
+		c := &by[familyIndex(p.Addr())]
+		c.n++
+		c.wide = c.wide || !p.IsSingleIP()
+	}
+	return by
 }
 
 func (b *Builder) dropParts(st *setState) {
@@ -118,32 +125,35 @@ func (b *Builder) dropParts(st *setState) {
 	}
 }
 
-func (b *Builder) makePart(id desired.SetID, st *setState, i int, members []desired.Member) {
+func (b *Builder) makePart(id desired.SetID, st *setState, i int, has memberCount) {
 	f, part := families[i], &st.parts[i]
-	if *part = (setPart{}); len(members) == 0 {
+	if *part = (setPart{}); has.n == 0 {
 		return
 	}
-	if st.kind == desired.AddressSet {
-		part.interval = slices.ContainsFunc(members, func(m desired.Member) bool { return !m.Prefix.IsSingleIP() })
-	}
+	part.interval = st.kind == desired.AddressSet && has.wide
 	part.name = setName(id, f, st.kind, part.interval)
 	key := []Type{f.addrType()}
 	if st.kind == desired.PortSet {
 		key = append(key, ProtocolType, PortType)
 	}
-	elements := make(map[string]Element, len(members))
 	if part.interval {
 		part.nets = newNetSet()
-		for _, m := range members {
+	}
+	elements := make(map[string]Element, has.n)
+	for m := range has.of.Members {
+		m.Prefix = canonical(m.Prefix)
+		switch {
+		case familyIndex(m.Prefix.Addr()) != i:
+		case part.interval:
 			part.nets.add(m.Prefix)
-		}
-		for _, p := range part.nets.outermost() {
-			e := rangeElement("", p)
+		default:
+			e := memberElement(st.kind, m)
 			elements[e.Lo] = e
 		}
-	} else {
-		for _, m := range members {
-			e := memberElement(st.kind, m)
+	}
+	if part.interval {
+		for _, p := range part.nets.outermost() {
+			e := rangeElement("", p)
 			elements[e.Lo] = e
 		}
 	}
@@ -161,14 +171,7 @@ func (b *Builder) patchPart(id desired.SetID, st *setState, i int, c setChange) 
 		if part.name != "" {
 			b.dropSet(part.name)
 		}
-		var members []desired.Member
-		for m := range c.want.Members {
-			m.Prefix = canonical(m.Prefix)
-			if familyOf(m.Prefix.Addr()) == families[i] {
-				members = append(members, m)
-			}
-		}
-		b.makePart(id, st, i, members)
+		b.makePart(id, st, i, countMembers(c.want)[i])
 		return true
 	}
 	if part.interval {

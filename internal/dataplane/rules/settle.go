@@ -48,7 +48,9 @@ func (c *compiler) update(lists map[desired.RulesID]struct{}) {
 		}
 		for _, cl := range fresh {
 			if g.program.tells(cl.sig) {
-				c.paintClass(g, cl)
+				if !g.keeps(cl) {
+					c.paintClass(g, cl)
+				}
 			} else {
 				c.unpaint(g, cl.number) // rows of the class that had the number
 			}
@@ -58,6 +60,48 @@ func (c *compiler) update(lists map[desired.RulesID]struct{}) {
 	for _, n := range []*numbers{c.space.given, c.given, c.numbered} {
 		n.forgetHints()
 	}
+}
+
+// keeps reports whether the rows of the class that had a class's number are
+// right for it, and takes them over: the group's rules ask for nothing that
+// tells the two apart. The group's rules are those that the rows are of.
+func (g *compiled) keeps(cl *class) bool {
+	p := g.rows[cl.number]
+	if g.broken || g.full || p == nil || cl.number == 0 || p.class.family != cl.family || !g.program.alike(p.class.sig, cl.sig) {
+		return false
+	}
+	p.class = cl
+	return true
+}
+
+// alike reports whether no rule tells addresses of two signatures apart.
+func (f *flat) alike(a, b signature) bool {
+	ignored := func(p predicate) bool { return f.far[p] == 0 }
+	x, y := a.preds, b.preds
+	for {
+		for len(x) > 0 && ignored(x[0]) {
+			x = x[1:]
+		}
+		for len(y) > 0 && ignored(y[0]) {
+			y = y[1:]
+		}
+		if len(x) == 0 || len(y) == 0 || x[0] != y[0] {
+			break
+		}
+		x, y = x[1:], y[1:]
+	}
+	return len(x)+len(y) == 0 && slices.Equal(f.toldTriples(a), f.toldTriples(b))
+}
+
+// toldTriples returns the triples of a signature that rules ask for.
+func (f *flat) toldTriples(s signature) []triple {
+	var out []triple
+	for _, t := range s.triples {
+		if f.far[t.set] > 0 {
+			out = append(out, t)
+		}
+	}
+	return out
 }
 
 func (c *compiler) sortedGroups() []*compiled {
@@ -126,7 +170,7 @@ func netsPredicate(list []netip.Prefix) string {
 // new and those that are no more.
 func (c *compiler) settle() (fresh, gone []*class) {
 	s := c.space
-	singles := make([]moved, 0, len(s.dirty))
+	singles := slices.Grow(c.moves[:0], len(s.dirty)+fewMoves)
 	var ranges [2][]piece
 	for i := range families {
 		if len(s.dirtyNets[i]) > 0 {
@@ -178,8 +222,20 @@ func (c *compiler) settle() (fresh, gone []*class) {
 			s.dirtyNets[i] = nil
 		}
 	}
-	s.dirty = nil
+	s.dirty, c.moves = emptied(s.dirty), emptied(singles)
 	return fresh, gone
+}
+
+// mostEmptied is how long a list may be whose memory is kept for the next: ten
+// thousand addresses that come and go shall not be garbage each time.
+const mostEmptied = 1 << 14
+
+func emptied[T any](list []T) []T {
+	if cap(list) > mostEmptied {
+		return nil
+	}
+	clear(list)
+	return list[:0]
 }
 
 // place puts a single address in its class.
