@@ -37,55 +37,72 @@ func (k *Kernel) layTap(spec WireSpec) (Wired, error) {
 		return Wired{}, fmt.Errorf("%s (%s, alias %q): %w", host.Name, host.Kind, host.Alias, ErrForeign)
 	}
 	made := errors.Is(err, ErrNoLink)
-	if made {
-		if err = k.inside(func() error { return makeTap(spec.HostName) }); err == nil {
-			err = look()
+	dress := func() error {
+		var b rtnl.Batch
+		b.Start(unix.RTM_SETLINK, 0, rtnl.IfInfo(unix.AF_UNSPEC, host.Index, 0, 0))
+		b.Bytes(unix.IFLA_ADDRESS, hostMAC())
+		b.String(unix.IFLA_IFALIAS, spec.alias())
+		if spec.MTU > 0 {
+			b.Uint32(unix.IFLA_MTU, uint32(spec.MTU))
 		}
+		if err := k.do(&b); err != nil {
+			return fmt.Errorf("set up %s: %w", spec.HostName, err)
+		}
+		return nil
+	}
+	switch {
+	case made:
+		err = k.makeTap(spec.HostName, func() error {
+			if err := look(); err != nil {
+				return err
+			}
+			return dress()
+		})
+	case err == nil:
+		err = dress()
 	}
 	if err != nil {
 		return Wired{}, err
 	}
-	wired := Wired{HostIndex: host.Index, MAC: mac, MTU: spec.MTU, Made: made}
-	var b rtnl.Batch
-	b.Start(unix.RTM_SETLINK, 0, rtnl.IfInfo(unix.AF_UNSPEC, host.Index, 0, 0))
-	b.Bytes(unix.IFLA_ADDRESS, hostMAC())
-	if spec.MTU > 0 {
-		b.Uint32(unix.IFLA_MTU, uint32(spec.MTU))
-	}
-	if err := k.do(&b); err != nil {
-		return Wired{}, k.orRemove(wired, fmt.Errorf("set up %s: %w", spec.HostName, err))
-	}
-	return wired, nil
+	return Wired{HostIndex: host.Index, MAC: mac, MTU: spec.MTU, Made: made}, nil
 }
 
 // ourTap reports whether a link is the tap device of a workload. One that a
-// call cut short left behind has no alias yet.
+// call of an earlier release left behind has no alias.
 func ourTap(l linkInfo, alias string) bool {
 	return l.Kind == kindTap && (l.Alias == alias || l.Alias == "" && l.MAC.String() == HostMAC)
 }
 
-// makeTap makes a tap device that stays, in the calling thread's namespace.
-func makeTap(name string) error {
-	fd, err := attachTap(name)
+// makeTap makes a tap device that stays once dress has made it ours. Until then
+// it goes with whoever makes it: one who is killed leaves nothing behind that
+// would be taken for somebody else's.
+func (k *Kernel) makeTap(name string, dress func() error) error {
+	fd := -1
+	err := k.inside(func() (err error) {
+		fd, err = attachTap(name, unix.IFF_TUN_EXCL)
+		return err
+	})
 	if err != nil {
 		return err
 	}
-	defer unix.Close(fd)
-	if err := unix.IoctlSetInt(fd, unix.TUNSETPERSIST, 1); err != nil {
-		return fmt.Errorf("keep tap device %s: %w", name, err)
+	if err = dress(); err == nil {
+		if err = unix.IoctlSetInt(fd, unix.TUNSETPERSIST, 1); err != nil {
+			err = fmt.Errorf("keep tap device %s: %w", name, err)
+		}
 	}
-	return nil
+	return errors.Join(err, unix.Close(fd))
 }
 
-// attachTap opens a tap device, and makes it where it is not there yet.
-func attachTap(name string) (int, error) {
+// attachTap opens a tap device of the calling thread's namespace, and makes it
+// where it is not there yet.
+func attachTap(name string, flags uint16) (int, error) {
 	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return -1, fmt.Errorf("open /dev/net/tun (does the kernel have tun?): %w", err)
 	}
 	req, err := unix.NewIfreq(name)
 	if err == nil {
-		req.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI)
+		req.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI | flags)
 		err = unix.IoctlIfreq(fd, unix.TUNSETIFF, req)
 	}
 	if err != nil {
@@ -100,7 +117,7 @@ func attachTap(name string) (int, error) {
 func OpenTap(ns *netns.NS, name string) (*os.File, error) {
 	fd := -1
 	err := netns.Do(ns, func() (err error) {
-		fd, err = attachTap(name)
+		fd, err = attachTap(name, 0)
 		return err
 	})
 	if err != nil {

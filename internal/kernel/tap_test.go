@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/brindle-net/brindle/internal/netns"
 	"github.com/brindle-net/brindle/internal/testenv"
 )
@@ -100,5 +102,28 @@ func machine(t *testing.T, host, inside *netns.NS, spec WireSpec, device string)
 	})
 	if err := FillGuest(inside, spec); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestTapCutShort ends a set-up before the device is ours: then there is none,
+// and the next attempt is not in its way. A device is a device in each family.
+func TestTapCutShort(t *testing.T) {
+	k, ns := open(t)
+	cut := errors.New("cut short")
+	err := k.makeTap("cali0123", func() error {
+		if _, err := k.IndexOf("cali0123"); err != nil {
+			t.Errorf("it is not there while it is made: %v", err)
+		}
+		return cut
+	})
+	if !errors.Is(err, cut) {
+		t.Errorf("error is %v", err)
+	}
+	if _, err := k.IndexOf("cali0123"); !errors.Is(err, ErrNoLink) {
+		t.Errorf("it is still there: %v", err)
+	}
+	testenv.Run(t, ns, "ip", "tuntap", "add", "cali0123", "mode", "tap")
+	if err := k.makeTap("cali0123", func() error { return nil }); !errors.Is(err, unix.EBUSY) {
+		t.Errorf("one that is there already: %v", err)
 	}
 }
