@@ -174,6 +174,9 @@ func SnapshotRestore(dir, path string, cluster *embedded.Cluster) error {
 	return embedded.RestoreSnapshot(path, dir, cluster)
 }
 
+// maxAnswer bounds an answer, in bytes: half a million users.
+const maxAnswer = 64 << 20
+
 // ask sends one request to the control socket of a data directory.
 func ask(ctx context.Context, dir, method, path string, body []byte) ([]byte, error) {
 	var dialer net.Dialer
@@ -194,9 +197,12 @@ func ask(ctx context.Context, dir, method, path string, body []byte) ([]byte, er
 		return nil, err
 	}
 	defer resp.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	if err != nil {
 		return nil, err
+	}
+	if len(answer) > maxAnswer {
+		return nil, fmt.Errorf("the answer to %s has more than %d MiB, which no list of ours has", path, maxAnswer>>20)
 	}
 	if resp.StatusCode >= 300 {
 		return nil, errors.New(strings.TrimSpace(string(answer)))

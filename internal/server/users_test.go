@@ -3,6 +3,8 @@ package server
 import (
 	"context"
 	"errors"
+	"net"
+	"net/http"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -296,5 +298,29 @@ func TestWhoIsLetIn(t *testing.T) {
 	}
 	if err := AddMember(ctx, o.dir, embedded.Peer{Name: "b", URL: "https://127.0.0.1:1"}); err == nil || !strings.Contains(err.Error(), "--peers") {
 		t.Errorf("a member for one who is alone: %v", err)
+	}
+}
+
+// TestManyUsers has a list of users that is long, and one that is longer than
+// any: neither is cut short without a word. A stand-in answers, for etcd takes a
+// disk write for each user.
+func TestManyUsers(t *testing.T) {
+	dir, n := shortDir(t), 0
+	l, err := net.Listen("unix", filepath.Join(dir, controlSocket))
+	must(t, err)
+	h := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		user := `{"kind":"host","name":"` + strings.Repeat("h", 250) + `"}`
+		_, _ = w.Write([]byte("[" + strings.Repeat(user+",", n-1) + user + "]"))
+	})}
+	served := make(chan error)
+	go func() { served <- h.Serve(l) }()
+	defer func() { must(t, h.Close()); <-served }()
+	n = 10_000
+	if users, err := Users(t.Context(), dir); err != nil || len(users) != n {
+		t.Errorf("%d users, %v", len(users), err)
+	}
+	n = maxAnswer / 250
+	if users, err := Users(t.Context(), dir); err == nil || !strings.Contains(err.Error(), "more than 64 MiB") {
+		t.Errorf("%d users, %v", len(users), err)
 	}
 }
