@@ -297,7 +297,29 @@ func (m *Manager) cniRemove(ctx context.Context, conf netConf, req agentapi.CNIR
 	if ref.Netns != "" {
 		d.Env.Netns = ref.Netns
 	}
-	return m.returnDelegated(ctx, d)
+	err = m.returnDelegated(ctx, d)
+	if errors.Is(err, errNoPlugin) && req.Env.Path != d.Env.Path { // it may have moved
+		d.Env.Path = req.Env.Path
+		err = m.returnDelegated(ctx, d)
+	}
+	if errors.Is(err, errNoPlugin) {
+		// The workload is gone, and the container must be able to end. What the
+		// plugin gave stays with it; what it takes to give that back stays with
+		// us, for the next collection (GC) after it is there again.
+		m.cfg.Log.WarnContext(ctx, "delegated addresses not given back; the ipam plugin is gone", "container", ref.ContainerID,
+			"plugin", d.Plugin, "addresses", d.given(), "err", err)
+		return nil
+	}
+	return err
+}
+
+// given lists the addresses of a delegation, as far as they are known.
+func (d delegation) given() []netip.Addr {
+	if d.Result == nil {
+		return nil
+	}
+	_, addrs, _ := d.delegated()
+	return addrs
 }
 
 // cniCheckDelegate passes CHECK on to the IPAM plugin.

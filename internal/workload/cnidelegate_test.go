@@ -388,3 +388,56 @@ func TestEveryStepOfADelegatedRemoval(t *testing.T) {
 		return true
 	})
 }
+
+// TestRemovalWithoutThePlugin: who gave the addresses is not there any more.
+// The container ends all the same; what it takes to give them back is kept until
+// the plugin is there again, here or in another folder.
+func TestRemovalWithoutThePlugin(t *testing.T) {
+	w, p := newWorld(t), newLeasing(t)
+	m := w.start(nil)
+	for _, id := range []string{"c1", "c2"} {
+		resp := m.CNI(t.Context(), p.call("ADD", id, delegatedConfig("")))
+		if resp.Failed {
+			t.Fatalf("%s", resp.Output)
+		}
+		if err := os.Rename(filepath.Join(p.dir, "host-local"), filepath.Join(p.dir, "elsewhere")); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 { // a runtime may ask again
+			if resp := m.CNI(t.Context(), p.call("DEL", id, delegatedConfig(""))); resp.Failed {
+				t.Errorf("%s", resp.Output)
+			}
+		}
+		w.wantEmpty("after DEL")
+		if p.leases() != 1 || len(m.delegations.list()) != 1 {
+			t.Errorf("%d leases, delegations %v", p.leases(), m.delegations.list())
+		}
+		again := p
+		if id == "c2" {
+			again.dir = t.TempDir()
+		}
+		again.write("host-local", strings.ReplaceAll(leasing, `$(dirname "$0")`, p.dir), 0o700)
+		m = w.start(nil)
+		gc := again.call("GC", "", delegatedConfig(`,"cni.dev/valid-attachments":[]`))
+		if resp := m.CNI(t.Context(), gc); p.leases() != 0 {
+			t.Errorf("after GC %d leases: %s", p.leases(), resp.Output)
+		}
+		w.wantNothingDelegated()
+	}
+}
+
+// TestPluginsThatSayTooMuch end, and are said to.
+func TestPluginsThatSayTooMuch(t *testing.T) {
+	p := newPlugin(t, "endless", "")
+	call := func() ([]byte, error) {
+		return callPlugin(t.Context(), "ADD", "endless", agentapi.CNIEnv{Path: p.dir}, nil)
+	}
+	p.write("endless", "#!/bin/sh\nexec cat /dev/zero\n", 0o700)
+	if out, err := call(); err == nil || !strings.Contains(err.Error(), "more than 1048576 bytes") {
+		t.Errorf("%d bytes, %v", len(out), err)
+	}
+	p.write("endless", "#!/bin/sh\nhead -c 3000000 /dev/zero >&2\necho said\n", 0o700)
+	if out, err := call(); err != nil || string(out) != "said\n" {
+		t.Errorf("%q, %v", out, err)
+	}
+}

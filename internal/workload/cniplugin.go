@@ -30,7 +30,7 @@ func callPlugin(ctx context.Context, command, plugin string, env agentapi.CNIEnv
 	if err != nil {
 		return nil, err
 	}
-	var stdout, stderr bytes.Buffer
+	stdout, stderr := capped{max: maxPluginOutput}, capped{max: maxPluginOutput, cut: true}
 	cmd := exec.CommandContext(ctx, path)
 	cmd.Env = []string{
 		pluginPath, "CNI_COMMAND=" + command, "CNI_CONTAINERID=" + env.ContainerID, "CNI_NETNS=" + env.Netns,
@@ -38,11 +38,45 @@ func callPlugin(ctx context.Context, command, plugin string, env agentapi.CNIEnv
 	}
 	cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr = "/", bytes.NewReader(config), &stdout, &stderr
 	cmd.WaitDelay = time.Second // a child of its own must not keep us
-	if err := cmd.Run(); err != nil {
+	err = cmd.Run()
+	if stdout.over {
+		return nil, fmt.Errorf("ipam plugin %s: %s: it printed more than %d bytes, which no result has", plugin, command, maxPluginOutput)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("ipam plugin %s: %s: %w", plugin, command, pluginError(ctx, err, stdout.Bytes(), stderr.Bytes()))
 	}
 	return stdout.Bytes(), nil
 }
+
+// maxPluginOutput bounds what is kept of a plugin's output, in bytes.
+const maxPluginOutput = 1 << 20
+
+// capped keeps so many bytes of what is written. More is an error, which ends
+// the writer, or with cut set is left out.
+type capped struct {
+	buf  bytes.Buffer
+	max  int
+	cut  bool
+	over bool
+}
+
+func (c *capped) Bytes() []byte { return c.buf.Bytes() }
+
+// Write implements io.Writer.
+func (c *capped) Write(p []byte) (int, error) {
+	room := c.max - c.buf.Len()
+	if len(p) <= room {
+		return c.buf.Write(p)
+	}
+	c.over = true
+	c.buf.Write(p[:room])
+	if c.cut {
+		return len(p), nil
+	}
+	return room, errTooMuch
+}
+
+var errTooMuch = errors.New("too much output")
 
 // pluginError is what a plugin says of its failure.
 func pluginError(ctx context.Context, err error, stdout, stderr []byte) error {
@@ -73,8 +107,11 @@ func findPlugin(plugin, path string) (string, error) {
 			return file, nil
 		}
 	}
-	return "", &Error{"unavailable", fmt.Errorf("ipam plugin %s is not in CNI_PATH (%s): install it there, or write \"ipam\": {\"type\": \"brindle-ipam\"}", plugin, path)}
+	return "", &Error{"unavailable", fmt.Errorf("%w: ipam plugin %s is not in CNI_PATH (%s): install it there, or write \"ipam\": {\"type\": \"brindle-ipam\"}", errNoPlugin, plugin, path)}
 }
+
+// errNoPlugin says that a plugin is not there.
+var errNoPlugin = errors.New("no such plugin")
 
 // speaks reports whether a plugin knows a version of the specification.
 func speaks(ctx context.Context, plugin string, env agentapi.CNIEnv, version string) (bool, error) {
