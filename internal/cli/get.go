@@ -48,7 +48,7 @@ func newGet(e *Env) *cobra.Command {
 	f.BoolVar(&o.export, "export", false, "without what belongs to this cluster alone: for resources given by name")
 	f.StringVarP(&o.labels, "selector", "l", "", "only those with these labels: a=b,c!=d,e or a selector such as \"a in {'b','c'}\"")
 	o.watch.add(c)
-	f.StringVarP(&o.output, "output", "o", "", "yaml, json, wide, name, custom-columns=NAME,…, go-template=… or go-template-file=FILE; nothing for a table")
+	f.StringVarP(&o.output, "output", "o", "", "yaml, json, wide, name, custom-columns=NAME,HEADER:.spec.field,…, go-template=… or go-template-file=FILE; nothing for a table")
 	completer{e, &o.ds, &o.files.namespace, 0}.addTo(c)
 	completeFlag(c, "output", completeOutput)
 	return c

@@ -38,7 +38,10 @@ func newPrinter(e *Env, output string) (*printer, error) {
 	case format == "custom-columns" && value != "":
 		p.format = format
 		for name := range strings.SplitSeq(value, ",") {
-			p.columns = append(p.columns, strings.ToUpper(strings.TrimSpace(name)))
+			if !strings.Contains(name, ":") {
+				name = strings.ToUpper(name)
+			}
+			p.columns = append(p.columns, strings.TrimSpace(name))
 		}
 	case format == "go-template" && value != "":
 		return p, p.parseTemplate(value)
@@ -49,7 +52,7 @@ func newPrinter(e *Env, output string) (*printer, error) {
 		}
 		return p, p.parseTemplate(string(text))
 	default:
-		return nil, fmt.Errorf("output format %q: must be yaml, json, wide, name, custom-columns=NAME,…, go-template=TEMPLATE or go-template-file=FILE, or nothing for a table", output)
+		return nil, fmt.Errorf("output format %q: must be yaml, json, wide, name, custom-columns=NAME,HEADER:.spec.field,…, go-template=TEMPLATE or go-template-file=FILE, or nothing for a table", output)
 	}
 	return p, nil
 }
@@ -169,13 +172,21 @@ func (p *printer) choose(kind v3.KindInfo) ([]column, error) {
 	}
 	var out []column
 	for _, name := range p.columns {
+		if strings.Contains(name, ":") {
+			c, err := pathColumn(name)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, c)
+			continue
+		}
 		i := slices.IndexFunc(all, func(c column) bool { return c.name == name })
 		if i < 0 {
 			var names []string
 			for _, c := range all {
 				names = append(names, c.name)
 			}
-			return nil, fmt.Errorf("custom column %q: %s has %s", name, kind.Kind, strings.Join(names, ", "))
+			return nil, fmt.Errorf("custom column %q: %s has %s; any field is shown by HEADER:.path.of.field", name, kind.Kind, strings.Join(names, ", "))
 		}
 		out = append(out, all[i])
 	}
