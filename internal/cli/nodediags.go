@@ -29,6 +29,8 @@ type diags struct {
 	config string
 	logs   []string
 	logDir string
+	most   int           // logs, the newest; 0: all
+	since  time.Duration // how old lines of logs may be; 0: any
 
 	agent  *agentclient.Client
 	pid    int // of the agent; 0: none runs
@@ -86,13 +88,29 @@ func (d *diags) run(ctx context.Context) error {
 	d.agent = agentclient.New(d.socket)
 	d.findAgent(ctx)
 	d.redact = newRedactor(d.secrets())
-	for _, part := range []struct {
-		name   string
-		gather func(context.Context) error
-	}{
+	if err := d.gather(ctx, append(d.hostParts(), diagsPart{"the datastore", d.datastore})); err != nil {
+		return err
+	}
+	return d.finish(begin, d.node, map[string]any{"node": d.node})
+}
+
+// diagsPart is one thing to gather.
+type diagsPart struct {
+	name   string
+	gather func(context.Context) error
+}
+
+// hostParts are what there is to gather on this host.
+func (d *diags) hostParts() []diagsPart {
+	return []diagsPart{
 		{"the agent", d.askAgent}, {"its process", d.process}, {"settings", d.settings}, {"the host", d.system}, {"the kernel's tables", d.kernel},
-		{"nftables", d.nftables}, {"connections", d.connections}, {"the datastore", d.datastore}, {"logs", d.gatherLogs},
-	} {
+		{"nftables", d.nftables}, {"connections", d.connections}, {"logs", d.gatherLogs},
+	}
+}
+
+// gather gathers what can be had.
+func (d *diags) gather(ctx context.Context, parts []diagsPart) error {
+	for _, part := range parts {
 		if err := part.gather(ctx); err != nil {
 			d.failed = append(d.failed, part.name+": "+strings.ReplaceAll(err.Error(), "\n", "; "))
 		}
@@ -100,8 +118,14 @@ func (d *diags) run(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
-	d.add("manifest.json", map[string]any{"node": d.node, "created": begin.Format(time.RFC3339), "build": d.e.Build, "notGathered": append([]string{}, d.failed...)})
-	top := "brindle-diags-" + d.node + "-" + begin.Format("20060102_150405")
+	return nil
+}
+
+// finish writes the bundle, of a host or the cluster, and says so.
+func (d *diags) finish(begin time.Time, of string, manifest map[string]any) error {
+	manifest["created"], manifest["build"], manifest["notGathered"] = begin.Format(time.RFC3339), d.e.Build, append([]string{}, d.failed...)
+	d.add("manifest.json", manifest)
+	top := "brindle-diags-" + of + "-" + begin.Format("20060102_150405")
 	if d.file == "" {
 		d.file = top + ".tar.gz"
 	}

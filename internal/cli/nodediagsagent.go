@@ -229,9 +229,14 @@ func (d *diags) process(context.Context) error {
 
 // settings puts the effective settings into the bundle.
 func (d *diags) settings(ctx context.Context) error {
+	return d.settingsOf(ctx, d.node, "settings.json")
+}
+
+// settingsOf does so for any host.
+func (d *diags) settingsOf(ctx context.Context, node, file string) error {
 	ctx, cancel := context.WithTimeout(ctx, gatherLimit)
 	defer cancel()
-	s := &configShow{e: d.e, ds: d.ds, socket: d.socket, node: d.node, all: true, file: d.config}
+	s := &configShow{e: d.e, ds: d.ds, socket: d.socket, node: node, all: true, file: d.config}
 	view, err := s.effective(ctx)
 	if err != nil {
 		return err
@@ -244,9 +249,9 @@ func (d *diags) settings(ctx context.Context) error {
 		}
 	}
 	if len(view.Warnings) > 0 { // they may quote values
-		view.Warnings = []string{fmt.Sprintf("%d warnings: see `brindle config show --effective %s`", len(view.Warnings), d.node)}
+		view.Warnings = []string{fmt.Sprintf("%d warnings: see `brindle config show --effective %s`", len(view.Warnings), node)}
 	}
-	d.add("settings.json", view)
+	d.add(file, view)
 	return nil
 }
 

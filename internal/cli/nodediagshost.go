@@ -9,9 +9,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/brindle-net/brindle/internal/conntrack"
 	"github.com/brindle-net/brindle/internal/dataplane/nft"
@@ -123,16 +125,25 @@ func (d *diags) gatherLogs(ctx context.Context) error {
 	}
 	slices.Sort(names)
 	var errs []error
-	for _, name := range slices.Compact(names) {
+	for _, name := range newest(slices.Compact(names), d.most) {
 		data, err := tail(name)
 		if err != nil {
 			errs = append(errs, err)
 			continue
 		}
+		if d.since > 0 {
+			if data = younger(data, time.Now().Add(-d.since)); len(data) == 0 {
+				continue
+			}
+		}
 		d.addText("logs/"+strings.ReplaceAll(strings.TrimPrefix(filepath.Clean(name), "/"), "/", "-"), data)
 	}
 	if _, err := os.Stat("/run/systemd/system"); err == nil {
-		out, err := runProgram(ctx, "journalctl", "--no-pager", "--lines=5000", "--output=short-iso", "--unit=brindle-agent", "--unit=brindle-server")
+		args := []string{"--no-pager", "--lines=5000", "--output=short-iso", "--unit=brindle-agent", "--unit=brindle-server"}
+		if d.since > 0 {
+			args = append(args, fmt.Sprintf("--since=-%ds", int(d.since.Seconds())))
+		}
+		out, err := runProgram(ctx, "journalctl", args...)
 		if err == nil {
 			d.addText("logs/journal.txt", out)
 		} else if !errors.Is(err, exec.ErrNotFound) {
@@ -140,6 +151,49 @@ func (d *diags) gatherLogs(ctx context.Context) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// newest are the files of some that were written last, so many at most; 0 means
+// all. Those that cannot be looked at are among them, so that they are told.
+func newest(names []string, most int) []string {
+	if most == 0 || len(names) <= most {
+		return names
+	}
+	when := map[string]time.Time{}
+	for _, name := range names {
+		if info, err := os.Stat(name); err == nil {
+			when[name] = info.ModTime()
+		} else {
+			when[name] = time.Now()
+		}
+	}
+	out := slices.SortedStableFunc(slices.Values(names), func(a, b string) int { return when[b].Compare(when[a]) })[:most]
+	slices.Sort(out)
+	return out
+}
+
+// lineTime is the time that a line of a log begins with.
+var lineTime = regexp.MustCompile(`^(?:time="?|\{"time":")?(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[^" ,]*)`)
+
+// younger are the lines of a log from the first on that is not older than a
+// moment. Lines without a time belong to that before.
+func younger(log []byte, than time.Time) []byte {
+	for rest := log; len(rest) > 0; {
+		if m := lineTime.FindSubmatch(rest); m != nil {
+			if t, err := time.Parse(time.RFC3339, string(m[1])); err == nil && !t.Before(than) {
+				return rest
+			}
+		}
+		_, after, found := bytes.Cut(rest, []byte("\n"))
+		if !found {
+			break
+		}
+		rest = after
+	}
+	if lineTime.Match(log) {
+		return nil
+	}
+	return log // it says no times
 }
 
 // tail reads the end of a file, from the beginning of a line on.

@@ -28,6 +28,7 @@ var calicoctlFlags = map[string]string{
 	"get":                      "-f --filename -R --recursive -n --namespace -c --config -o --output -A --all-namespaces -a --export --context",
 	"label":                    "-n --namespace -c --config --overwrite --remove --context",
 	"validate":                 "-f --filename -R --recursive -n --namespace --skip-empty",
+	"cluster diags":            "-c --config --since --max-logs --max-parallelism --focus-nodes --skip-temp-dir-cleanup",
 	"convert":                  "-f --filename -o --output --ignore-validation",
 	"ipam show":                "-c --config --ip --show-blocks --show-borrowed --show-configuration",
 	"ipam check":               "-c --config --show-all-ips --show-problem-ips -o --output --kubeconfig",
@@ -45,7 +46,6 @@ var calicoctlFlags = map[string]string{
 // noSuchHere are commands of calicoctl that this program has not, each with
 // the reason.
 var noSuchHere = map[string]string{
-	"cluster diags":                    "it drives kubectl: there is no cluster of Kubernetes below",
 	"datastore migrate-policy-names x": "both spellings of a policy's name are read",
 }
 
@@ -198,6 +198,10 @@ var parityCases = []parityCase{
 	{"validate -f {empty}", 1, ``, `no resources specified`},
 	{"validate -f {empty} --skip-empty", 0, `No resources specified\n`, ""},
 	{"validate -f {unknown}", 1, ``, `spec\.ordr: unknown field`},
+
+	{"cluster diags -c {config} --since 1h --max-logs 2 --max-parallelism 1 --focus-nodes n1,n2 --file {bundle}", 0, `Wrote .*\n.*\n`, ""},
+	{"cluster diags --config {config} --skip-temp-dir-cleanup --file {bundle2} --socket /nonexistent", 0, `Wrote .*\n.*\n`, `not needed`},
+	{"cluster diags --max-logs 0", 1, ``, `must be 1 or more`},
 
 	{"convert -f {v1}", 0, `apiVersion: projectcalico.org/v3\nkind: GlobalNetworkPolicy\nmetadata:\n  name: a\n` + anything, ""},
 	{"convert --filename {v1} -o yaml", 0, `apiVersion: ` + anything, ""},

@@ -144,7 +144,7 @@ lets routes travel by BGP. Start with a network on this machine:
 	)
 	root.AddCommand(
 		newGet(e), newApply(e), newCreate(e), newReplace(e), newDelete(e), newPatch(e), newLabel(e), newDiff(e), newValidate(e), newConvert(e), newKinds(e),
-		newExplain(e), newHistory(e), newSimulate(e), newPolicy(e), newIPAM(e), newNode(e), newBGP(e), newConfig(e), newDatastore(e),
+		newExplain(e), newHistory(e), newSimulate(e), newPolicy(e), newIPAM(e), newNode(e), newCluster(e), newBGP(e), newConfig(e), newDatastore(e),
 		newLab(e), newAgent(e), newServer(e), newCNI(e), newVersion(e),
 	)
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
