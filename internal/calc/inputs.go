@@ -104,7 +104,8 @@ func (in *inputs) takeOne(e model.Event, t *touched) {
 		}
 	case model.KindBGPConfig:
 		v, ok := e.Value.(*model.BGPConfig)
-		t.peering = put(in.configs, id.Name, v, ok) || t.peering
+		changed := put(in.configs, id.Name, v, ok)
+		t.peering, t.other = t.peering || changed, t.other || changed
 		t.pools = in.takeProgrammers() || t.pools
 	case model.KindBGPPeer:
 		v, ok := e.Value.(*model.BGPPeer)

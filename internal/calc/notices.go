@@ -25,10 +25,18 @@ func (c *Core) notices(t *touched, u *desired.Update) {
 	}
 	c.overlay.notices(next)
 	for id, bad := range c.in.invalid {
-		if id.Kind == model.KindPolicy && !bad.Staged {
+		switch {
+		case id.Kind == model.KindBGPConfig:
+			next.InvalidSettings(id.String(), bad.Message)
+		case id.Kind == model.KindPolicy && !bad.Staged:
 			next.InvalidPolicy(id.String(), bad.Message)
-		} else {
+		default:
 			next.InvalidObject(id.String(), bad.Message)
+		}
+	}
+	for name, config := range c.in.configs {
+		if config.Broken != "" {
+			next.InvalidSettings(model.ID{Kind: model.KindBGPConfig, Name: name}.String(), config.Broken)
 		}
 	}
 	for name, tier := range c.in.tiers {

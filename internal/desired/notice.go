@@ -11,6 +11,7 @@ const (
 	ConditionKernel    = "Kernel"
 	ConditionPolicy    = "Policy"
 	ConditionRouting   = "Routing"
+	ConditionSettings  = "Settings" // advisory
 )
 
 // Notices is a table of notices with the wording of each kind, so that
@@ -72,6 +73,12 @@ func (n Notices) InvalidTier(tier, why string) {
 // InvalidObject says that a stored object breaks the rules and is ignored.
 func (n Notices) InvalidObject(object, why string) {
 	n.add(ConditionDatastore, object, "InvalidObject", why, false)
+}
+
+// InvalidSettings says that an object with settings breaks the rules. why says
+// what holds meanwhile. Blocking.
+func (n Notices) InvalidSettings(object, why string) {
+	n.add(ConditionSettings, object, "InvalidSettings", why, true)
 }
 
 // DatastoreNotReady says that the datastore is locked for a migration.

@@ -232,12 +232,14 @@ func TestTierThatCannotBeRead(t *testing.T) {
 	})
 }
 
-// TestPolicyThatCannotBeRead: what was in force of a policy, a profile or a set
-// of networks stays, with the reason; where nothing was, it is invalid.
+// TestPolicyThatCannotBeRead: what was in force of a policy, a profile, a set of
+// networks or the settings of BGP stays, with the reason; where nothing was, it
+// is invalid.
 func TestPolicyThatCannotBeRead(t *testing.T) {
 	for _, tt := range []struct{ plural, kind, name, spec string }{
 		{"globalnetworkpolicies", "GlobalNetworkPolicy", "default.deny", `{"tier":"default","order":7,"ingress":[{"action":"Deny"}]}`},
 		{"profiles", "Profile", "p", `{"ingress":[{"action":"Deny"}]}`},
+		{"bgpconfigurations", "BGPConfiguration", "default", `{"asNumber":64777,"nodeToNodeMeshEnabled":false}`},
 		{"globalnetworksets", "GlobalNetworkSet", "s", `{"nets":["192.0.2.0/24","2001:db8::/32"]}`},
 	} {
 		t.Run(tt.kind, func(t *testing.T) {
@@ -269,6 +271,8 @@ func TestPolicyThatCannotBeRead(t *testing.T) {
 					case *model.Profile:
 						v.Broken = ""
 					case *model.NetworkSet:
+						v.Broken = ""
+					case *model.BGPConfig:
 						v.Broken = ""
 					}
 					if !reflect.DeepEqual(kept, sound) {

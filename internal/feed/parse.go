@@ -145,16 +145,18 @@ func broken(v model.Value) string {
 		return v.Broken
 	case *model.NetworkSet:
 		return v.Broken
+	case *model.BGPConfig:
+		return v.Broken
 	case *model.Tier:
 		return v.Broken
 	}
 	return ""
 }
 
-// known remembers what is said about policy as it was last in force. What
-// cannot be read any more stays as it was: what a tier's policies allow would
-// otherwise all be denied at once, and what a policy or a profile denies, or
-// the members of a set, would be allowed.
+// known remembers what is said about policy, and how BGP is set, as it was last
+// in force. What cannot be read any more stays as it was: what a tier's policies
+// allow would otherwise all be denied at once, what a policy or a profile denies,
+// or the members of a set, would be allowed, and sessions would end.
 type known struct {
 	mu   sync.Mutex // guards everything below
 	last map[model.ID]model.Value
@@ -164,7 +166,7 @@ type known struct {
 // read.
 func (k *known) keep(e model.Event) model.Event {
 	switch e.ID.Kind {
-	case model.KindTier, model.KindPolicy, model.KindProfile, model.KindNetworkSet:
+	case model.KindTier, model.KindPolicy, model.KindProfile, model.KindNetworkSet, model.KindBGPConfig:
 	default:
 		return e
 	}

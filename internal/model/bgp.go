@@ -30,6 +30,9 @@ type BGPConfig struct {
 	// brings the routes of pools with IP in IP (EnabledIPIPOnly, Enabled), and
 	// not those of pools without encapsulation (EnabledIPIPOnly, Disabled).
 	IPIPRoutes, NoPlainRoutes bool
+	// Broken says why the stored object cannot be read and this is what was last
+	// read of it; "" if it is sound.
+	Broken string
 }
 
 // Advertisement adds communities to the routes inside a prefix.

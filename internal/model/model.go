@@ -116,8 +116,9 @@ type Invalid struct {
 	Staged  bool   // a staged policy: nothing is lost when it is ignored
 }
 
-// InPlace returns what was in force of an object about policy, with the reason
-// why it cannot be read any more; nil if nothing was, or of another kind.
+// InPlace returns what was in force of an object about policy, or of one with
+// settings of BGP, with the reason why it cannot be read any more; nil if nothing
+// was, or of another kind.
 func (i *Invalid) InPlace(last Value) Value {
 	why := i.Message + ": what was last read of it holds until this host's agent starts again; apply it anew"
 	switch v := last.(type) {
@@ -130,6 +131,10 @@ func (i *Invalid) InPlace(last Value) Value {
 		kept.Broken = why
 		return &kept
 	case *NetworkSet:
+		kept := *v
+		kept.Broken = why
+		return &kept
+	case *BGPConfig:
 		kept := *v
 		kept.Broken = why
 		return &kept

@@ -16,10 +16,17 @@ func (w world) notices(policy desired.Policy) desired.Notices {
 	for id, v := range w.all {
 		switch v := v.(type) {
 		case *model.Invalid:
-			if id.Kind != model.KindPolicy || v.Staged {
-				out.InvalidObject(id.String(), v.Message)
-			} else {
+			switch {
+			case id.Kind == model.KindBGPConfig:
+				out.InvalidSettings(id.String(), v.Message)
+			case id.Kind == model.KindPolicy && !v.Staged:
 				out.InvalidPolicy(id.String(), v.Message)
+			default:
+				out.InvalidObject(id.String(), v.Message)
+			}
+		case *model.BGPConfig:
+			if v.Broken != "" {
+				out.InvalidSettings(id.String(), v.Broken)
 			}
 		case *model.Tier:
 			if v.Broken != "" {
