@@ -176,10 +176,12 @@ var (
 )
 
 // maxSegments is how many segments fit into their numbering, and maxRouters
-// how many routers into one.
+// how many routers into one. maxAllRouters is how many are built in bearable
+// time: each is told a way to each segment.
 const (
-	maxSegments = 250
-	maxRouters  = 9
+	maxSegments   = 250
+	maxRouters    = 9
+	maxAllRouters = 64
 )
 
 // shape takes the shape that the file says.
@@ -206,6 +208,10 @@ func (f *file) shape(t *Topology) (wrong v3.FieldErrors) {
 	}
 	if len(segments) > maxSegments {
 		wrong = append(wrong, v3.FieldError{Path: "segments", Rule: fmt.Sprintf("must be at most %d", maxSegments)})
+	}
+	if len(f.Routers) > maxAllRouters {
+		wrong = append(wrong, v3.FieldError{Path: "routers", Value: fmt.Sprint(len(f.Routers)), Rule: fmt.Sprintf("must be at most %d", maxAllRouters)})
+		f.Routers = f.Routers[:maxAllRouters] // the rest is not worth the time
 	}
 	for i, r := range f.Routers {
 		path := fmt.Sprintf("routers[%d].", i)

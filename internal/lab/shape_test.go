@@ -115,3 +115,21 @@ func TestWhatIsLaidOut(t *testing.T) {
 		}
 	}
 }
+
+// TestTooManyRouters are refused at once, however many they are. Routers are of
+// no family.
+func TestTooManyRouters(t *testing.T) {
+	text := `{"segments": [{"name": "a", "hosts": 1}`
+	routers := ""
+	for i := range 3000 {
+		text += fmt.Sprintf(`, {"name": "c%d"}`, i)
+		routers += fmt.Sprintf(`, {"name": "r%d", "segments": ["c%d"]}`, i, i)
+	}
+	text += `], "routers": [` + routers[2:] + "]}"
+	_, err := ReadTopology("f.yaml", "", []byte(text))
+	for _, want := range []string{`routers: "3000": must be at most 64`, "segments: must be at most 250"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error has no %q: %.300v", want, err)
+		}
+	}
+}
