@@ -47,7 +47,7 @@ for it.`, "Datastore locked.", false},
 		migrate.AddCommand(one)
 	}
 	migrate.AddCommand(newExport(e), newImport(e))
-	c.AddCommand(migrate)
+	c.AddCommand(migrate, newPolicyNames(e))
 	return c
 }
 
