@@ -37,6 +37,7 @@ type policyDoc struct {
 	marked  []conntrack.Entry // all connections that are cut; some may be gone
 	known   bool              // marked is complete
 	behind  behind            // networks behind workloads
+	deniers flows.Deniers     // of what is wanted
 	failed  error             // of the last look
 	looking bool              // a look is under way
 }
@@ -76,7 +77,8 @@ func (d *policyDoc) Take(p desired.PolicyPatch) {
 		d.leave(iface, e)
 		d.behind.note(e)
 	}
-	d.scope = flows.Join(d.scope, flows.Changed(&d.want, &p, !d.known || len(d.marked) > 0))
+	d.scope = flows.Join(d.scope, flows.Changed(&d.want, &p, !d.known || len(d.marked) > 0, &d.deniers))
+	d.deniers.Play(p.Rules)
 	if !d.changed.Merge(p) {
 		d.unknown = true
 	}

@@ -118,8 +118,8 @@ func Everything() *Scope { return &Scope{all: true} }
 // asked for by changed rules alone. Where nothing is denied that was allowed,
 // only connections that are cut can be judged otherwise, and while there are
 // none, cut is false: a workload that starts elsewhere, or a rule that allows
-// more, costs no look at connections.
-func Changed(want *desired.Policy, p *desired.PolicyPatch, cut bool) *Scope {
+// more, costs no look at connections. by is what the rules of want deny by.
+func Changed(want *desired.Policy, p *desired.PolicyPatch, cut bool, by *Deniers) *Scope {
 	s := &Scope{endpoints: map[string]bool{}, members: map[netip.Addr]bool{}}
 	again := &Scope{endpoints: map[string]bool{}, members: map[netip.Addr]bool{}}
 	for iface := range p.Endpoints.Set {
@@ -139,17 +139,17 @@ func Changed(want *desired.Policy, p *desired.PolicyPatch, cut bool) *Scope {
 			}
 		}
 	}
-	var denies map[desired.SetID]bool // made when first asked for
+	var come *Deniers // of the rules that come; made when first asked for
 	for id, set := range p.Sets {
 		if want.Sets[id] == nil || set.Gone {
 			continue
 		}
 		to := s
 		if len(set.Add) > 0 {
-			if denies == nil {
-				denies = denying(want, p)
+			if come == nil {
+				come = DeniersOf(p.Rules.Set)
 			}
-			if !denies[id] {
+			if !come.has(id) && !by.has(id) {
 				to = again
 			}
 		}
@@ -190,37 +190,66 @@ func sameRule(a, b desired.PolicyRule) bool {
 	return reflect.DeepEqual(a, b)
 }
 
-// denying returns the sets of which another member may deny a packet, before a
-// patch or after it: those that a rule other than Allow and Log asks for, or
-// that one must not be in.
-func denying(want *desired.Policy, p *desired.PolicyPatch) map[desired.SetID]bool {
-	out := map[desired.SetID]bool{}
-	for _, lists := range []map[desired.RulesID]*desired.RuleList{want.Rules, p.Rules.Set} {
-		addDenying(out, lists)
-	}
-	return out
+// Deniers knows the sets of which another member may deny a packet: those that
+// a rule other than Allow and Log asks for, or that one must not be in. The zero
+// value is that of no rules.
+type Deniers struct {
+	of    map[desired.RulesID][]desired.SetID // by list that has any
+	lists map[desired.SetID]int               // how often they are in of
 }
 
-func addDenying(out map[desired.SetID]bool, lists map[desired.RulesID]*desired.RuleList) {
-	for _, l := range lists {
-		for i := range l.Rules {
-			r := &l.Rules[i]
-			if r.Action != desired.Deny && r.Action != desired.Pass && allowsAll(&r.Source) && allowsAll(&r.Destination) {
-				continue // most are of this kind
-			}
-			for _, side := range []*desired.Side{&r.Source, &r.Destination} {
-				lists := [][]desired.SetID{side.NotSets, side.NotPortSets, side.Sets, side.PortSets}
-				if r.Action == desired.Allow || r.Action == desired.Log {
-					lists = lists[:2]
-				}
-				for _, ids := range lists {
-					for _, id := range ids {
-						out[id] = true
-					}
-				}
+// DeniersOf returns those of some lists of rules.
+func DeniersOf(lists map[desired.RulesID]*desired.RuleList) *Deniers {
+	d := &Deniers{}
+	d.Play(desired.Patch[desired.RulesID, *desired.RuleList]{Set: lists})
+	return d
+}
+
+// Play takes in a patch to the lists of rules.
+func (d *Deniers) Play(p desired.Patch[desired.RulesID, *desired.RuleList]) {
+	if d.of == nil {
+		d.of, d.lists = map[desired.RulesID][]desired.SetID{}, map[desired.SetID]int{}
+	}
+	for id, l := range p.Set {
+		d.replace(id, denying(l))
+	}
+	for _, id := range p.Delete {
+		d.replace(id, nil)
+	}
+}
+
+func (d *Deniers) replace(id desired.RulesID, now []desired.SetID) {
+	for _, s := range d.of[id] {
+		if d.lists[s]--; d.lists[s] == 0 {
+			delete(d.lists, s)
+		}
+	}
+	if delete(d.of, id); len(now) > 0 {
+		d.of[id] = now
+	}
+	for _, s := range now {
+		d.lists[s]++
+	}
+}
+
+func (d *Deniers) has(id desired.SetID) bool { return d.lists[id] > 0 }
+
+// denying returns the sets by which a list denies, some more than once.
+func denying(l *desired.RuleList) []desired.SetID {
+	var out []desired.SetID
+	for i := range l.Rules {
+		r := &l.Rules[i]
+		if r.Action != desired.Deny && r.Action != desired.Pass && allowsAll(&r.Source) && allowsAll(&r.Destination) {
+			continue // most are of this kind
+		}
+		for _, side := range []*desired.Side{&r.Source, &r.Destination} {
+			out = append(append(out, side.NotSets...), side.NotPortSets...)
+			if r.Action != desired.Allow && r.Action != desired.Log {
+				out = append(append(out, side.Sets...), side.PortSets...)
 			}
 		}
 	}
+	return out
 }
 
 // allowsAll reports whether another member of a set can only make a side match

@@ -1,6 +1,7 @@
 package flows
 
 import (
+	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -66,6 +67,11 @@ func judge(denied ...uint16) Judge {
 	}
 }
 
+// changed is Changed where nobody has kept account of the rules.
+func changed(w *desired.Policy, p *desired.PolicyPatch, cut bool) *Scope {
+	return Changed(w, p, cut, DeniersOf(w.Rules))
+}
+
 // bring judges the connections of a table and carries out the verdicts.
 func bring(t *testing.T, tab *table, s *Scope, gone map[netip.Addr]bool, by Judge) Result {
 	t.Helper()
@@ -125,7 +131,7 @@ func TestScope(t *testing.T) {
 			tab := &table{entries: slices.Clone(entries)}
 			s := Everything()
 			if tt.patch != nil {
-				s = Changed(&w, tt.patch, true)
+				s = changed(&w, tt.patch, true)
 			}
 			r := bring(t, tab, s, nil, judge(80))
 			var got []int
@@ -170,14 +176,14 @@ func TestScopeOfMembers(t *testing.T) {
 	joins := desired.SetPatch{Add: []desired.Member{member("10.9.0.1/32"), member("fd09::1/128")}}
 	for id, looked := range map[desired.SetID]bool{"allow": false, "ports": false, "except": true, "deny": true, "pass": true} {
 		p := &desired.PolicyPatch{Sets: map[desired.SetID]desired.SetPatch{id: joins}}
-		if s := Changed(&w, p, false); s != nil != looked {
+		if s := changed(&w, p, false); s != nil != looked {
 			t.Errorf("%s: looked at %v, want %v", id, s != nil, looked)
 		}
-		if s := Changed(&w, p, true); s == nil {
+		if s := changed(&w, p, true); s == nil {
 			t.Errorf("%s: a connection that is cut may be allowed now", id)
 		}
 		p.Sets[id] = desired.SetPatch{Remove: joins.Add}
-		if s := Changed(&w, p, false); s == nil {
+		if s := changed(&w, p, false); s == nil {
 			t.Errorf("%s: who leaves may be denied", id)
 		}
 	}
@@ -318,14 +324,14 @@ func TestScopeOfWhatAllowsMore(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			w := host()
 			w.Rules[desired.RulesID{Owner: "a"}] = &desired.RuleList{Rules: []desired.PolicyRule{allow, deny}}
-			s := Changed(&w, tt.patch, true)
+			s := changed(&w, tt.patch, true)
 			if s.OnlyCut() != tt.onlyIf || s.Denials() == nil != tt.onlyIf {
 				t.Errorf("only those that are cut: %v", s.OnlyCut())
 			}
-			if s := Changed(&w, tt.patch, false); s == nil != tt.onlyIf || s.OnlyCut() {
+			if s := changed(&w, tt.patch, false); s == nil != tt.onlyIf || s.OnlyCut() {
 				t.Errorf("while none is cut: %+v", s)
 			}
-			both := Join(s, Changed(&w, with(deny), true))
+			both := Join(s, changed(&w, with(deny), true))
 			if both.OnlyCut() || both.Denials() == nil {
 				t.Errorf("with a denial: %+v", both)
 			}
@@ -373,5 +379,37 @@ func TestBehind(t *testing.T) {
 	w := host()
 	if _, ok := s.packet(flow("198.51.100.7", "203.0.113.1", 80), owners(&w), &by); !ok {
 		t.Error("not in the scope of its workload's policy")
+	}
+}
+
+// TestDeniersAreKept: an account that is kept over patches is that of the rules
+// that are there in the end, in any order and with a list in both parts of a
+// patch. It is about no family.
+func TestDeniersAreKept(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	var kept Deniers
+	lists := map[desired.RulesID]*desired.RuleList{}
+	for range 300 {
+		p := desired.Patch[desired.RulesID, *desired.RuleList]{Set: map[desired.RulesID]*desired.RuleList{}}
+		for range r.IntN(4) {
+			id, l := desired.RulesID{Owner: string('a' + rune(r.IntN(5)))}, &desired.RuleList{}
+			for range r.IntN(3) {
+				rule := desired.PolicyRule{Action: []desired.Action{desired.Allow, desired.Deny, desired.Pass, desired.Log}[r.IntN(4)]}
+				set := desired.SetID('s' + rune(r.IntN(4)))
+				rule.Source.Sets = []desired.SetID{set}
+				if r.IntN(2) == 0 {
+					rule.Destination.NotSets = []desired.SetID{set}
+				}
+				l.Rules = append(l.Rules, rule)
+			}
+			if p.Set[id] = l; r.IntN(3) == 0 {
+				p.Delete = append(p.Delete, id)
+			}
+		}
+		kept.Play(p)
+		p.Play(lists)
+		if want := DeniersOf(lists); !maps.Equal(kept.lists, want.lists) {
+			t.Fatalf("kept %v, want %v", kept.lists, want.lists)
+		}
 	}
 }
