@@ -49,6 +49,8 @@ type Config struct {
 	// Fresh fails unless Settings are what the datastore says now; nil: nobody
 	// changes them.
 	Fresh func(ctx context.Context) error
+
+	refused *refusals // nil: nobody changes settings
 }
 
 // agent is one running agent.

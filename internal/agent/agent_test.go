@@ -186,7 +186,7 @@ func TestFillNodeKeepsWhatOthersWrote(t *testing.T) {
 func TestSettingsThatChangeEndTheRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		db := mem.New()
-		done := watchedSettings(t, db)
+		done := watchedSettings(t, db, Config{Driver: db, Log: slog.New(slog.DiscardHandler), refused: &refusals{}})
 		c := client.New(db, client.Config{})
 		felix := &v3.FelixConfiguration{}
 		felix.Name = "node.h2" // another host's
@@ -324,7 +324,7 @@ func (f *failing) List(ctx context.Context, prefix string) (store.Listing, error
 }
 
 // watchedSettings starts to watch the settings of host h1.
-func watchedSettings(t *testing.T, db store.Driver) <-chan error {
+func watchedSettings(t *testing.T, db store.Driver, run Config) <-chan error {
 	t.Helper()
 	src := config.Sources{Node: "h1"}
 	if err := readSettings(t.Context(), client.New(db, client.Config{}), &src); err != nil {
@@ -337,7 +337,7 @@ func watchedSettings(t *testing.T, db store.Driver) <-chan error {
 	done := make(chan error, 1)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
-	run := Config{Driver: db, Log: slog.New(slog.DiscardHandler)}
+	src.Running = res.Values
 	go func() { defer close(ended); done <- watchSettings(ctx, run, src, res) }()
 	t.Cleanup(func() { cancel(); <-ended })
 	synctest.Wait()
@@ -347,7 +347,7 @@ func watchedSettings(t *testing.T, db store.Driver) <-chan error {
 func TestSettingsThatWereNotReadAreReadLater(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		db := &failing{Driver: mem.New()}
-		done := watchedSettings(t, db)
+		done := watchedSettings(t, db, Config{Driver: db, Log: slog.New(slog.DiscardHandler), refused: &refusals{}})
 		felix := &v3.FelixConfiguration{}
 		felix.Name, felix.Spec.LogSeverityScreen = "default", "Debug"
 		db.fail.Store(1)
@@ -379,7 +379,7 @@ func TestLabelsOfTheNodeChooseSettings(t *testing.T) {
 		if _, err := client.Create(t.Context(), c, felix); err != nil {
 			t.Fatal(err)
 		}
-		done := watchedSettings(t, db)
+		done := watchedSettings(t, db, Config{Driver: db, Log: slog.New(slog.DiscardHandler), refused: &refusals{}})
 		_, err := client.Modify(t.Context(), c, "", "h1", func(n *v3.Node) error {
 			n.Labels = map[string]string{"role": "edge"}
 			return nil
@@ -406,7 +406,7 @@ func TestUnreadableSettingsChangeNothing(t *testing.T) {
 		if _, err := db.Create(t.Context(), key, []byte(stored)); err != nil {
 			t.Fatal(err)
 		}
-		done := watchedSettings(t, db)
+		done := watchedSettings(t, db, Config{Driver: db, Log: slog.New(slog.DiscardHandler), refused: &refusals{}})
 		if _, err := db.Update(t.Context(), store.KV{Key: key, Value: []byte(`{"spec":`)}); err != nil {
 			t.Fatal(err)
 		}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -45,6 +44,8 @@ type steps struct {
 	// inStep waits until the kernel is as all that has come here wants it. Its
 	// error is a *lateness.
 	inStep func(context.Context) error
+	// honoured says whether what a question is about can be done here at all.
+	honoured func(client.Ask) client.Answer
 }
 
 // lateness is why a host is not in step.
@@ -136,7 +137,7 @@ func (b *barrier) open() map[string]client.Ask {
 	defer b.mu.Unlock()
 	out := map[string]client.Ask{}
 	for id, a := range b.asks {
-		if !b.said[id].Enforced && time.Now().Before(a.until) {
+		if said := b.said[id]; !said.Enforced && !said.Final && time.Now().Before(a.until) {
 			out[id] = a.Ask
 		}
 	}
@@ -180,10 +181,17 @@ func (b *barrier) try(ctx context.Context, open map[string]client.Ask, limit tim
 		if errors.As(err, &late) {
 			answer.Reason = late.reason
 		}
-		b.rest(ctx, limit) // what failed at once is not tried again at once
 	}
+	settled := false
 	for _, id := range here {
 		out[id] = answer
+		if answer.Enforced {
+			out[id] = b.steps.honoured(open[id])
+		}
+		settled = settled || out[id].Enforced || out[id].Final
+	}
+	if !settled {
+		b.rest(ctx, limit) // what failed at once is not tried again at once
 	}
 	return out
 }
@@ -198,11 +206,11 @@ func brief(err error) string {
 }
 
 // tell writes the answers if they say something new: at once that the change is
-// enforced, and now and then why it is not.
+// enforced, or cannot be, and now and then why it is not yet.
 func (b *barrier) tell(ctx context.Context, answers map[string]client.Answer) error {
 	good, news := false, false
 	for id, a := range answers {
-		good = good || a.Enforced
+		good = good || a.Enforced || a.Final
 		news = news || b.said[id] != a
 	}
 	if !good && (!news || time.Since(b.toldAt) < tellEvery) {
@@ -236,7 +244,7 @@ func (b *barrier) tell(ctx context.Context, answers map[string]client.Answer) er
 
 // answerWaiters answers those who wait until a change is enforced.
 func (a *agent) answerWaiters(ctx context.Context) error {
-	return newBarrier(a.cfg.Driver, a.cfg.Node, a.log, steps{arrived: a.arrived, inStep: a.inStep}).run(ctx)
+	return newBarrier(a.cfg.Driver, a.cfg.Node, a.log, steps{a.arrived, a.inStep, a.honoured}).run(ctx)
 }
 
 // arrived reports whether what was written has come here.
@@ -288,7 +296,7 @@ func (a *agent) inStep(ctx context.Context) error {
 			return &lateness{reason, err}
 		}
 	}
-	return a.honoured()
+	return nil
 }
 
 // policySettled waits until policy is in force, for connections that are under
@@ -329,19 +337,4 @@ func (a *agent) unfinished() (string, error) {
 		return "IP in IP is being set up", err
 	}
 	return "", nil
-}
-
-// honoured fails when the core says that something cannot be done here. That
-// the datastore is locked is no such thing: the kernel follows it all the same.
-func (a *agent) honoured() error {
-	var wrong []string
-	for _, c := range conditionsOfTheKernel() {
-		blocking, _, _ := a.notices.of(c)
-		wrong = append(wrong, blocking...)
-	}
-	if len(wrong) == 0 {
-		return nil
-	}
-	slices.Sort(wrong)
-	return &lateness{client.ReasonNotHonoured, errors.New(strings.Join(wrong, "; "))}
 }

@@ -54,6 +54,7 @@ type waitedHost struct {
 	*tallied
 	come   store.Revision // what has come to it
 	wrong  error          // why the kernel is not in step
+	can    client.Answer
 	closed chan error
 	stop   context.CancelFunc
 }
@@ -61,7 +62,7 @@ type waitedHost struct {
 func startHost(t *testing.T, d *tallied) *waitedHost {
 	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
-	h := &waitedHost{tallied: d, closed: make(chan error, 1), stop: stop}
+	h := &waitedHost{tallied: d, can: client.Answer{Enforced: true}, closed: make(chan error, 1), stop: stop}
 	b := newBarrier(d, "h1", slog.New(slog.DiscardHandler), steps{
 		arrived: func(a client.Ask) (bool, error) {
 			d.mu.Lock()
@@ -72,6 +73,11 @@ func startHost(t *testing.T, d *tallied) *waitedHost {
 			d.mu.Lock()
 			defer d.mu.Unlock()
 			return h.wrong
+		},
+		honoured: func(client.Ask) client.Answer {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			return h.can
 		},
 	})
 	go func() { h.closed <- b.run(ctx) }()
@@ -153,6 +159,25 @@ func TestBarrierAnswers(t *testing.T) {
 			t.Errorf("a: %q", a)
 		}
 		before = h.count()
+		time.Sleep(time.Hour)
+		if h.count() != before {
+			t.Errorf("%d writes after the answer", h.count()-before)
+		}
+	})
+}
+
+// TestBarrierCannot: that a change cannot be enforced is said at once, and once.
+func TestBarrierCannot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := startHost(t, &tallied{Store: mem.New()})
+		h.set(func() {
+			h.come, h.can = "1", client.Answer{Reason: client.ReasonNotHonoured, Message: "no", Final: true}
+		})
+		h.ask(t, "a", "1", 60)
+		if a := h.said(t, "a"); a != "false NotHonoured no" {
+			t.Errorf("a: %q", a)
+		}
+		before := h.count()
 		time.Sleep(time.Hour)
 		if h.count() != before {
 			t.Errorf("%d writes after the answer", h.count()-before)

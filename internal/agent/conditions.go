@@ -66,6 +66,7 @@ func (a *agent) checks() []health.Check {
 	return []health.Check{
 		{Type: health.Datastore, Eval: a.checkDatastore}, {Type: health.Kernel, Eval: a.checkKernel},
 		{Type: health.Policy, Eval: a.checkPolicy}, {Type: health.Routing, Eval: a.checkRouting},
+		{Type: health.Settings, Eval: a.checkSettings, Advisory: true},
 		{Type: health.Addresses, Eval: a.checkAddresses, Advisory: true},
 		{Type: health.Paths, Eval: a.checkPaths, Advisory: true},
 	}

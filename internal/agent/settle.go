@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 
-	"github.com/brindle-net/brindle/internal/desired"
 	"github.com/brindle-net/brindle/internal/kernel"
 )
 
@@ -30,11 +29,6 @@ func (a *agent) settlers() []settler {
 		out = append(out, settler{t.imports, nil}, settler{t.paths, nil}, settler{t.speakers, nil}, settler{t.peers, nil}, settler{t.learned, nil})
 	}
 	return out
-}
-
-// conditionsOfTheKernel are those whose notices tell what is not enforced.
-func conditionsOfTheKernel() []string {
-	return []string{desired.ConditionKernel, desired.ConditionPolicy, desired.ConditionRouting}
 }
 
 // judged reports whether connections that are under way have been brought in

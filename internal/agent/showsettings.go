@@ -2,6 +2,7 @@ package agent
 
 import (
 	"net/http"
+	"slices"
 
 	"github.com/brindle-net/brindle/internal/agentapi"
 	"github.com/brindle-net/brindle/internal/config"
@@ -10,9 +11,14 @@ import (
 // settings is what this agent runs with, and who said so.
 func (a *agent) settings() agentapi.Settings {
 	r := a.cfg.Outcome
+	warnings := append([]string{}, r.Warnings...)
+	for _, text := range a.cfg.refused.texts() {
+		if !slices.Contains(warnings, text) {
+			warnings = append(warnings, text) // since the start
+		}
+	}
 	return agentapi.Settings{
-		Node: a.cfg.Node, Values: told(r.Values), Said: told(r.Said), Ignored: told(r.Ignored),
-		Warnings: append([]string{}, r.Warnings...),
+		Node: a.cfg.Node, Values: told(r.Values), Said: told(r.Said), Ignored: told(r.Ignored), Warnings: warnings,
 	}
 }
 

@@ -47,13 +47,21 @@ func Start(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
+	local, err := config.Resolve(src)
+	if err != nil {
+		return fmt.Errorf("configuration: %w", err)
+	}
+	var kerr error
+	src.Running, kerr = recallSettings(local.Agent.Paths.StateDir)
 	readCtx, cancel := context.WithTimeout(ctx, firstRead)
 	rerr := readSettings(readCtx, client.New(o.Driver, client.Config{}), &src)
 	cancel()
+	src.Unread = rerr != nil
 	res, err := config.Resolve(src)
 	if err != nil {
 		return fmt.Errorf("configuration: %w", err)
 	}
+	kerr = errors.Join(kerr, keepSettings(res.Agent.Paths.StateDir, res.Values))
 	log := slog.New(slog.NewTextHandler(o.LogTo, &slog.HandlerOptions{Level: res.Agent.LogLevel}))
 	for _, w := range res.Warnings {
 		log.WarnContext(ctx, "configuration", "problem", w)
@@ -61,7 +69,12 @@ func Start(ctx context.Context, o Options) error {
 	if rerr != nil {
 		log.WarnContext(ctx, "settings of the datastore not read, or not all", "err", rerr)
 	}
-	run := Config{Node: src.Node, Build: o.Build, Driver: o.Driver, Settings: res.Agent, Outcome: res, HoldTime: o.HoldTime, Log: log}
+	if kerr != nil {
+		log.WarnContext(ctx, "settings of the last start not known, or these not kept", "err", kerr)
+	}
+	src.Running = res.Values
+	run := Config{Node: src.Node, Build: o.Build, Driver: o.Driver, Settings: res.Agent, Outcome: res, HoldTime: o.HoldTime, Log: log, refused: &refusals{}}
+	run.refused.set(res, onlyUnreadable(rerr))
 	run.Changed = func(ctx context.Context) error { return watchSettings(ctx, run, src, res) }
 	run.Fresh = func(ctx context.Context) error { return freshSettings(ctx, run, src, res) }
 	err = Run(ctx, run)
@@ -122,6 +135,15 @@ func readSettings(ctx context.Context, c *client.Client, src *config.Sources) er
 // settingsRetry is the pause after settings that could not be read.
 const settingsRetry = 5 * time.Second
 
+// onlyUnreadable is an error that says that something stored cannot be read: that
+// the datastore is out of sight is said elsewhere.
+func onlyUnreadable(err error) error {
+	if errors.Is(err, client.ErrUnreadable) {
+		return err
+	}
+	return nil
+}
+
 // watchSettings returns ErrReconfigured when the outcome differs from what the
 // agent runs with. Settings that cannot be read or used leave it running as it
 // is.
@@ -141,30 +163,46 @@ func watchSettings(ctx context.Context, run Config, src config.Sources, running 
 		case <-retry:
 		}
 		retry = nil
-		if err := readSettings(ctx, c, &src); err != nil {
-			run.Log.WarnContext(ctx, "settings not read; those in force stay", "retry_in", settingsRetry, "err", err)
+		rerr := readSettings(ctx, c, &src)
+		if rerr != nil {
 			retry = time.After(settingsRetry)
+		}
+		if src.Unread = onlyUnreadable(rerr) != nil; rerr != nil && !src.Unread {
+			run.Log.WarnContext(ctx, "settings not read; those in force stay", "retry_in", settingsRetry, "err", rerr)
 			continue
 		}
 		res, err := config.Resolve(src)
-		if err != nil {
-			run.Log.WarnContext(ctx, "settings not usable; those in force stay", "err", err)
-			continue
+		changed := run.note(res, rerr, err)
+		if changed {
+			for _, text := range run.refused.texts() {
+				run.Log.WarnContext(ctx, "settings not usable; those in force stay", "err", text)
+			}
 		}
-		if !reflect.DeepEqual(res.Values, running.Values) {
+		if err == nil && !reflect.DeepEqual(res.Values, running.Values) {
 			return ErrReconfigured
 		}
 	}
 }
 
+// note notes what this host does not do of its settings: unreadable objects, and
+// what failed altogether. It reports whether that is news.
+func (c Config) note(res config.Result, unreadable, failed error) bool {
+	if failed != nil {
+		return c.refused.fail(failed)
+	}
+	return c.refused.set(res, unreadable)
+}
+
 // freshSettings fails unless the agent runs with what the datastore says now.
 func freshSettings(ctx context.Context, run Config, src config.Sources, running config.Result) error {
-	if err := readSettings(ctx, client.New(run.Driver, client.Config{}), &src); err != nil {
-		return fmt.Errorf("settings not read, or not all; those in force stay: %w", err)
+	rerr := readSettings(ctx, client.New(run.Driver, client.Config{}), &src)
+	if src.Unread = onlyUnreadable(rerr) != nil; rerr != nil && !src.Unread {
+		return fmt.Errorf("settings not read, or not all; those in force stay: %w", rerr)
 	}
 	res, err := config.Resolve(src)
+	run.note(res, rerr, err)
 	if err != nil {
-		return fmt.Errorf("settings not usable; those in force stay: %w", err)
+		return nil // as it runs: honoured says so to whom it concerns
 	}
 	if !reflect.DeepEqual(res.Values, running.Values) {
 		return errors.New("the settings have changed, and the agent starts anew")

@@ -15,7 +15,6 @@ import (
 
 	v3 "github.com/brindle-net/brindle/api/v3"
 	"github.com/brindle-net/brindle/internal/client"
-	"github.com/brindle-net/brindle/internal/store"
 )
 
 // waiting are the flags of commands that write: they can wait until what they
@@ -66,7 +65,7 @@ func (w *waiting) session(db *session) *session {
 // saw takes an object as it is stored now, written or found as it should be.
 func (w *waiting) saw(is v3.Object) {
 	if w.rec != nil && is != nil {
-		w.rec.Saw(store.Revision(is.Meta().ResourceVersion))
+		w.rec.Saw(is)
 	}
 }
 
@@ -80,7 +79,7 @@ func (w *waiting) finish(ctx context.Context, e *Env, quiet bool, failed error) 
 	if err != nil {
 		return errors.Join(failed, fmt.Errorf("written, and not waited for: %w", err))
 	}
-	if written == (client.Written{}) {
+	if written.Nothing() {
 		return failed
 	}
 	if ctx.Err() != nil {
@@ -123,11 +122,16 @@ const mostNamed = 20
 func (l *lateError) Error() string {
 	late := l.state.Late()
 	var b strings.Builder
-	fmt.Fprintf(&b, "written, but not enforced on every host after %s", l.after.Round(100*time.Millisecond))
-	if len(l.state.Hosts) > 0 {
+	never := errors.Is(l.cause, client.ErrNever)
+	if never {
+		fmt.Fprintf(&b, "written, but %d of %d hosts cannot enforce it", len(late), len(l.state.Hosts))
+	} else {
+		fmt.Fprintf(&b, "written, but not enforced on every host after %s", l.after.Round(100*time.Millisecond))
+	}
+	if len(l.state.Hosts) > 0 && !never {
 		fmt.Fprintf(&b, ": late are %d of %d hosts", len(late), len(l.state.Hosts))
 	}
-	if !errors.Is(l.cause, context.Canceled) && !plainlyLate(l.cause) {
+	if !never && !errors.Is(l.cause, context.Canceled) && !plainlyLate(l.cause) {
 		fmt.Fprintf(&b, ": %v", l.cause)
 	}
 	if errors.Is(l.cause, context.Canceled) {

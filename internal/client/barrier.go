@@ -23,6 +23,7 @@ type Ask struct {
 	By        string         `json:"by,omitempty"` // for people
 	Asked     time.Time      `json:"asked"`        // by the clock of whoever asks
 	Seconds   int            `json:"seconds"`      // for how long the answer is of use
+	Objects   []string       `json:"objects"`      // what was written, as Written has it; null: not known
 }
 
 // Answer is what a host says to one Ask.
@@ -30,6 +31,7 @@ type Answer struct {
 	Enforced bool   `json:"enforced"`
 	Reason   string `json:"reason,omitempty"`  // why not, one word
 	Message  string `json:"message,omitempty"` // for people
+	Final    bool   `json:"final,omitempty"`   // waiting does not help: something else has to be written
 }
 
 // Answers are all that a host says, by the names of the asks. They are stored
@@ -74,6 +76,9 @@ type WaitConfig struct {
 // ErrLate says that not all hosts enforced a change in time.
 var ErrLate = errors.New("not enforced on every host in time")
 
+// ErrNever says that the hosts that do not enforce a change are not going to.
+var ErrNever = errors.New("a host cannot enforce it")
+
 // orphanAge is how much older than its time an ask must be to be removed by
 // somebody else: clocks may differ.
 const orphanAge = time.Hour
@@ -83,7 +88,8 @@ const farewell = 2 * time.Second
 
 // WaitEnforced waits until every host that has a Node enforces what was
 // written. It returns how they stand when it ends; the error is ErrLate when
-// the time is over, that of ctx when ctx ended, or the datastore's.
+// the time is over, ErrNever when all that are late say that they cannot, that
+// of ctx when ctx ended, or the datastore's.
 //
 // It writes one key and removes it at the end. Every host writes one key in
 // answer, so that nobody writes anything while nobody waits.
@@ -92,7 +98,7 @@ func WaitEnforced(ctx context.Context, d store.Driver, w Written, cfg WaitConfig
 	defer cancel()
 	b := &waiter{id: NewUID(), nodes: map[string]bool{}, answers: map[string]Answer{}, changed: make(chan struct{}, 1)}
 	sweepAsks(limited, d)
-	ask := Ask{Resources: w.Resources, Blocks: w.Blocks, By: cfg.By, Asked: time.Now().UTC(), Seconds: int(cfg.Timeout/time.Second) + 1}
+	ask := Ask{Resources: w.Resources, Blocks: w.Blocks, By: cfg.By, Asked: time.Now().UTC(), Seconds: int(cfg.Timeout/time.Second) + 1, Objects: w.Objects}
 	value, err := json.Marshal(ask)
 	if err != nil {
 		return Enforcement{}, fmt.Errorf("wait until enforced: %w", err)
@@ -102,7 +108,7 @@ func WaitEnforced(ctx context.Context, d store.Driver, w Written, cfg WaitConfig
 	}
 	defer b.end(ctx, d)
 	err = b.wait(limited, d, cfg.Progress)
-	if err != nil && ctx.Err() == nil {
+	if err != nil && ctx.Err() == nil && !errors.Is(err, ErrNever) {
 		err = ErrLate
 		if why := b.trouble(); why != nil {
 			err = fmt.Errorf("%w; the datastore is out of reach: %w", ErrLate, why)
@@ -147,8 +153,12 @@ func (b *waiter) wait(ctx context.Context, d store.Driver, progress func(Enforce
 			if progress != nil {
 				progress(now)
 			}
-			if len(now.Late()) == 0 {
+			late := now.Late()
+			if len(late) == 0 {
 				return nil
+			}
+			if !slices.ContainsFunc(late, func(h HostState) bool { return !h.Final }) {
+				return ErrNever
 			}
 		}
 		select {

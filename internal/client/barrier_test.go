@@ -68,6 +68,7 @@ func ownKeys(t *testing.T, d store.Driver) []string {
 
 func TestWaitEnforced(t *testing.T) {
 	good := Answer{Enforced: true}
+	never := Answer{Reason: ReasonNotHonoured, Message: "GlobalNetworkPolicy a is not enforced", Final: true}
 	failing := Answer{Reason: ReasonFailing, Message: "table routes: 1 changes left; first x: no such device"}
 	for _, tt := range []struct {
 		name    string
@@ -81,6 +82,8 @@ func TestWaitEnforced(t *testing.T) {
 		{"an agent is down", []string{"h1", "h2"}, nil, map[string]Answer{"h1": good}, []string{"h2 NoAnswer its agent does not run, does not reach the datastore, or is older than --wait"}},
 		{"another program's host", []string{"h1"}, []string{"c1"}, map[string]Answer{"h1": good}, []string{"c1 NoAnswer nothing says that an agent of Brindle runs there"}},
 		{"a kernel refuses", []string{"h1"}, nil, map[string]Answer{"h1": failing}, []string{"h1 Failing " + failing.Message}},
+		{"a host cannot", []string{"h1", "h2"}, nil, map[string]Answer{"h1": never, "h2": good}, []string{"h1 NotHonoured " + never.Message}},
+		{"a host cannot, and another is late", []string{"h1", "h2"}, nil, map[string]Answer{"h1": never, "h2": failing}, []string{"h1 NotHonoured " + never.Message, "h2 Failing " + failing.Message}},
 		{"an answer of a host that is gone", []string{"h1"}, nil, map[string]Answer{"h1": good, "gone": failing}, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -96,12 +99,16 @@ func TestWaitEnforced(t *testing.T) {
 					answerer(t, d, h, a)
 				}
 				synctest.Wait()
+				began := time.Now()
 				state, err := WaitEnforced(t.Context(), d, Written{Resources: "1"}, WaitConfig{Timeout: 10 * time.Second})
+				if waits := time.Since(began) >= 10*time.Second; waits != errors.Is(err, ErrLate) || errors.Is(err, ErrNever) != (tt.name == "a host cannot") {
+					t.Errorf("%v after %v", err, time.Since(began))
+				}
 				var late []string
 				for _, h := range state.Late() {
 					late = append(late, fmt.Sprintf("%s %s %s", h.Host, h.Reason, h.Message))
 				}
-				if !slices.Equal(late, tt.want) || (err == nil) != (len(tt.want) == 0) || err != nil && !errors.Is(err, ErrLate) {
+				if !slices.Equal(late, tt.want) || (err == nil) != (len(tt.want) == 0) || err != nil && !errors.Is(err, ErrLate) && !errors.Is(err, ErrNever) {
 					t.Errorf("late %q, %v", late, err)
 				}
 				if len(state.Hosts) != len(tt.ours)+len(tt.foreign) {
@@ -181,7 +188,7 @@ func TestWaitInterrupted(t *testing.T) {
 func TestRecorder(t *testing.T) {
 	d := mem.New()
 	r := Record(d)
-	if w, err := r.Written(); err != nil || w != (Written{}) {
+	if w, err := r.Written(); err != nil || !w.Nothing() || w.Objects == nil || len(w.Objects) != 0 {
 		t.Fatalf("nothing written: %+v, %v", w, err)
 	}
 	c, ctx := New(r, Config{}), t.Context()
@@ -195,9 +202,15 @@ func TestRecorder(t *testing.T) {
 	if string(created.Resources) != is.ResourceVersion {
 		t.Errorf("created at %q, recorded %+v", is.ResourceVersion, created)
 	}
-	r.Saw("1") // older
-	if w, _ := r.Written(); w != created {
+	older := &v3.NetworkPolicy{TypeMeta: v3.TypeMeta{Kind: "NetworkPolicy"}}
+	older.Namespace, older.Name, older.ResourceVersion = "ns", "p", "1"
+	r.Saw(older)
+	w, _ := r.Written()
+	if w.Resources != created.Resources {
 		t.Errorf("an older one counts: %+v", w)
+	}
+	if want := []string{"GlobalNetworkSet s", "NetworkPolicy ns/p"}; !slices.Equal(w.Objects, want) {
+		t.Errorf("named %q, want %q", w.Objects, want)
 	}
 	if err := Delete[v3.GlobalNetworkSet](ctx, c, "", "s", Preconditions{}); err != nil {
 		t.Fatal(err)
@@ -225,8 +238,15 @@ func TestRecorder(t *testing.T) {
 	if _, err := plain.Create(ctx, store.ResourceRoot+"x", nil); err != nil {
 		t.Fatal(err)
 	}
-	plain.Saw("1")
+	plain.Saw(older)
 	if _, err := plain.Written(); !errors.Is(err, store.ErrUnordered) {
 		t.Errorf("a datastore without an order: %v", err)
+	}
+	for i := range mostObjects + 1 {
+		older.Name = fmt.Sprintf("p%d", i)
+		r.Saw(older)
+	}
+	if w, _ := r.Written(); w.Objects != nil {
+		t.Errorf("%d objects are named", len(w.Objects))
 	}
 }

@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 
+	v3 "github.com/brindle-net/brindle/api/v3"
 	"github.com/brindle-net/brindle/internal/store"
 )
 
@@ -15,7 +18,17 @@ import (
 type Written struct {
 	Resources store.Revision // of the last change of a resource
 	Blocks    store.Revision // of an IPAM block
+	// Objects are the resources that were written or found as they should be,
+	// as in "GlobalNetworkPolicy a" and "NetworkPolicy ns/a", sorted. What was
+	// deleted is none of them. nil: too many to name.
+	Objects []string
 }
+
+// Nothing reports whether nothing was written.
+func (w Written) Nothing() bool { return w.Resources == "" && w.Blocks == "" }
+
+// mostObjects is how many objects are named.
+const mostObjects = 1000
 
 // Recorder is a datastore that remembers at which revision it was last
 // written. All methods may be called from anywhere.
@@ -23,22 +36,55 @@ type Recorder struct {
 	store.Driver
 	mu      sync.Mutex // guards what is below
 	written Written
+	objects map[string]bool
 	unknown error // why written does not say all
 }
 
 // Record returns a recorder on a datastore, which stays the caller's to close.
-func Record(d store.Driver) *Recorder { return &Recorder{Driver: d} }
+func Record(d store.Driver) *Recorder { return &Recorder{Driver: d, objects: map[string]bool{}} }
 
 // Written returns up to where the datastore was written through the recorder.
 // The error says why that is not known.
 func (r *Recorder) Written() (Written, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.written, r.unknown
+	w := r.written
+	if len(r.objects) <= mostObjects {
+		w.Objects = append([]string{}, slices.Sorted(maps.Keys(r.objects))...)
+	}
+	return w, r.unknown
 }
 
-// Saw notes the revision of a resource that was found as it should be.
-func (r *Recorder) Saw(rev store.Revision) { r.note(store.ResourceRoot, rev) }
+// Saw notes a resource that was found as it should be.
+func (r *Recorder) Saw(o v3.Object) {
+	m := o.Meta()
+	r.named(o.Type().Kind, m.Namespace, m.Name)
+	r.note(store.ResourceRoot, store.Revision(m.ResourceVersion))
+}
+
+// named notes an object that was written.
+func (r *Recorder) named(kind, namespace, name string) {
+	if namespace != "" {
+		name = namespace + "/" + name
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.objects) <= mostObjects {
+		r.objects[kind+" "+name] = true
+	}
+}
+
+// wrote notes that a key was written.
+func (r *Recorder) wrote(key string, rev store.Revision) {
+	if id, ok := store.ParseResourceKey(key); ok {
+		kind := id.Plural
+		if i := slices.IndexFunc(v3.Kinds(), func(k v3.KindInfo) bool { return k.Plural == id.Plural }); i >= 0 {
+			kind = v3.Kinds()[i].Kind
+		}
+		r.named(kind, id.Namespace, id.Name)
+	}
+	r.note(key, rev)
+}
 
 // note keeps the later one of what was last written and a revision.
 func (r *Recorder) note(key string, rev store.Revision) {
@@ -71,7 +117,7 @@ func (r *Recorder) Pages(ctx context.Context, prefix string, page func([]store.K
 func (r *Recorder) Create(ctx context.Context, key string, value []byte) (store.Revision, error) {
 	rev, err := r.Driver.Create(ctx, key, value)
 	if err == nil {
-		r.note(key, rev)
+		r.wrote(key, rev)
 	}
 	return rev, err
 }
@@ -80,7 +126,7 @@ func (r *Recorder) Create(ctx context.Context, key string, value []byte) (store.
 func (r *Recorder) Update(ctx context.Context, kv store.KV) (store.Revision, error) {
 	rev, err := r.Driver.Update(ctx, kv)
 	if err == nil {
-		r.note(kv.Key, rev)
+		r.wrote(kv.Key, rev)
 	}
 	return rev, err
 }

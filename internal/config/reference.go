@@ -14,7 +14,11 @@ Generated from the table in internal/config; a test keeps it true. Precedence, w
 		"`default`, one that selects the host, `node.<name>`" + `; the configuration file; the environment; flags.
 
 In the environment a parameter is ` + "`BRINDLE_NAME` or `FELIX_NAME`" + `, in any letter case, with or without underscores between words. The value ` +
-		"`none`" + ` stands for the zero value. A bad value gives way to the default with a warning, or stops the agent where marked.
+		"`none`" + ` stands for the zero value.
+
+An agent notices a change of FelixConfiguration objects, and of the labels that choose among them, by itself: it replaces its own program, while the kernel keeps routes and policy and peers keep their routes. The file, the environment and flags are read when it starts: a change of these needs a restart (` + "`systemctl restart brindle-agent`" + `), also of what is marked "host only".
+
+A bad value in an object changes nothing: what was in force stays, also when the agent starts anew, and so does all that an object says that cannot be read. The condition ` + "`Settings`" + ` of the host, in ` + "`brindle node status`" + `, names the object, the field, the value and what is allowed until it is mended. Where nothing was in force, and in the file, the environment and flags, it gives way to the default with a warning, or stops the agent where marked.
 
 | parameter | default | allowed | where | what and why |
 |---|---|---|---|---|

@@ -20,6 +20,7 @@ const (
 	Kernel    = "Kernel"    // every table of the kernel is as it should be
 	Policy    = "Policy"    // every policy that selects a local endpoint is enforced
 	Routing   = "Routing"   // every session is up and End-of-RIB has passed both ways
+	Settings  = "Settings"  // all that settings say is done; advisory: what was in force before stays
 	Addresses = "Addresses" // this host has the addresses that it is known by, and others answer there; advisory
 	Paths     = "Paths"     // what was measured of the ways through tunnels is fine; advisory
 )
