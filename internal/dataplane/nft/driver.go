@@ -203,6 +203,11 @@ func countElems(m map[string][]member) (n int) {
 
 func (d *Driver) commit(edits []*edit, generation uint32) error {
 	var b batch
+	about := 0
+	for _, e := range edits {
+		about += e.about()
+	}
+	b.buf = make([]byte, 0, about)
 	for _, e := range edits {
 		e.write(&b)
 	}

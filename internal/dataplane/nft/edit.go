@@ -83,6 +83,17 @@ func (e *edit) write(b *batch) {
 	}
 }
 
+// about is how many bytes write writes, about: so that a large batch need not be
+// copied each time that it has outgrown its place.
+func (e *edit) about() int {
+	const oneElem, oneRule, other = 48, 512, 128
+	n := 1024 + oneElem*(countElems(e.elems)+countElems(e.dropElems))
+	for _, list := range e.rules {
+		n += oneRule * len(list)
+	}
+	return n + other*(len(e.flush)+len(e.dropChains)+len(e.dropSets)+len(e.dropCounter)+len(e.counters)+len(e.chains)+len(e.sets))
+}
+
 func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
 // addChain makes a chain with its rules.

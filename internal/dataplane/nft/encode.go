@@ -219,14 +219,18 @@ func encodeElem(b *batch, m *member, full bool) {
 	case e.object != "":
 		b.text(unix.NFTA_SET_ELEM_OBJREF, e.object)
 	}
-	if e.note != "" {
-		b.bytes(unix.NFTA_SET_ELEM_USERDATA, comment(e.note))
+	o := e.rare
+	if o == nil {
+		return
 	}
-	if e.timeout != 0 {
-		b.u64(unix.NFTA_SET_ELEM_TIMEOUT, e.timeout)
+	if o.note != "" {
+		b.bytes(unix.NFTA_SET_ELEM_USERDATA, comment(o.note))
 	}
-	if e.counts {
-		encodeExpr(b, unix.NFTA_SET_ELEM_EXPR, counter{packets: e.packets, bytes: e.bytes})
+	if o.timeout != 0 {
+		b.u64(unix.NFTA_SET_ELEM_TIMEOUT, o.timeout)
+	}
+	if o.counts {
+		encodeExpr(b, unix.NFTA_SET_ELEM_EXPR, counter{packets: o.packets, bytes: o.bytes})
 	}
 }
 

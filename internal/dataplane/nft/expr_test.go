@@ -119,7 +119,7 @@ func stock() *table {
 	ports := shape{keyType: typePort, keyLen: 2}
 	add := func(name string, s set) { t.sets[name] = &s }
 	add("ports", set{shape: ports, keyOrder: orderNetwork, elems: map[elemID]elem{
-		{key: port(80)}: {note: "web"}, {key: port(443)}: {},
+		{key: port(80)}: {rare: &rareElem{note: "web"}}, {key: port(443)}: {},
 	}})
 	with := func(s shape, change func(*shape)) shape { change(&s); return s }
 	add("spans", set{shape: with(ports, func(s *shape) { s.flags = unix.NFT_SET_INTERVAL }), keyOrder: orderNetwork, elems: map[elemID]elem{
@@ -141,9 +141,9 @@ func stock() *table {
 	add("seen", set{shape: shape{flags: unix.NFT_SET_TIMEOUT | unix.NFT_SET_EVAL, keyType: typeAddr4, keyLen: 4, timeout: 5000, size: 1000}, keyOrder: orderNetwork,
 		elems: map[elemID]elem{}})
 	add("timed", set{shape: shape{flags: unix.NFT_SET_TIMEOUT, keyType: typeAddr4, keyLen: 4}, keyOrder: orderNetwork,
-		elems: map[elemID]elem{{key: "\x0a\x00\x00\x01"}: {timeout: 3600000}}})
+		elems: map[elemID]elem{{key: "\x0a\x00\x00\x01"}: {rare: &rareElem{timeout: 3600000}}}})
 	add("counted", set{shape: shape{keyType: typeAddr4, keyLen: 4}, keyOrder: orderNetwork,
-		elems: map[elemID]elem{{key: "\x0a\x00\x00\x01"}: {counts: true, packets: 5, bytes: 300}}})
+		elems: map[elemID]elem{{key: "\x0a\x00\x00\x01"}: {rare: &rareElem{counts: true, packets: 5, bytes: 300}}}})
 	triple := shape{keyType: typeAddr4<<12 | typeProtocol<<6 | typePort, keyLen: 12}
 	add("triples", set{shape: triple, keyOrder: orderNetwork, elems: map[elemID]elem{{key: "\x0a\x00\x00\x01\x06\x00\x00\x00\x00\x50\x00\x00"}: {}}})
 	row := shape{flags: unix.NFT_SET_INTERVAL | unix.NFT_SET_MAP | flagConcat, keyType: typeMark<<12 | typeProtocol<<6 | typePort,

@@ -139,7 +139,7 @@ func TestTooLongIsRefused(t *testing.T) {
 func TestElementsAreCut(t *testing.T) {
 	var elems []member
 	for i := range 20000 {
-		elems = append(elems, member{elemID{key: string(mark(uint32(i)))}, elem{note: strings.Repeat("x", 100)}})
+		elems = append(elems, member{elemID{key: string(mark(uint32(i)))}, elem{rare: &rareElem{note: strings.Repeat("x", 100)}}})
 	}
 	var b batch
 	b.addElems(inet, "s", elems)

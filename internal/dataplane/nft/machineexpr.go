@@ -340,7 +340,7 @@ func (w *walk) dynset(e dynset) (verdict, error) {
 	_, there := s.elems[id]
 	full := !there && s.size != 0 && len(s.elems) >= int(s.size)
 	if !there && !full {
-		s.elems[id] = elem{timeout: e.timeout}
+		s.elems[id] = elem{rare: &rareElem{timeout: e.timeout}}
 	}
 	return onwardIf(full == e.not), nil
 }

@@ -93,15 +93,37 @@ type elemID struct {
 }
 
 type elem struct {
-	last           string // end of the range, included, of sets with several fields
-	data           string
-	judges         bool // the element has a verdict
-	verdict        verdict
-	object         string
+	last    string // end of the range, included, of sets with several fields
+	data    string
+	judges  bool // the element has a verdict
+	verdict verdict
+	object  string
+	rare    *rareElem // nil: nothing
+}
+
+// rareElem is what elements of others have: ours, of which there are very many,
+// are small without.
+type rareElem struct {
 	note           string
 	timeout        uint64
 	counts         bool
 	packets, bytes uint64
+}
+
+// others is what the element has of rareElem.
+func (e *elem) others() rareElem {
+	if e.rare == nil {
+		return rareElem{}
+	}
+	return *e.rare
+}
+
+// odd is the same, to be written to.
+func (e *elem) odd() *rareElem {
+	if e.rare == nil {
+		e.rare = &rareElem{}
+	}
+	return e.rare
 }
 
 // Types of chains at a hook.
@@ -331,9 +353,9 @@ func (r *reader) elem(buf []byte) (id elemID, e elem) {
 		case unix.NFTA_SET_ELEM_OBJREF:
 			e.object = r.text(v)
 		case unix.NFTA_SET_ELEM_USERDATA:
-			e.note = r.comment(v)
+			e.odd().note = r.comment(v)
 		case unix.NFTA_SET_ELEM_TIMEOUT:
-			e.timeout = r.u64(v)
+			e.odd().timeout = r.u64(v)
 		case unix.NFTA_SET_ELEM_EXPR:
 			r.elemExpr(r.expr(v), &e)
 		case attrElemExprs:
@@ -347,7 +369,8 @@ func (r *reader) elem(buf []byte) (id elemID, e elem) {
 
 func (r *reader) elemExpr(x expr, e *elem) {
 	if c, ok := x.(counter); ok {
-		e.counts, e.packets, e.bytes = true, c.packets, c.bytes
+		o := e.odd()
+		o.counts, o.packets, o.bytes = true, c.packets, c.bytes
 	}
 }
 
@@ -364,8 +387,10 @@ func (r *reader) plain(buf []byte) (value string) {
 // same reports whether two elements under one key are alike; how often one
 // was hit does not matter.
 func (e elem) same(o elem) bool {
-	e.packets, e.bytes, o.packets, o.bytes = 0, 0, 0, 0
-	return e == o
+	x, y := e.others(), o.others()
+	x.packets, x.bytes, y.packets, y.bytes = 0, 0, 0, 0
+	e.rare, o.rare = nil, nil
+	return e == o && x == y
 }
 
 // sameChain reports whether two chains do the same.

@@ -94,7 +94,7 @@ func (s *set) print(b *strings.Builder, name string) {
 		case e.object != "":
 			fmt.Fprintf(b, ": counter %s", e.object)
 		}
-		b.WriteString(noted(e.note) + "\n")
+		b.WriteString(noted(e.others().note) + "\n")
 	}
 }
 
