@@ -196,3 +196,41 @@ func TestBadPeers(t *testing.T) {
 		}
 	}
 }
+
+// TestNoAgreement has a peer that says who it is and then nothing, as one does
+// that holds to another connection: it is not waited for until the hold time is
+// over.
+func TestNoAgreement(t *testing.T) {
+	t.Parallel()
+	f := newFabric(t)
+	us, them := f.host(), f.host()
+	peer := meshPeer(us, false)
+	peer.Passive = true
+	set := usual()
+	set.Hold = time.Hour
+	p := start(t, us.ns, set, tables{Speaker: speakerOf(us), Imports: pools(), Peers: map[string]wantPeer{them.v4: peer}})
+	b := badPeer{from: them.v4, to: us.v4, id: netip.MustParseAddr(them.v4).As4(), ns: them.ns}
+	p.state(30*time.Second, them.v4, func(s Session) bool { return s.State != "Idle" })
+	conn, err := b.dial(false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(time.Minute))
+	if _, err := conn.Write(message(msgOpen, sampleOpen(b.id))); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(io.Discard, conn); err != nil {
+		t.Fatalf("the connection is not given up: %v", err)
+	}
+	p.state(30*time.Second, them.v4, func(s Session) bool { return s.LastError == "no agreement on a connection" })
+	var again net.Conn
+	testenv.Until(t, 30*time.Second, func() error {
+		if again, err = b.dial(true); err == nil && again == nil {
+			err = io.ErrUnexpectedEOF
+		}
+		return err
+	})
+	defer again.Close()
+	p.state(30*time.Second, them.v4, func(s Session) bool { return s.State == established })
+}

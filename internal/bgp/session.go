@@ -13,8 +13,28 @@ import (
 	"github.com/brindle-net/brindle/internal/desired"
 )
 
-// established is the state in which routes flow.
-const established = "Established"
+// States of a session of which something follows here.
+const (
+	established = "Established" // routes flow
+	openConfirm = "OpenConfirm" // both have said who they are
+)
+
+// confirmTime is how long a session may wait in OpenConfirm for the far end to
+// agree, which takes as long as a packet there and back. The engine waits
+// longer where both ends dialled at the same moment: either may then hold to
+// the connection that the other has given up, until the hold time is over. The
+// end with the lower address waits for one confirmTime, the other for two, so
+// that they do not do it to each other again.
+const confirmTime = 3 * time.Second
+
+// stuck is how long to let a session in OpenConfirm be.
+func (p *session) stuck(now time.Time) time.Duration {
+	patience := confirmTime
+	if p.peer.LocalAddr.IsValid() && p.key.Addr.Less(p.peer.LocalAddr) {
+		patience = 2 * confirmTime
+	}
+	return p.since.Add(patience).Sub(now)
+}
 
 // session is what we know of a peer.
 type session struct {
@@ -126,7 +146,7 @@ func stateName(st wire.FSMState) string {
 	case wire.BGP_FSM_OPENSENT:
 		return "OpenSent"
 	case wire.BGP_FSM_OPENCONFIRM:
-		return "OpenConfirm"
+		return openConfirm
 	case wire.BGP_FSM_ESTABLISHED:
 		return established
 	}
@@ -281,6 +301,14 @@ func (s *Server) tend(now time.Time) time.Duration {
 			continue
 		}
 		p.limited = time.Time{}
+		if p.added && p.state == openConfirm {
+			if left := p.stuck(now); left > 0 {
+				next = min(next, left)
+			} else {
+				s.renew(p, "no agreement on a connection")
+			}
+			continue
+		}
 		if p.added {
 			if p.restarting && p.state == established {
 				if left := p.since.Add(staleTime).Sub(now); left > 0 {
