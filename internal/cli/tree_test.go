@@ -136,7 +136,8 @@ func FuzzArguments(f *testing.F) {
 	} {
 		f.Add(s, "kind: Tier\napiVersion: projectcalico.org/v3\nmetadata: {name: a}\nspec: {order: 5}\n")
 	}
-	allowed := []string{"get", "apply", "create", "replace", "delete", "patch", "label", "validate", "kinds", "ipam", "version", "help", "__complete"}
+	f.Add("convert -f - -o json", "{kind: policy, apiVersion: v1, metadata: {name: A.b}, spec: {selector: \"a == 'b\", ingress: [{action: allow, source: {tag: a, net: 10.0.0.1/8}}]}}\n")
+	allowed := []string{"get", "convert", "apply", "create", "replace", "delete", "patch", "label", "validate", "kinds", "ipam", "version", "help", "__complete"}
 	f.Fuzz(func(t *testing.T, command, stdin string) {
 		args := strings.Split(command, " ")
 		if !slices.Contains(allowed, args[0]) || strings.Contains(command, "/") && strings.Contains(command, "-") || strings.Contains(command, "check") {
