@@ -290,3 +290,48 @@ func TestForwardsNothing(t *testing.T) {
 		})
 	}
 }
+
+// TestGivesUp is a start at which the host finds another address than its Node
+// has: it looks twice before it goes by that. Who was told an address, or has
+// none yet, gives up none.
+func TestGivesUp(t *testing.T) {
+	for _, tt := range []struct {
+		name           string
+		said4, said6   string // by the settings
+		have4, have6   string // by the Node
+		found4, found6 string
+		want           bool
+	}{
+		{name: "a first start", found4: "192.0.2.1/24"},
+		{name: "the same", have4: "192.0.2.1/24", found4: "192.0.2.1/24"},
+		{name: "the same in another subnet", have4: "192.0.2.1/24", found4: "192.0.2.1/25"},
+		{name: "another", have4: "192.0.2.1/24", found4: "192.0.2.2/24", want: true},
+		{name: "another, looked for", said4: "autodetect", have4: "192.0.2.1/24", found4: "192.0.2.2/24", want: true},
+		{name: "another, given", said4: "192.0.2.2/24", have4: "192.0.2.1/24", found4: "192.0.2.2/24"},
+		{name: "none any more", have4: "192.0.2.1/24", want: true},
+		{name: "none, as was said", said4: "none", have4: "192.0.2.1/24"},
+		{name: "another IPv6", said6: "autodetect", have6: "2001:db8::1/64", found6: "2001:db8::2/64", want: true},
+		{name: "one IPv6 more", said6: "autodetect", have4: "192.0.2.1/24", found4: "192.0.2.1/24", found6: "2001:db8::2/64"},
+		{name: "IPv4 the same and IPv6 another", said6: "autodetect", have4: "192.0.2.1/24", found4: "192.0.2.1/24", have6: "2001:db8::1/64", found6: "2001:db8::2/64", want: true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			a := hostOf(t, mem.New(), "h1", "")
+			a.cfg.Settings.Startup.IP, a.cfg.Settings.Startup.IP6 = tt.said4, tt.said6
+			node := &v3.Node{}
+			node.Spec.BGP = &v3.NodeBGPSpec{IPv4Address: tt.have4, IPv6Address: tt.have6}
+			r := &registered{}
+			if tt.found4 != "" {
+				r.v4 = netip.MustParsePrefix(tt.found4)
+			}
+			if tt.found6 != "" {
+				r.v6 = netip.MustParsePrefix(tt.found6)
+			}
+			if got := a.givesUp(node, r); got != tt.want {
+				t.Errorf("%v, want %v", got, tt.want)
+			}
+		})
+	}
+	if hostOf(t, mem.New(), "h1", "").givesUp(nil, &registered{}) {
+		t.Error("a host without a Node gives something up")
+	}
+}

@@ -2,6 +2,7 @@ package workload
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/brindle-net/brindle/internal/agentapi"
 	"github.com/brindle-net/brindle/internal/cni"
@@ -439,5 +442,49 @@ func TestPluginsThatSayTooMuch(t *testing.T) {
 	p.write("endless", "#!/bin/sh\nhead -c 3000000 /dev/zero >&2\necho said\n", 0o700)
 	if out, err := call(); err != nil || string(out) != "said\n" {
 		t.Errorf("%q, %v", out, err)
+	}
+}
+
+// TestQueueWhoseFirstRemovalHangs holds up nobody else: another container is set
+// up meanwhile, and the queue goes on when the plugin answers.
+func TestQueueWhoseFirstRemovalHangs(t *testing.T) {
+	w, p := newWorld(t), newLeasing(t)
+	m := w.start(nil)
+	if resp := m.CNI(t.Context(), p.call("ADD", "hangs", delegatedConfig(""))); resp.Failed {
+		t.Fatalf("%s", resp.Output)
+	}
+	if err := unix.Mkfifo(filepath.Join(p.dir, "gate"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p.write("host-local", strings.Replace(leasing, "DEL)", `DEL) read x <"$(dirname "$0")/gate";`, 1), 0o700)
+	for _, req := range []agentapi.CNIRequest{p.call("DEL", "hangs", delegatedConfig("")), cniCall("DEL", "other", fmt.Sprintf(dualConfig, "1.0.0", ""))} {
+		body, err := json.Marshal(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cni.Enqueue(filepath.Join(w.dir, "queue"), body); err != nil {
+			t.Fatal(err)
+		}
+	}
+	drained := make(chan error, 1)
+	go func() { drained <- m.DrainQueue(t.Context()) }()
+	gate, err := os.OpenFile(filepath.Join(p.dir, "gate"), os.O_WRONLY, 0) // returns when the plugin waits at it
+	if err != nil {
+		t.Fatal(err)
+	}
+	if resp := m.CNI(t.Context(), cniCall("ADD", "new", fmt.Sprintf(dualConfig, "1.0.0", ""))); resp.Failed {
+		t.Errorf("another container: %s", resp.Output)
+	}
+	if s := w.state(); len(s.Endpoints) != 1 || p.leases() != 1 {
+		t.Errorf("endpoints %v, %d leases", s.Endpoints, p.leases())
+	}
+	if _, err := gate.WriteString("go\n"); err != nil {
+		t.Error(err)
+	}
+	if err := errors.Join(gate.Close(), <-drained); err != nil || p.leases() != 0 {
+		t.Errorf("%v, %d leases", err, p.leases())
+	}
+	if left, err := os.ReadDir(filepath.Join(w.dir, "queue")); err != nil || len(left) != 0 {
+		t.Errorf("left in the queue: %v, %v", left, err)
 	}
 }

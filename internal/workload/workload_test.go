@@ -514,3 +514,29 @@ func TestRecordsThatCannotBeReadStopCollection(t *testing.T) {
 		t.Errorf("got %v, %v", got, err)
 	}
 }
+
+// TestTapAddedAgain keeps the hardware address that the machine behind a tap
+// device has: the kernel does not know it, and nobody tells the machine of
+// another. A new container has a new one.
+func TestTapAddedAgain(t *testing.T) {
+	eachKind(t, func(t *testing.T, req agentapi.AddRequest) {
+		w := newWorld(t)
+		req.Netns, req.Special = "", &agentapi.Special{Tap: true}
+		first, err := w.start(nil).Add(t.Context(), req)
+		if err != nil || first.MAC == "" {
+			t.Fatalf("%+v, %v", first, err)
+		}
+		again, err := w.start(nil).Add(t.Context(), req) // by the next agent
+		if err != nil || again.MAC != first.MAC || !slices.Equal(again.Addresses, first.Addresses) {
+			t.Errorf("%+v, %v; it was %+v", again, err, first)
+		}
+		w.wantOne(req, again)
+		if req.Orchestrator != "k8s" {
+			return // another container is another workload
+		}
+		req.ContainerID = "container-2"
+		if other, err := w.start(nil).Add(t.Context(), req); err != nil || other.MAC == first.MAC {
+			t.Errorf("another container: %+v, %v", other, err)
+		}
+	})
+}

@@ -128,6 +128,13 @@ func (h hold) LayWire(_ context.Context, s kernel.WireSpec) (kernel.Wired, error
 			h.made++
 			h.macs[s.HostName] = net.HardwareAddr{2, 0, 0, 0, byte(h.made >> 8), byte(h.made)}
 		}
+		if s.Tap { // the kernel does not know the address of the machine behind it
+			h.made++
+			h.macs[s.HostName] = net.HardwareAddr{2, 0, 0, 1, byte(h.made >> 8), byte(h.made)}
+			if len(s.MAC) > 0 {
+				h.macs[s.HostName] = s.MAC
+			}
+		}
 		h.laid[s.HostName] = s
 	}
 	if fault != nil {
