@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"slices"
 
 	v3 "github.com/brindle-net/brindle/api/v3"
@@ -15,6 +16,7 @@ import (
 type world struct {
 	ctx    context.Context
 	client *Client
+	files  bool // what is asked for is what files replace
 	err    error
 }
 
@@ -31,7 +33,9 @@ func (w *world) List(kind string) []v3.Object {
 		return nil
 	}
 	list, err := w.client.List(w.ctx, info, "")
-	w.err = err
+	if w.err = err; w.files && kind != "IPPool" && kind != "Tier" && errors.Is(err, ErrUnreadable) {
+		w.err = nil // nothing else depends on it, and a file may have it anew
+	}
 	return list.Objects
 }
 
@@ -83,8 +87,9 @@ func (c *Client) checkChange(ctx context.Context, before, after v3.Object) error
 
 // View returns the datastore as validation of a whole file wants it
 // (v3.ValidateSet), and a function that returns why it could not be read, to be
-// asked afterwards.
+// asked afterwards. An object that cannot be read stands in the way of those that
+// depend on it: pools, and policies in a tier.
 func (c *Client) View(ctx context.Context) (v3.World, func() error) {
-	w := &world{ctx: ctx, client: c}
+	w := &world{ctx: ctx, client: c, files: true}
 	return w, func() error { return w.err }
 }

@@ -64,23 +64,53 @@ func (c *Client) create(ctx context.Context, id ident, obj v3.Object) (v3.Object
 	if err := wrong.Err(); err != nil {
 		return nil, err
 	}
-	o, err := copyOf(id.kind, obj)
+	o, value, err := c.fresh(ctx, id, obj)
 	if err != nil {
-		return nil, err
-	}
-	if err := c.checkNew(ctx, o); err != nil {
 		return nil, err
 	}
 	if err := c.checkLegacy(ctx, id); err != nil {
 		return nil, err
 	}
+	rev, err := c.driver.Create(ctx, id.key(), value)
+	if err != nil {
+		return nil, bare(err)
+	}
+	o.Meta().ResourceVersion = string(rev)
+	return o, nil
+}
+
+// fresh checks a new object, gives it what the datastore gives, and encodes it.
+func (c *Client) fresh(ctx context.Context, id ident, obj v3.Object) (v3.Object, []byte, error) {
+	o, err := copyOf(id.kind, obj)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := c.checkNew(ctx, o); err != nil {
+		return nil, nil, err
+	}
 	v3.Default(o)
 	o.Meta().UID, o.Meta().CreationTimestamp = NewUID(), v3.NewTime(time.Now())
 	value, err := encode(o)
+	return o, value, err
+}
+
+// anew writes an object over one that cannot be read, so that it is never away.
+func (c *Client) anew(ctx context.Context, id ident, obj v3.Object) (v3.Object, error) {
+	if err := c.mayWrite(id); err != nil {
+		return nil, err
+	}
+	kv, err := c.driver.Get(ctx, id.key())
+	if err != nil {
+		return nil, bare(err)
+	}
+	if rev := obj.Meta().ResourceVersion; rev != "" && rev != string(kv.Revision) {
+		return nil, errStale
+	}
+	o, value, err := c.fresh(ctx, id, withoutOrigin(id, obj))
 	if err != nil {
 		return nil, err
 	}
-	rev, err := c.driver.Create(ctx, id.key(), value)
+	rev, err := c.driver.Update(ctx, store.KV{Key: kv.Key, Value: value, Revision: kv.Revision})
 	if err != nil {
 		return nil, bare(err)
 	}
@@ -172,7 +202,8 @@ func (c *Client) modify(ctx context.Context, id ident, edit func(v3.Object) (v3.
 
 // Apply creates an object, or makes the stored one like it: spec, labels and
 // annotations become those given; status and all other metadata stay as stored.
-// If the object carries a resourceVersion, that must be the current one.
+// If the object carries a resourceVersion, that must be the current one. One that
+// cannot be read is written anew.
 func (c *Client) Apply(ctx context.Context, obj v3.Object) (v3.Object, Outcome, error) {
 	id, err := identOf(obj)
 	if err != nil {
@@ -183,6 +214,12 @@ func (c *Client) Apply(ctx context.Context, obj v3.Object) (v3.Object, Outcome, 
 		did = Created
 		if o, err = c.create(ctx, id, withoutOrigin(id, obj)); errors.Is(err, store.ErrExists) {
 			o, did, err = c.replace(ctx, id, obj)
+		}
+	}
+	if errors.Is(err, ErrUnreadable) {
+		if _, unread := c.read(ctx, id); errors.Is(unread, ErrUnreadable) { // this, not another that it has to do with
+			did = Changed
+			o, err = c.anew(ctx, id, obj)
 		}
 	}
 	if err != nil {
