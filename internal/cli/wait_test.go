@@ -48,6 +48,7 @@ metadata: {name: h2, annotations: {brindle.net/accepts: direct}}
 // The commands that write can wait, and say who is late.
 func TestWaitFlag(t *testing.T) {
 	good, bad := client.Answer{Enforced: true}, client.Answer{Reason: client.ReasonFailing, Message: "table routes: \x1b[31mno\nsuch device"}
+	never := client.Answer{Reason: client.ReasonNotHonoured, Message: "GlobalNetworkPolicy a selects 1 host endpoint", Final: true}
 	policy := "apiVersion: projectcalico.org/v3\nkind: GlobalNetworkPolicy\nmetadata: {name: a}\nspec: {selector: all()}\n"
 	for _, c := range []struct {
 		name   string
@@ -66,6 +67,8 @@ func TestWaitFlag(t *testing.T) {
 		{"output", map[string]client.Answer{"h1": good, "h2": good}, line("apply -f P --wait -o name"), 0, "globalnetworkpolicy.projectcalico.org/a\n", nil},
 		{"late", map[string]client.Answer{"h1": good, "h2": bad}, line("apply -f P --wait --timeout 300ms"), 3, "Successfully applied 1 'GlobalNetworkPolicy' resource(s)\n",
 			[]string{"late are 1 of 2 hosts\n", "\n  h2: Failing: table routes: ", "\n  such device"}},
+		{"never", map[string]client.Answer{"h1": good, "h2": never}, line("apply -f P --wait"), 3, "Successfully applied 1 'GlobalNetworkPolicy' resource(s)\n",
+			[]string{"written, but 1 of 2 hosts cannot enforce it\n", "\n  h2: NotHonoured: "}},
 		{"nobody answers", nil, line("label node h1 a=b --wait --timeout 50ms"), 3, "Successfully set label a on node h1\n", []string{"late are 2 of 2 hosts", "h1: NoAnswer: its agent does not run"}},
 		{"dry run", nil, line("apply -f P --wait --dry-run"), 1, "", []string{"never enforced"}},
 		{"timeout alone", nil, line("apply -f P --timeout 3s"), 1, "", []string{"--wait is not given"}},
