@@ -206,13 +206,15 @@ func (r *Routes) set(w *writer[desired.RouteKey], e reconcile.Entry[desired.Rout
 }
 
 // follow does what is left after a plan was sent: what an object stood in the
-// way of is made without, and objects that no route needs are removed.
+// way of is made without, and objects that no route needs are removed. An object
+// that is gone, or is not what it was, is what the kernel calls invalid; any
+// other error is about the route, and says nothing of the object.
 func (r *Routes) follow(w *writer[desired.RouteKey], p reconcile.Plan[desired.RouteKey, desired.Route], by []uint32) {
 	n := &r.nextHops
 	for i, id := range by {
 		e := p.Set[i]
 		err := w.failed[e.Key]
-		if id == 0 || err == nil && n.there[id] != "" {
+		if id == 0 || n.there[id] != "" && !errors.Is(err, unix.EINVAL) {
 			continue
 		}
 		by[i] = 0
