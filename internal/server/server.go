@@ -153,12 +153,15 @@ func (s *server) bootstrap(ctx context.Context, db store.Driver) error {
 	return err
 }
 
-// watchEtcd ends when etcd does.
+// watchEtcd ends when etcd does, or serves no more at one of its addresses: a
+// server that is started anew does again, or says why not.
 func (s *server) watchEtcd(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-s.etcd.Done():
 		return errors.New("stopped by itself; its log says why")
+	case err := <-s.etcd.Err():
+		return fmt.Errorf("cannot serve any more: %w", err)
 	}
 }

@@ -267,6 +267,10 @@ func (s *Server) Endpoint() string { return "unix://" + s.cfg.Socket }
 // Done is closed when etcd has stopped, by Close or by itself.
 func (s *Server) Done() <-chan struct{} { return s.etcd.Server.StopNotify() }
 
+// Err receives an error when etcd cannot serve any more, at one of its addresses
+// or at all.
+func (s *Server) Err() <-chan error { return s.etcd.Err() }
+
 // Close stops etcd, cuts its clients off, and gives the data directory free.
 func (s *Server) Close() error {
 	s.once.Do(func() {
