@@ -331,10 +331,11 @@ func (a *agent) choices(r *registered) []agentapi.AddressChoice {
 // whyAddress says for people why an address was chosen; "" for none.
 func (a *agent) whyAddress(w wantedAddress, found netip.Prefix) string {
 	param := map[int]string{4: "ip", 6: "ip6"}[w.family]
-	i := slices.IndexFunc(a.cfg.Outcome.Values, func(v config.Value) bool { return v.Name == param && v.Value != "" })
+	values := a.cfg.outcome().Values
+	i := slices.IndexFunc(values, func(v config.Value) bool { return v.Name == param && v.Value != "" })
 	source := ""
 	if i >= 0 {
-		source = a.cfg.Outcome.Values[i].Source
+		source = values[i].Source
 	}
 	switch {
 	case !found.IsValid():

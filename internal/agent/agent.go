@@ -40,7 +40,7 @@ type Config struct {
 	Build    string
 	Driver   store.Driver
 	Settings config.Agent
-	Outcome  config.Result // where Settings come from, for whoever asks
+	Outcome  config.Result // where Settings come from
 	HoldTime time.Duration // of BGP sessions; 0: the default
 	Log      *slog.Logger
 	// Changed returns when the settings have changed and the agent must start
@@ -51,6 +51,7 @@ type Config struct {
 	Fresh func(ctx context.Context) error
 
 	refused *refusals // nil: nobody changes settings
+	live    *live     // nil: nobody changes settings
 }
 
 // agent is one running agent.

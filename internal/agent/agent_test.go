@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -190,7 +191,7 @@ func TestSettingsThatChangeEndTheRun(t *testing.T) {
 		c := client.New(db, client.Config{})
 		felix := &v3.FelixConfiguration{}
 		felix.Name = "node.h2" // another host's
-		felix.Spec.LogSeverityScreen = "Debug"
+		felix.Spec.LogPrefix = "here"
 		if _, err := client.Create(t.Context(), c, felix); err != nil {
 			t.Fatal(err)
 		}
@@ -326,7 +327,7 @@ func (f *failing) List(ctx context.Context, prefix string) (store.Listing, error
 // watchedSettings starts to watch the settings of host h1.
 func watchedSettings(t *testing.T, db store.Driver, run Config) <-chan error {
 	t.Helper()
-	src := config.Sources{Node: "h1"}
+	src := config.Sources{Node: "h1", Flags: map[string]string{"stateDir": t.TempDir()}}
 	if err := readSettings(t.Context(), client.New(db, client.Config{}), &src); err != nil {
 		t.Fatal(err)
 	}
@@ -338,10 +339,51 @@ func watchedSettings(t *testing.T, db store.Driver, run Config) <-chan error {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	src.Running = res.Values
-	go func() { defer close(ended); done <- watchSettings(ctx, run, src, res) }()
+	if run.Outcome = res; run.live == nil {
+		run.live = &live{}
+	}
+	go func() { defer close(ended); done <- watchSettings(ctx, run, src) }()
 	t.Cleanup(func() { cancel(); <-ended })
 	synctest.Wait()
 	return done
+}
+
+// TestLiveSettings: a run goes on when all that changes takes effect by itself,
+// or only who says a value does.
+func TestLiveSettings(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db, now := mem.New(), &live{}
+		run := Config{Driver: db, Log: slog.New(slog.DiscardHandler), refused: &refusals{}, live: now}
+		done, c := watchedSettings(t, db, run), client.New(db, client.Config{})
+		felix := &v3.FelixConfiguration{}
+		felix.Name, felix.Spec.LogSeverityScreen, felix.Spec.LogPrefix = "default", "Debug", "calico-packet"
+		if _, err := client.Create(t.Context(), c, felix); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if now.level.Level() != slog.LevelDebug {
+			t.Errorf("logs from %v on", now.level.Level())
+		}
+		want := config.Value{Name: "logPrefix", Value: "calico-packet", Source: "FelixConfiguration default"}
+		if got := run.outcome().Values; !slices.Contains(got, want) {
+			t.Errorf("in force are %v", got)
+		}
+		select {
+		case err := <-done:
+			t.Fatalf("ended: %v", err)
+		default:
+		}
+		_, err := client.Modify(t.Context(), c, "", "default", func(f *v3.FelixConfiguration) error {
+			f.Spec.LogSeverityScreen, f.Spec.LogPrefix = "Error", "here"
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := <-done; !errors.Is(err, ErrReconfigured) || now.level.Level() != slog.LevelDebug {
+			t.Errorf("%v, and logs from %v on", err, now.level.Level())
+		}
+	})
 }
 
 func TestSettingsThatWereNotReadAreReadLater(t *testing.T) {
@@ -349,7 +391,7 @@ func TestSettingsThatWereNotReadAreReadLater(t *testing.T) {
 		db := &failing{Driver: mem.New()}
 		done := watchedSettings(t, db, Config{Driver: db, Log: slog.New(slog.DiscardHandler), refused: &refusals{}})
 		felix := &v3.FelixConfiguration{}
-		felix.Name, felix.Spec.LogSeverityScreen = "default", "Debug"
+		felix.Name, felix.Spec.LogPrefix = "default", "here"
 		db.fail.Store(1)
 		if _, err := client.Create(t.Context(), client.New(db, client.Config{}), felix); err != nil {
 			t.Fatal(err)
@@ -372,7 +414,7 @@ func TestLabelsOfTheNodeChooseSettings(t *testing.T) {
 		node := &v3.Node{}
 		node.Name = "h1"
 		felix := &v3.FelixConfiguration{}
-		felix.Name, felix.Spec.LogSeverityScreen, felix.Spec.NodeSelector = "edge", "Debug", "role == 'edge'"
+		felix.Name, felix.Spec.LogPrefix, felix.Spec.NodeSelector = "edge", "here", "role == 'edge'"
 		if _, err := client.Create(t.Context(), c, node); err != nil {
 			t.Fatal(err)
 		}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -57,6 +58,35 @@ func (r *refusals) texts() []string {
 		out = append(out, one.Text)
 	}
 	return out
+}
+
+// live is what of the settings changes while the agent runs.
+type live struct {
+	level slog.LevelVar
+
+	mu  sync.Mutex     // guards now
+	now *config.Result // nil: as it started
+}
+
+// take makes settings those in force. Only the live ones differ from those that
+// the agent started with.
+func (l *live) take(res config.Result) {
+	l.level.Set(res.Agent.LogLevel)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.now = &res
+}
+
+// outcome is where the settings in force come from, for whoever asks.
+func (c Config) outcome() config.Result {
+	if c.live != nil {
+		c.live.mu.Lock()
+		defer c.live.mu.Unlock()
+		if c.live.now != nil {
+			return *c.live.now
+		}
+	}
+	return c.Outcome
 }
 
 // checkSettings holds when this host does all that settings say.

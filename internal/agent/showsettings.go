@@ -10,7 +10,7 @@ import (
 
 // settings is what this agent runs with, and who said so.
 func (a *agent) settings() agentapi.Settings {
-	r := a.cfg.Outcome
+	r := a.cfg.outcome()
 	warnings := append([]string{}, r.Warnings...)
 	for _, text := range a.cfg.refused.texts() {
 		if !slices.Contains(warnings, text) {

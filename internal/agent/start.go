@@ -7,7 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -62,7 +61,9 @@ func Start(ctx context.Context, o Options) error {
 		return fmt.Errorf("configuration: %w", err)
 	}
 	kerr = errors.Join(kerr, keepSettings(res.Agent.Paths.StateDir, res.Values))
-	log := slog.New(slog.NewTextHandler(o.LogTo, &slog.HandlerOptions{Level: res.Agent.LogLevel}))
+	now := &live{}
+	now.level.Set(res.Agent.LogLevel)
+	log := slog.New(slog.NewTextHandler(o.LogTo, &slog.HandlerOptions{Level: &now.level}))
 	for _, w := range res.Warnings {
 		log.WarnContext(ctx, "configuration", "problem", w)
 	}
@@ -73,10 +74,10 @@ func Start(ctx context.Context, o Options) error {
 		log.WarnContext(ctx, "settings of the last start not known, or these not kept", "err", kerr)
 	}
 	src.Running = res.Values
-	run := Config{Node: src.Node, Build: o.Build, Driver: o.Driver, Settings: res.Agent, Outcome: res, HoldTime: o.HoldTime, Log: log, refused: &refusals{}}
+	run := Config{Node: src.Node, Build: o.Build, Driver: o.Driver, Settings: res.Agent, Outcome: res, HoldTime: o.HoldTime, Log: log, refused: &refusals{}, live: now}
 	run.refused.set(res, onlyUnreadable(rerr))
-	run.Changed = func(ctx context.Context) error { return watchSettings(ctx, run, src, res) }
-	run.Fresh = func(ctx context.Context) error { return freshSettings(ctx, run, src, res) }
+	run.Changed = func(ctx context.Context) error { return watchSettings(ctx, run, src) }
+	run.Fresh = func(ctx context.Context) error { return freshSettings(ctx, run, src) }
 	err = Run(ctx, run)
 	if errors.Is(err, ErrReconfigured) && ctx.Err() != nil {
 		return nil // told to stop at the same moment: stop
@@ -144,10 +145,10 @@ func onlyUnreadable(err error) error {
 	return nil
 }
 
-// watchSettings returns ErrReconfigured when the outcome differs from what the
-// agent runs with. Settings that cannot be read or used leave it running as it
-// is.
-func watchSettings(ctx context.Context, run Config, src config.Sources, running config.Result) error {
+// watchSettings takes what is live of other settings into use, and returns
+// ErrReconfigured when more differs from what the agent runs with. Settings that
+// cannot be read or used leave it running as it is.
+func watchSettings(ctx context.Context, run Config, src config.Sources) error {
 	c := client.New(run.Driver, client.Config{})
 	ctx, cancel := context.WithCancel(ctx)
 	var followers sync.WaitGroup
@@ -178,8 +179,17 @@ func watchSettings(ctx context.Context, run Config, src config.Sources, running 
 				run.Log.WarnContext(ctx, "settings not usable; those in force stay", "err", text)
 			}
 		}
-		if err == nil && !reflect.DeepEqual(res.Values, running.Values) {
+		switch was := run.outcome().Values; {
+		case err != nil || slices.Equal(was, res.Values):
+		case config.Renews(was, res.Values):
 			return ErrReconfigured
+		default:
+			run.live.take(res)
+			src.Running = res.Values
+			run.Log.InfoContext(ctx, "settings changed")
+			if err := keepSettings(res.Agent.Paths.StateDir, res.Values); err != nil {
+				run.Log.WarnContext(ctx, "settings not kept for the next start", "err", err)
+			}
 		}
 	}
 }
@@ -194,8 +204,9 @@ func (c Config) note(res config.Result, unreadable, failed error) bool {
 }
 
 // freshSettings fails unless the agent runs with what the datastore says now.
-func freshSettings(ctx context.Context, run Config, src config.Sources, running config.Result) error {
+func freshSettings(ctx context.Context, run Config, src config.Sources) error {
 	rerr := readSettings(ctx, client.New(run.Driver, client.Config{}), &src)
+	src.Running = run.outcome().Values
 	if src.Unread = onlyUnreadable(rerr) != nil; rerr != nil && !src.Unread {
 		return fmt.Errorf("settings not read, or not all; those in force stay: %w", rerr)
 	}
@@ -204,8 +215,8 @@ func freshSettings(ctx context.Context, run Config, src config.Sources, running 
 	if err != nil {
 		return nil // as it runs: honoured says so to whom it concerns
 	}
-	if !reflect.DeepEqual(res.Values, running.Values) {
-		return errors.New("the settings have changed, and the agent starts anew")
+	if !slices.Equal(run.outcome().Values, res.Values) {
+		return errors.New("the settings have changed, and are not all in force")
 	}
 	return nil
 }

@@ -14,6 +14,7 @@ type Param struct {
 	Env     []string // further names in the environment, beside FELIX_NAME and BRINDLE_NAME
 	Local   bool     // cannot stand in a FelixConfiguration
 	Fatal   bool     // a bad value stops the agent instead of giving way to the default
+	Live    bool     // takes effect while the agent goes on as it is
 	Doc     string
 	Why     string // why one default cannot be right for all
 	set     func(*Agent, string) error
@@ -35,7 +36,7 @@ func processParams() []Param {
 			Doc:  "Name of this host's Node. Empty: the host's own name in lower case.",
 			Why:  "Some installations name nodes after something else than the host.",
 			set:  text(func(a *Agent) *string { return &a.Node }, nodeName)},
-		{Name: "logSeverityScreen", Default: "Info", Rule: "Trace, Debug, Info, Warning, Error or Fatal",
+		{Name: "logSeverityScreen", Default: "Info", Live: true, Rule: "Trace, Debug, Info, Warning, Error or Fatal",
 			Doc: "Least severity of the lines that are logged.",
 			Why: "Looking for a fault takes more lines than a disk should hold for ever.",
 			set: level(func(a *Agent) *slog.Level { return &a.LogLevel })},

@@ -16,7 +16,7 @@ Generated from the table in internal/config; a test keeps it true. Precedence, w
 In the environment a parameter is ` + "`BRINDLE_NAME` or `FELIX_NAME`" + `, in any letter case, with or without underscores between words. The value ` +
 		"`none`" + ` stands for the zero value.
 
-An agent notices a change of FelixConfiguration objects, and of the labels that choose among them, by itself: it replaces its own program, while the kernel keeps routes and policy and peers keep their routes. The file, the environment and flags are read when it starts: a change of these needs a restart (` + "`systemctl restart brindle-agent`" + `), also of what is marked "host only".
+An agent notices a change of FelixConfiguration objects, and of the labels that choose among them, by itself. What is marked "live" takes effect at once; for the rest it replaces its own program, while the kernel keeps routes and policy and peers keep their routes. The file, the environment and flags are read when it starts: a change of these needs a restart (` + "`systemctl restart brindle-agent`" + `), also of what is marked "host only".
 
 A bad value in an object changes nothing: what was in force stays, also when the agent starts anew, and so does all that an object says that cannot be read. The condition ` + "`Settings`" + ` of the host, in ` + "`brindle node status`" + `, names the object, the field, the value and what is allowed until it is mended. Where nothing was in force, and in the file, the environment and flags, it gives way to the default with a warning, or stops the agent where marked.
 
@@ -27,6 +27,9 @@ A bad value in an object changes nothing: what was in force stays, also when the
 		where := "everywhere"
 		if p.Local {
 			where = "host only"
+		}
+		if p.Live {
+			where += ", live"
 		}
 		for _, e := range p.Env {
 			where += ", `" + e + "`"

@@ -258,3 +258,14 @@ func calicoParam(name string) bool {
 func datastoreParam(name string) bool {
 	return normal(name) == "datastoretype" || strings.HasPrefix(normal(name), "etcd")
 }
+
+// Renews reports whether an agent that runs with some values has to start anew
+// for others: one differs that does not take effect by itself. Who said a value
+// is none of its business.
+func Renews(running, now []Value) bool {
+	live := map[string]bool{}
+	for _, p := range Params() {
+		live[p.Name] = p.Live
+	}
+	return !slices.EqualFunc(running, now, func(a, b Value) bool { return a.Name == b.Name && (a.Value == b.Value || live[a.Name]) })
+}

@@ -30,7 +30,7 @@ func render(kinds []v3.KindInfo, fields []v3.FieldInfo) []byte {
 		"- **honoured**: the field does what it says, and the test beside it proves that.\n" +
 		"- *accepted, not honoured yet*: the field is stored and nothing comes of it yet. `brindle apply` warns about each such field by name.\n\n" +
 		"The default is what holds when the field is not set; where it is in words, it depends on something else.\n\n" +
-		"No field needs a restart by hand: a change is taken up by itself. For fields of FelixConfiguration the agent replaces its own program, while the kernel keeps routes and policy and peers keep their routes. A workload keeps the MTU and the name of its interface for life.\n\n" +
+		"No field needs a restart by hand: a change is taken up by itself. For fields of FelixConfiguration but `logSeverityScreen` the agent replaces its own program when what it runs with would differ, while the kernel keeps routes and policy and peers keep their routes. A workload keeps the MTU and the name of its interface for life.\n\n" +
 		summary(kinds, fields) +
 		"\n## Metadata of every kind\n\n")
 	table(&b, fields, "")
