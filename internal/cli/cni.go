@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/brindle-net/brindle/internal/agentapi"
 )
@@ -171,12 +172,13 @@ func (o *cniOptions) environment(e *Env, given func(flag string) bool) error {
 // install brings everything up to date, once or, with --watch, for as long as
 // the context lives.
 func (o *cniOptions) install(ctx context.Context, e *Env) error {
+	seen := o.stamps(e)
 	err := o.update(e, e.Stdout)
 	if !o.watch {
 		return err
 	}
 	said := ""
-	for {
+	for looks := 1; ; looks++ {
 		if text := errorText(err); text != said {
 			if err != nil {
 				tell(e, &ExitError{Status: 1, Err: err})
@@ -188,8 +190,40 @@ func (o *cniOptions) install(ctx context.Context, e *Env) error {
 		case <-ctx.Done():
 			return nil
 		}
-		err = o.update(e, onlyChanges{e.Stdout})
+		now := o.stamps(e)
+		if err == nil && now == seen && looks%cniFullLook != 0 {
+			continue // reading megabytes would say the same
+		}
+		seen, err = now, o.update(e, onlyChanges{e.Stdout})
 	}
+}
+
+// cniFullLook is which of the looks of --watch reads the files, whatever the
+// file system says of them.
+const cniFullLook = 60
+
+// stamps is what the file system says of everything that an installation reads
+// and writes: it is another text as soon as any of it is another file, or was
+// written to.
+func (o *cniOptions) stamps(e *Env) string {
+	paths := []string{o.state, o.plugin, o.from, o.from + replacedSuffix, filepath.Join(filepath.Dir(e.Executable), "brindle-cni")}
+	for _, dir := range []string{o.binDir, o.confDir} {
+		list, err := filepath.Glob(filepath.Join(dir, "*"))
+		if err != nil {
+			return err.Error()
+		}
+		paths = append(paths, list...)
+	}
+	var out strings.Builder
+	for _, path := range paths {
+		var st unix.Stat_t
+		if err := unix.Lstat(path, &st); err != nil {
+			fmt.Fprintln(&out, path, err)
+			continue
+		}
+		fmt.Fprintln(&out, path, st.Dev, st.Ino, st.Mode, st.Size, st.Mtim, st.Ctim)
+	}
+	return out.String()
 }
 
 // onlyChanges drops the lines that say that a file is as it should be.

@@ -280,6 +280,29 @@ func TestCNIInstallSaysWhoComesFirst(t *testing.T) {
 	h.fails("is no program", h.install()...)
 }
 
+// TestCNIStamps differ as soon as anything that is installed, or installed from,
+// is another file, or was written to.
+func TestCNIStamps(t *testing.T) {
+	h := newCNIHost(t)
+	if got := h.run(h.install()...); got.status != 0 {
+		t.Fatalf("%+v", got)
+	}
+	o := &cniOptions{plugin: h.path("brindle-cni"), binDir: h.path("bin"), confDir: h.path("net.d"), state: h.path("note.json"), from: h.path("template")}
+	e := &Env{Executable: h.path("brindle")}
+	was := o.stamps(e)
+	if was != o.stamps(e) {
+		t.Error("they change by themselves")
+	}
+	for _, name := range []string{"brindle-cni", "template", "template" + replacedSuffix, "note.json", "bin/other", "net.d/00-first.conf"} {
+		h.put(name, "another")
+		now := o.stamps(e)
+		if now == was {
+			t.Errorf("a new %s is not seen", name)
+		}
+		was = now
+	}
+}
+
 // TestCNIInstallStays: what goes missing comes back, and what somebody changes
 // is told of once.
 func TestCNIInstallStays(t *testing.T) {
