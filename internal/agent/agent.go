@@ -43,6 +43,7 @@ type Config struct {
 	Outcome  config.Result // where Settings come from
 	HoldTime time.Duration // of BGP sessions; 0: the default
 	Log      *slog.Logger
+	Handed   []int // descriptors of sockets that were opened for this process
 	// Changed returns when the settings have changed and the agent must start
 	// anew.
 	Changed func(ctx context.Context) error
@@ -114,7 +115,7 @@ func Run(ctx context.Context, cfg Config) error {
 		return fmt.Errorf("open the kernel's network stack: %w", err)
 	}
 	defer k.Close()
-	l, err := listenSocket(cfg.Settings.Paths.Socket)
+	l, err := listenSocket(cfg.Settings.Paths.Socket, cfg.Handed...)
 	if err != nil {
 		return err
 	}
@@ -264,11 +265,18 @@ func forwardsNothing(ctx context.Context, k *kernel.Kernel, s config.Agent) (boo
 
 // follow feeds the core and hands what it wants to the tables.
 func (a *agent) follow(ctx context.Context) error {
-	return feed.Run(ctx, feed.Config{Driver: a.cfg.Driver, Node: a.cfg.Node, Log: a.log, Status: &a.feed}, func(b feed.Batch) {
+	last, err := recallBGP(a.cfg.Settings.Paths.StateDir)
+	if err != nil {
+		a.log.WarnContext(ctx, "settings of the last start not known", "err", err)
+	}
+	return feed.Run(ctx, feed.Config{Driver: a.cfg.Driver, Node: a.cfg.Node, Log: a.log, Status: &a.feed, Last: last}, func(b feed.Batch) {
 		a.busySince.Store(time.Now().Unix())
 		defer a.busySince.Store(0)
 		a.noteNode(b)
 		a.noteSaid(b.Events)
+		if err := keepBGP(a.cfg.Settings.Paths.StateDir, b.Events); err != nil {
+			a.log.WarnContext(ctx, "settings not kept for the next start", "err", err)
+		}
 		a.applyBatch(ctx, b.Events)
 		if !b.InSync {
 			return

@@ -24,8 +24,9 @@ func (s *socket) Close() error { return errors.Join(s.UnixListener.Close(), s.lo
 
 // listenSocket opens the agent's socket for root alone. A socket that was left
 // behind is replaced; one that somebody holds, busy or stuck as he may be, is
-// an error, for two agents on one host would undo each other's work.
-func listenSocket(path string) (*socket, error) {
+// an error, for two agents on one host would undo each other's work. One that
+// was opened for this process is among the descriptors handed.
+func listenSocket(path string, handed ...int) (*socket, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("make the socket's folder: %w", err)
 	}
@@ -33,17 +34,20 @@ func listenSocket(path string) (*socket, error) {
 	if err != nil {
 		return nil, fmt.Errorf("lock the socket: %w", err)
 	}
-	l, err := listenLocked(path, lock)
+	l, err := listenLocked(path, lock, handed)
 	if err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
 	return &socket{l, lock}, nil
 }
 
-func listenLocked(path string, lock *os.File) (*net.UnixListener, error) {
+func listenLocked(path string, lock *os.File, handed []int) (*net.UnixListener, error) {
 	taken := fmt.Errorf("another agent has %s: stop it first", path)
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return nil, taken // the kernel lets go of it when that agent ends, however it ends
+	}
+	if l, err := handedListener(handed, path); l != nil || err != nil {
+		return l, err
 	}
 	c, err := net.DialTimeout("unix", path, time.Second)
 	switch {

@@ -42,6 +42,10 @@ const firstRead = 5 * time.Second
 // all of an agent: a speaker that peers hear others' routes from goes silent
 // with it and not before, for anything else would make them forget those.
 func Start(ctx context.Context, o Options) error {
+	handed := Handed(o.Env)
+	if err := KeepHanded(handed, false); err != nil {
+		return err
+	}
 	src, err := o.sources()
 	if err != nil {
 		return err
@@ -74,7 +78,7 @@ func Start(ctx context.Context, o Options) error {
 		log.WarnContext(ctx, "settings of the last start not known, or these not kept", "err", kerr)
 	}
 	src.Running = res.Values
-	run := Config{Node: src.Node, Build: o.Build, Driver: o.Driver, Settings: res.Agent, Outcome: res, HoldTime: o.HoldTime, Log: log, refused: &refusals{}, live: now}
+	run := Config{Node: src.Node, Build: o.Build, Driver: o.Driver, Settings: res.Agent, Outcome: res, HoldTime: o.HoldTime, Log: log, Handed: handed, refused: &refusals{}, live: now}
 	run.refused.set(res, onlyUnreadable(rerr))
 	run.Changed = func(ctx context.Context) error { return watchSettings(ctx, run, src) }
 	run.Fresh = func(ctx context.Context) error { return freshSettings(ctx, run, src) }

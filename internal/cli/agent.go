@@ -47,7 +47,10 @@ docs/reference/parameters.md; --set names any.`,
 			defer driver.Close()
 			o.Driver, o.LogTo, o.Build, o.Env = driver, e.Stderr, e.Build, e.Environ()
 			if err = agent.Start(c.Context(), o); errors.Is(err, agent.ErrReconfigured) {
-				return fmt.Errorf("start anew with the new settings: %w", e.Restart())
+				if err = agent.KeepHanded(agent.Handed(o.Env), true); err == nil {
+					err = e.Restart()
+				}
+				return fmt.Errorf("start anew with the new settings: %w", err)
 			}
 			return err
 		},

@@ -28,8 +28,28 @@ func TestUnits(t *testing.T) {
 		if out, err := exec.Command(analyze, "verify", "--man=no", file).CombinedOutput(); err != nil || len(out) > 0 {
 			t.Errorf("%s: %v\n%s", name, err, out)
 		}
+		if name == "brindle-agent.service" {
+			verifySocket(t, analyze, filepath.Dir(file))
+		}
 		if out, err := exec.Command(analyze, "security", "--offline=yes", "--threshold="+most, file).CombinedOutput(); err != nil {
 			t.Errorf("%s may do more than %s tenths of all: %v\n%s", name, most, err, out)
 		}
+	}
+}
+
+// verifySocket has systemd read the unit of the agent's socket, beside that of
+// the service which it starts.
+func verifySocket(t *testing.T, analyze, dir string) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(root, "packaging", "systemd", "brindle-agent.socket"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "brindle-agent.socket")
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command(analyze, "verify", "--man=no", file).CombinedOutput(); err != nil || len(out) > 0 {
+		t.Errorf("brindle-agent.socket: %v\n%s", err, out)
 	}
 }
