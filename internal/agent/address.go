@@ -16,6 +16,7 @@ import (
 	"github.com/brindle-net/brindle/internal/kernel"
 	"github.com/brindle-net/brindle/internal/model"
 	"github.com/brindle-net/brindle/internal/paths"
+	"github.com/brindle-net/brindle/internal/store"
 )
 
 // search is how this host looks for its own addresses.
@@ -69,12 +70,14 @@ func poke(wake chan struct{}) {
 // How changes of a host's interfaces are taken.
 const (
 	driftSettle   = time.Second      // changes that come together are looked at together
+	driftShare    = 50               // times a look is how long the next one waits, at most addressSettle: each workload is a change
 	addressSettle = 10 * time.Second // a new answer must last: a lease is renewed, a card comes up later than another
 )
 
 // await returns when the host is to be registered again: a look is due, its
 // Node is gone, or its addresses have changed.
 func (a *agent) await(ctx context.Context, due <-chan time.Time) error {
+	settle := driftSettle
 	for {
 		select {
 		case <-ctx.Done():
@@ -85,25 +88,18 @@ func (a *agent) await(ctx context.Context, due <-chan time.Time) error {
 			return nil
 		case <-a.search.moved:
 		}
-		if err := pause(ctx, driftSettle); err != nil {
+		if err := store.Pause(ctx, settle); err != nil {
 			return err
 		}
 		select {
 		case <-a.search.moved:
 		default:
 		}
+		begin := time.Now()
 		if a.moves(ctx) {
 			return nil
 		}
-	}
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(d):
-		return nil
+		settle = min(addressSettle, max(driftSettle, driftShare*time.Since(begin)))
 	}
 }
 
@@ -132,7 +128,7 @@ var errUnsteady = errors.New("the addresses of this host are changing")
 
 // confirm looks again a moment later, and believes what is found twice.
 func (a *agent) confirm(ctx context.Context, node *v3.Node, first *registered) (*registered, error) {
-	if err := pause(ctx, addressSettle); err != nil {
+	if err := store.Pause(ctx, addressSettle); err != nil {
 		return nil, err
 	}
 	again, err := a.detect(ctx, node)

@@ -18,6 +18,7 @@ import (
 	"github.com/brindle-net/brindle/internal/kernel"
 	"github.com/brindle-net/brindle/internal/model"
 	"github.com/brindle-net/brindle/internal/paths"
+	"github.com/brindle-net/brindle/internal/store"
 )
 
 // probes tells the monitor of paths which tunnels are in use, and to whom.
@@ -277,7 +278,7 @@ func (a *agent) measurePaths(ctx context.Context) error {
 			case <-carried:
 			case <-a.probes.wake:
 			}
-			if err := pause(ctx, probeSettle); err != nil {
+			if err := store.Pause(ctx, probeSettle); err != nil {
 				return err
 			}
 		}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/brindle-net/brindle/internal/health"
 	"github.com/brindle-net/brindle/internal/kernel"
+	"github.com/brindle-net/brindle/internal/store"
 )
 
 // How other hosts are asked whether they answer this host's addresses.
@@ -115,7 +116,7 @@ func (a *agent) watchReach(ctx context.Context) error {
 		case <-a.search.asking:
 		case <-time.After(next):
 		}
-		if err := pause(ctx, reachSettle); err != nil {
+		if err := store.Pause(ctx, reachSettle); err != nil {
 			return err
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/brindle-net/brindle/internal/desired"
 	"github.com/brindle-net/brindle/internal/kernel"
 	"github.com/brindle-net/brindle/internal/model"
+	"github.com/brindle-net/brindle/internal/store"
 )
 
 // waysBack says at which of the host's interfaces the source of a packet in a
@@ -166,7 +167,7 @@ func (a *agent) keepWaysBack(ctx context.Context) error {
 			return ctx.Err()
 		case <-time.After(carrierResync):
 		case <-a.waysBack.wake:
-			if err := pause(ctx, driftedSettle); err != nil { // with what comes along: each workload brings a link
+			if err := store.Pause(ctx, driftedSettle); err != nil { // with what comes along: each workload brings a link
 				return err
 			}
 		}

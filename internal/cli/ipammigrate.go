@@ -147,19 +147,7 @@ func (m *migration) disable(ctx context.Context) error {
 	if err != nil || was {
 		return err
 	}
-	return pause(ctx, hearPool)
-}
-
-// pause waits, or less if the context ends, whose error it returns then.
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return store.Pause(ctx, hearPool)
 }
 
 // drain drains the pool once, or while there is something to wait for.
@@ -192,7 +180,7 @@ func (m *migration) drain(ctx context.Context) error {
 		if wait.Err() != nil {
 			return nil
 		}
-		if pause(wait, watchAgain) != nil {
+		if store.Pause(wait, watchAgain) != nil {
 			return nil
 		}
 		changes = m.db.driver.Watch(watching, store.BlockRoot, "")

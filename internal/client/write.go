@@ -381,14 +381,7 @@ func (c *Client) put(ctx context.Context, doc document, want v3.Object) (v3.Obje
 
 // pause waits a random while, longer with each attempt.
 func pause(ctx context.Context, attempt int) error {
-	timer := time.NewTimer(mathrand.N(min(maxPause, 5*time.Millisecond<<attempt)))
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return store.Pause(ctx, mathrand.N(min(maxPause, 5*time.Millisecond<<attempt)))
 }
 
 // NewUID returns a random UUID (RFC 9562, version 4).

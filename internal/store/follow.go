@@ -225,11 +225,18 @@ func (f *follower) pause(ctx context.Context, err error) {
 		s.disconnect()
 	})
 	f.cfg.Log.WarnContext(ctx, "datastore not reached", "prefix", f.prefix, "retry_in", wait, "err", err)
-	timer := time.NewTimer(wait)
+	_ = Pause(ctx, wait) // who follows looks at ctx
+}
+
+// Pause waits, or less if ctx ends, whose error it returns then.
+func Pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
+		return nil
 	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 
