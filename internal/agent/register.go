@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -304,6 +305,12 @@ func (a *agent) asNumber(ctx context.Context) (uint32, error) {
 	cfg, err := client.Get[v3.BGPConfiguration](ctx, a.client, "", v3.DefaultName)
 	if err == nil && cfg.Spec.ASNumber != nil {
 		return uint32(*cfg.Spec.ASNumber), nil
+	}
+	if errors.Is(err, client.ErrUnreadable) { // as the core has it: see feed.Config
+		last, lerr := recallBGP(a.cfg.Settings.Paths.StateDir)
+		if c, ok := last[model.ID{Kind: model.KindBGPConfig, Name: v3.DefaultName}].(*model.BGPConfig); lerr == nil && ok {
+			return cmp.Or(c.AS, defaultAS), nil
+		}
 	}
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return 0, err

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"sync"
 	"time"
 
@@ -29,6 +30,9 @@ type Config struct {
 	MaxBackoff time.Duration
 	Log        *slog.Logger // nil: nowhere
 	Status     *Status      // kept up to date if not nil
+	// Last is what was last read, before the start, of objects that hold when
+	// they cannot be read.
+	Last map[model.ID]model.Value
 }
 
 // Run follows the datastore until ctx ends and returns the error of ctx. It
@@ -49,6 +53,7 @@ func Run(ctx context.Context, cfg Config, sink func(Batch)) error {
 	q.passage = &cfg.Status.passage
 	p := newParser(cfg.Node)
 	p.known = &known{last: map[model.ID]model.Value{}}
+	maps.Copy(p.known.last, cfg.Last)
 	var group sync.WaitGroup
 	for i, prefix := range prefixes(cfg.Node) {
 		group.Go(func() {

@@ -282,6 +282,13 @@ func TestPolicyThatCannotBeRead(t *testing.T) {
 				if v, ok := only(start(t, cfg)).(*model.Invalid); !ok {
 					t.Errorf("an agent that starts has %+v", v)
 				}
+				knows := cfg
+				for id := range old.inputs {
+					knows.Last = map[model.ID]model.Value{id: sound}
+				}
+				if why := broken(only(start(t, knows))); !strings.Contains(why, "what was last read of it holds") {
+					t.Errorf("one that knows what was has %q", why)
+				}
 				put(t, d, key, good)
 				if got := only(old); !reflect.DeepEqual(got, sound) {
 					t.Errorf("sound again: %+v", got)

@@ -136,7 +136,7 @@ func (i *Invalid) InPlace(last Value) Value {
 		return &kept
 	case *BGPConfig:
 		kept := *v
-		kept.Broken = why
+		kept.Broken = i.Message + ": what was last read of it holds; apply it anew"
 		return &kept
 	}
 	return nil
