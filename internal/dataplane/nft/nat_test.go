@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -219,18 +220,25 @@ func (s *street) call(ns *netns.NS, network, from, to string) (c net.Conn, err e
 
 // seen asks over a connection under which address it is seen.
 func seen(c net.Conn) (netip.AddrPort, error) {
-	if err := c.SetDeadline(time.Now().Add(2 * time.Second)); err != nil {
-		return netip.AddrPort{}, err
-	}
-	if _, err := c.Write([]byte("?")); err != nil {
-		return netip.AddrPort{}, err
-	}
 	buf := make([]byte, 100)
-	n, err := c.Read(buf)
+	var n int
+	var err error
+	for range 4 { // what UDP sends first may be lost while neighbours find each other
+		if err := c.SetDeadline(time.Now().Add(500 * time.Millisecond)); err != nil {
+			return netip.AddrPort{}, err
+		}
+		if _, err := c.Write([]byte("?")); err != nil {
+			return netip.AddrPort{}, err
+		}
+		if n, err = c.Read(buf); !errors.Is(err, os.ErrDeadlineExceeded) {
+			break
+		}
+	}
 	if err != nil {
 		return netip.AddrPort{}, err
 	}
-	at, err := netip.ParseAddrPort(strings.TrimSpace(string(buf[:n])))
+	line, _, _ := strings.Cut(string(buf[:n]), "\n")
+	at, err := netip.ParseAddrPort(line)
 	return netip.AddrPortFrom(at.Addr().Unmap(), at.Port()), err
 }
 
