@@ -21,8 +21,9 @@ type tunnelPath struct {
 	speed []float64 // gigabit each second, on all processors
 }
 
-// encapRounds are what is measured in one round, in bytes and round trips.
-type encapRounds struct{ pinned, free, trips int }
+// encapRounds are what is measured in one round: bytes, and round trips so many
+// times, since ways differ by less than a moment does from the next.
+type encapRounds struct{ pinned, free, trips, times int }
 
 // measureEncap measures what each tunnel costs that agents set up between two
 // hosts of a lab, beside the same one set up by hand between two hosts of
@@ -56,12 +57,10 @@ func (w *encapWorld) measure(ctx context.Context, o options) ([]row, error) {
 			defer stop()
 		}
 	}
-	n := encapRounds{o.pick(400<<20, 1<<20), o.pick(400<<20, 1<<20), o.pick(4000, 20)}
-	for round := range o.pick(11, 2) + 1 {
-		for _, i := range rand.Perm(len(all)) {
-			if err := errors.Join(ctx.Err(), all[i].sample(n)); err != nil {
-				return nil, fmt.Errorf("%s: %w", all[i].name, err)
-			}
+	n := encapRounds{o.pick(200<<20, 1<<20), o.pick(400<<20, 1<<20), o.pick(400, 20), o.pick(5, 1)}
+	for round := range o.pick(24, 2) + 1 {
+		if err := measureRound(ctx, all, n, round%2 == 0); err != nil {
+			return nil, err
 		}
 		if round == 0 { // warms up
 			for _, p := range all {
@@ -76,29 +75,50 @@ func (w *encapWorld) measure(ctx context.Context, o options) ([]row, error) {
 	return rows, nil
 }
 
-// sample measures one round.
-func (p *tunnelPath) sample(n encapRounds) error {
-	if p.use != nil {
-		if err := p.use(); err != nil {
+// measureRound measures all ways once, each time in another order; how fast they
+// are at their best only if asked for.
+func measureRound(ctx context.Context, all []*tunnelPath, n encapRounds, free bool) error {
+	each := func(measure func(*tunnelPath) error) error {
+		for _, i := range rand.Perm(len(all)) {
+			err := ctx.Err()
+			if err == nil && all[i].use != nil {
+				err = all[i].use()
+			}
+			if err == nil {
+				err = measure(all[i])
+			}
+			if err != nil {
+				return fmt.Errorf("%s: %w", all[i].name, err)
+			}
+		}
+		return nil
+	}
+	for range n.times {
+		err := each(func(p *tunnelPath) error {
+			rr, err := p.trips(n.trips)
+			if err != nil {
+				return fmt.Errorf("round trips: %w", err)
+			}
+			p.rr = append(p.rr, rr.p50())
+			return nil
+		})
+		if err != nil {
 			return err
 		}
 	}
-	rr, err := p.trips(n.trips)
-	if err != nil {
-		return fmt.Errorf("round trips: %w", err)
-	}
-	pinned, err := p.transfer(n.pinned, true)
-	if err != nil {
+	err := each(func(p *tunnelPath) error {
+		t, err := p.transfer(n.pinned, true)
+		p.cpu = append(p.cpu, t.cpu.Seconds()/(float64(n.pinned)/1e9))
+		return err
+	})
+	if err != nil || !free {
 		return err
 	}
-	free, err := p.transfer(n.free, false)
-	if err != nil {
+	return each(func(p *tunnelPath) error {
+		t, err := p.transfer(n.free, false)
+		p.speed = append(p.speed, float64(n.free)*8/1e9/t.wall.Seconds())
 		return err
-	}
-	p.rr = append(p.rr, rr.p50())
-	p.cpu = append(p.cpu, pinned.cpu.Seconds()/(float64(n.pinned)/1e9))
-	p.speed = append(p.speed, float64(n.free)*8/1e9/free.wall.Seconds())
-	return nil
+	})
 }
 
 // encapPair is a tunnel of the agents', and the one that it is compared with,
@@ -110,7 +130,7 @@ type encapPair struct {
 
 func (p encapPair) rows() []row {
 	of := func(what func(*tunnelPath) []float64) (value, spread float64) {
-		return tunnelRatio(what, p.ours, p.hand), apart(1, tunnelRatio(what, p.again, p.hand))
+		return tunnelRatio(what(p.ours), what(p.hand), what(p.again)), tunnelsApart(what(p.again), what(p.hand))
 	}
 	cpu, cpuApart := of(func(p *tunnelPath) []float64 { return p.cpu })
 	rr, rrApart := of(func(p *tunnelPath) []float64 { return p.rr })
@@ -124,13 +144,31 @@ func (p encapPair) rows() []row {
 	}
 }
 
-// tunnelRatio is the median of two paths' ratios in the same round.
-func tunnelRatio(what func(*tunnelPath) []float64, a, b *tunnelPath) float64 {
+// tunnelRatio is the median of the ratios, each of a round, of one way to others,
+// together.
+func tunnelRatio(a []float64, to ...[]float64) float64 {
 	var list []float64
-	for i, v := range what(a) {
-		list = append(list, v/what(b)[i])
+	for i, v := range a {
+		sum := 0.0
+		for _, b := range to {
+			sum += b[i]
+		}
+		list = append(list, v*float64(len(to))/sum)
 	}
 	return median(list)
+}
+
+// tunnelsApart is how far the same tunnel, set up twice, lay apart in the worst
+// third of the run: as a whole, both may come out even by chance.
+func tunnelsApart(a, b []float64) float64 {
+	most := 0.0
+	for i := range 3 {
+		from, to := i*len(a)/3, (i+1)*len(a)/3
+		if to > from {
+			most = max(most, apart(1, tunnelRatio(a[from:to], b[from:to])))
+		}
+	}
+	return most
 }
 
 // pairs are the tunnels that there are, with those that they are compared
