@@ -265,7 +265,7 @@ func forwardsNothing(ctx context.Context, k *kernel.Kernel, s config.Agent) (boo
 
 // follow feeds the core and hands what it wants to the tables.
 func (a *agent) follow(ctx context.Context) error {
-	last, err := recallBGP(a.cfg.Settings.Paths.StateDir)
+	last, err := a.lastBGP(ctx)
 	if err != nil {
 		a.log.WarnContext(ctx, "settings of the last start not known", "err", err)
 	}
@@ -274,7 +274,7 @@ func (a *agent) follow(ctx context.Context) error {
 		defer a.busySince.Store(0)
 		a.noteNode(b)
 		a.noteSaid(b.Events)
-		if err := keepBGP(a.cfg.Settings.Paths.StateDir, b.Events); err != nil {
+		if err := keepBGP(a.cfg.Settings.Paths.StateDir, b.Events, b.InSync); err != nil {
 			a.log.WarnContext(ctx, "settings not kept for the next start", "err", err)
 		}
 		a.applyBatch(ctx, b.Events)
