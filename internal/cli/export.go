@@ -230,7 +230,7 @@ func (x *exporter) renamedRecord(r ipamRecord) (ipamRecord, error) {
 		if id, ok := a["handle_id"].(string); ok {
 			a["handle_id"] = x.renamedHandle(id)
 		}
-		for _, name := range []string{"secondary", "alternateOwnerAttrs"} {
+		for _, name := range []string{"secondary", "alternate", "alternateOwnerAttrs"} {
 			attrs, _ := a[name].(map[string]any)
 			if host, ok := attrs["node"].(string); ok {
 				attrs["node"] = x.renamed(host)

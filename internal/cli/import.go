@@ -72,8 +72,9 @@ type importer struct {
 // written is a key that was written, and how to take that back.
 type written struct {
 	key string
-	rev store.Revision
-	old []byte // nil: it was not there
+	rev store.Revision // "": it is not known whether it was written
+	old []byte         // nil: it was not there
+	new []byte
 }
 
 // readFile reads and checks a file whole.
@@ -204,7 +205,7 @@ func (i *importer) run(ctx context.Context) error {
 		return err
 	}
 	if err := i.lock(ctx); err != nil {
-		return err
+		return errors.Join(err, i.undo(ctx))
 	}
 	for batch := range slices.Chunk(writes, store.MaxWrites-1) { // one is left for the signature
 		if err := i.write(ctx, batch); err != nil {
@@ -294,14 +295,15 @@ func (i *importer) lock(ctx context.Context) error {
 		return err
 	}
 	rev, err := i.put(ctx, w)
+	i.done = append(i.done, written{w.Key, rev, kv.Value, w.Value})
 	if err != nil {
 		return fmt.Errorf("lock the datastore: %w", err)
 	}
-	i.done = append(i.done, written{key: w.Key, rev: rev, old: kv.Value})
 	return nil
 }
 
-// write writes some keys: in one moment where the datastore can.
+// write writes some keys: in one moment where the datastore can. Of what fails
+// it is not known whether it was written all the same: the answer may be lost.
 func (i *importer) write(ctx context.Context, batch []store.Write) error {
 	old := map[string][]byte{}
 	for _, w := range batch {
@@ -316,20 +318,17 @@ func (i *importer) write(ctx context.Context, batch []store.Write) error {
 	}
 	if tx, ok := i.db.(store.Transactor); ok {
 		rev, err := tx.Transact(ctx, batch)
-		if err != nil {
-			return err
-		}
 		for _, w := range batch {
-			i.done = append(i.done, written{w.Key, rev, old[w.Key]})
+			i.done = append(i.done, written{w.Key, rev, old[w.Key], w.Value})
 		}
-		return nil
+		return err
 	}
 	for _, w := range batch {
 		rev, err := i.put(ctx, w)
+		i.done = append(i.done, written{w.Key, rev, old[w.Key], w.Value})
 		if err != nil {
 			return err
 		}
-		i.done = append(i.done, written{w.Key, rev, old[w.Key]})
 	}
 	return nil
 }
@@ -351,16 +350,29 @@ func (i *importer) undo(ctx context.Context) error {
 	defer cancel()
 	left := len(i.done)
 	for _, w := range slices.Backward(i.done) {
-		var err error
-		if w.old == nil {
-			err = i.db.Delete(ctx, w.key, w.rev)
-		} else {
-			_, err = i.db.Update(ctx, store.KV{Key: w.key, Value: w.old, Revision: w.rev})
-		}
-		if err != nil {
+		if err := i.takeBack(ctx, w); err != nil {
 			return fmt.Errorf("take back what was written: %w: %s left in the locked datastore: the same import finishes it", err, many(left, "key", "s"))
 		}
 		left--
 	}
 	return nil
+}
+
+// takeBack takes one write back, if it was made.
+func (i *importer) takeBack(ctx context.Context, w written) error {
+	if w.rev == "" {
+		kv, err := i.db.Get(ctx, w.key)
+		if errors.Is(err, store.ErrNotFound) || err == nil && !bytes.Equal(kv.Value, w.new) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		w.rev = kv.Revision
+	}
+	if w.old == nil {
+		return i.db.Delete(ctx, w.key, w.rev)
+	}
+	_, err := i.db.Update(ctx, store.KV{Key: w.key, Value: w.old, Revision: w.rev})
+	return err
 }

@@ -156,7 +156,7 @@ func TestExportForKubernetes(t *testing.T) {
 {apiVersion: projectcalico.org/v3, kind: BGPPeer, metadata: {name: of-n2}, spec: {node: n2, peerIP: 192.0.2.9, asNumber: 65000}}
 `
 	w.ok(line("apply -f -")...)
-	block := `{"cidr":"192.168.7.0/30","affinity":"host:n2","allocations":[0,null,null,null],"unallocated":[1,2,3],"attributes":[{"handle_id":"vxlan-tunnel-addr-n2","secondary":{"node":"n2","type":"vxlanTunnelAddress"}}],"sequenceNumber":18446744073709551615,"sequenceNumberForAllocation":{"0":7},"deleted":false}`
+	block := `{"cidr":"192.168.7.0/30","affinity":"host:n2","allocations":[0,null,null,null],"unallocated":[1,2,3],"attributes":[{"handle_id":"vxlan-tunnel-addr-n2","secondary":{"node":"n2","type":"vxlanTunnelAddress"},"alternate":{"node":"n1"}}],"sequenceNumber":18446744073709551615,"sequenceNumberForAllocation":{"0":7},"deleted":false}`
 	for key, value := range map[string]string{
 		store.BlockRoot + "ipv4/block/192.168.7.0-30": block, store.HandleKey("vxlan-tunnel-addr-n2"): `{"block":{"192.168.7.0/30":1},"deleted":false}`,
 		store.HostRoot + "n2/ipv4/block/192.168.7.0-30": `{"state":"confirmed","deleted":false}`,
@@ -174,7 +174,7 @@ func TestExportForKubernetes(t *testing.T) {
 			t.Errorf("there is no %s", want)
 		}
 	}
-	for _, no := range []string{"WorkloadEndpoint", "ProfileList", "CalicoNodeStatus", "name: n1\n", "node: n1\n", "node: n2\n", `"host:n1"`, `"host:n2"`, "addr-n2\"", "/n1/", "/n2/"} {
+	for _, no := range []string{"WorkloadEndpoint", "ProfileList", "CalicoNodeStatus", "name: n1\n", "node: n1\n", "node: n2\n", `"node": "n1"`, `"host:n1"`, `"host:n2"`, "addr-n2\"", "/n1/", "/n2/"} {
 		if strings.Contains(text, no) {
 			t.Errorf("there is %q", no)
 		}
@@ -229,10 +229,16 @@ func TestImportsThatAreRefused(t *testing.T) {
 type failing struct {
 	store.Driver
 	writes, deletes int
+	late            bool // the first write that fails is made all the same
 }
 
 func (f *failing) Create(ctx context.Context, key string, value []byte) (store.Revision, error) {
 	if f.writes--; f.writes < 0 {
+		if f.late && f.writes == -1 {
+			if _, err := f.Driver.Create(ctx, key, value); err != nil {
+				return "", err
+			}
+		}
 		return "", errBroken
 	}
 	return f.Driver.Create(ctx, key, value)
@@ -248,11 +254,14 @@ func (f *failing) Delete(ctx context.Context, key string, rev store.Revision) er
 // An import that fails leaves nothing, or can be done again.
 func TestImportsThatFail(t *testing.T) {
 	from, text := exported(t)
-	for _, c := range []struct{ writes, deletes, left int }{{0, 99, 0}, {1, 99, 0}, {17, 99, 0}, {17, 7, 10}} {
+	for _, c := range []struct {
+		writes, deletes, left int
+		late                  bool
+	}{{0, 99, 0, false}, {1, 99, 0, false}, {17, 99, 0, false}, {17, 7, 10, false}, {0, 99, 0, true}, {1, 99, 0, true}, {17, 99, 0, true}} {
 		t.Run(fmt.Sprint(c), func(t *testing.T) {
 			w := newWorld(t)
 			below := mem.New()
-			w.db = &failing{below, c.writes, c.deletes}
+			w.db = &failing{below, c.writes, c.deletes, c.late}
 			w.stdin = text
 			got := w.run(line("datastore migrate import -f -")...)
 			if got.status != 1 || got.stdout != "" || !strings.Contains(got.stderr, errBroken.Error()) || strings.Contains(got.stderr, "10 keys left in the locked datastore") != (c.left > 0) {
