@@ -52,12 +52,21 @@ func Run(ctx context.Context, cfg Config, sink func(Batch)) error {
 	q := newQueue(len(cfg.Status.parts))
 	q.passage = &cfg.Status.passage
 	p := newParser(cfg.Node)
-	p.known = &known{last: map[model.ID]model.Value{}}
+	p.known = &known{last: map[model.ID]model.Value{}, unseen: map[model.ID]bool{}}
 	maps.Copy(p.known.last, cfg.Last)
+	for id := range cfg.Last {
+		p.known.unseen[id] = true
+	}
 	var group sync.WaitGroup
 	for i, prefix := range prefixes(cfg.Node) {
 		group.Go(func() {
-			handle := func(u store.Update) { q.add(p.events(ctx, cfg.Log, u.Events), u.InSync) }
+			handle := func(u store.Update) {
+				events := p.events(ctx, cfg.Log, u.Events)
+				if u.InSync && prefix == store.ResourceRoot {
+					p.known.forget()
+				}
+				q.add(events, u.InSync)
+			}
 			err := store.Follow(ctx, cfg.Driver, prefix, handle, store.FollowConfig{
 				MinBackoff: cfg.MinBackoff, MaxBackoff: cfg.MaxBackoff,
 				Log: cfg.Log, Status: &cfg.Status.parts[i],

@@ -296,9 +296,13 @@ func TestPolicyThatCannotBeRead(t *testing.T) {
 				if err := d.Delete(t.Context(), key, ""); err != nil {
 					t.Fatal(err)
 				}
+				late := start(t, knows) // what it knew is not there any more
+				synctest.Wait()
 				put(t, d, key, "{")
-				if v, ok := only(old).(*model.Invalid); !ok {
-					t.Errorf("deleted meanwhile: %+v", v)
+				for _, w := range []*world{old, late} {
+					if v, ok := only(w).(*model.Invalid); !ok {
+						t.Errorf("deleted meanwhile: %+v", v)
+					}
 				}
 			})
 		})

@@ -160,6 +160,19 @@ func broken(v model.Value) string {
 type known struct {
 	mu   sync.Mutex // guards everything below
 	last map[model.ID]model.Value
+	// unseen are those of last that were known before the start and have not
+	// been found again.
+	unseen map[model.ID]bool
+}
+
+// forget drops what was deleted before the start: all there is has been read.
+func (k *known) forget() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for id := range k.unseen {
+		delete(k.last, id)
+	}
+	k.unseen = nil
 }
 
 // keep returns the event with what is remembered in place of what cannot be
@@ -173,6 +186,7 @@ func (k *known) keep(e model.Event) model.Event {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	last := k.last[e.ID]
+	delete(k.unseen, e.ID)
 	switch v := e.Value.(type) {
 	case nil:
 		delete(k.last, e.ID)
