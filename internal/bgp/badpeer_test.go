@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/brindle-net/brindle/internal/desired"
 	"github.com/brindle-net/brindle/internal/netns"
 	"github.com/brindle-net/brindle/internal/testenv"
 )
@@ -233,4 +234,32 @@ func TestNoAgreement(t *testing.T) {
 	})
 	defer again.Close()
 	p.state(30*time.Second, them.v4, func(s Session) bool { return s.State == established })
+}
+
+// TestPatience is how long a session may wait in OpenConfirm: a slow router has
+// longer each time, and one whose routes are kept has longer at once.
+func TestPatience(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(1_800_000_000, 0)
+	lower, higher := netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8::2")
+	for _, tt := range []struct {
+		name      string
+		us, them  netip.Addr
+		stalls    int
+		returning bool
+		want      time.Duration
+	}{
+		{"the lower address", lower, higher, 0, false, 3 * time.Second},
+		{"the higher address", higher, lower, 0, false, 6 * time.Second},
+		{"again", lower, higher, 1, false, 6 * time.Second},
+		{"again, the higher", higher, lower, 1, false, 12 * time.Second},
+		{"often", lower, higher, 100, false, 96 * time.Second},
+		{"it comes back", lower, higher, 0, true, 12 * time.Second},
+	} {
+		p := newSession(desired.PeerKey{Addr: tt.them}, desired.Peer{LocalAddr: tt.us})
+		p.since, p.stalls, p.restarting = now, tt.stalls, tt.returning
+		if got := p.stuck(now); got != tt.want {
+			t.Errorf("%s: %v, want %v", tt.name, got, tt.want)
+		}
+	}
 }

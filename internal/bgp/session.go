@@ -24,14 +24,20 @@ const (
 // longer where both ends dialled at the same moment: either may then hold to
 // the connection that the other has given up, until the hold time is over. The
 // end with the lower address waits for one confirmTime, the other for two, so
-// that they do not do it to each other again.
+// that they do not do it to each other again. Each time in a row it is twice as
+// long, for the far end may just be slow: a router with much to do must come up
+// some time. Nor is one hurried that comes back and whose routes are kept: they
+// would go with the session.
 const confirmTime = 3 * time.Second
 
 // stuck is how long to let a session in OpenConfirm be.
 func (p *session) stuck(now time.Time) time.Duration {
-	patience := confirmTime
+	patience := confirmTime << min(p.stalls, 5) // as long as a usual hold time
+	if p.restarting {
+		patience *= 4
+	}
 	if p.peer.LocalAddr.IsValid() && p.key.Addr.Less(p.peer.LocalAddr) {
-		patience = 2 * confirmTime
+		patience *= 2
 	}
 	return p.since.Add(patience).Sub(now)
 }
@@ -46,6 +52,7 @@ type session struct {
 
 	state     string // of RFC 4271, section 8.2.2
 	since     time.Time
+	stalls    int // how often in a row it was given up in OpenConfirm
 	lastError string
 	limited   time.Time // closed until then for too many prefixes
 
@@ -221,7 +228,7 @@ func (s *Server) peerChanged(p *session, ev peerEvent) {
 	switch {
 	case ev.state == established:
 		p.capabilities, p.graceful, p.promisesEnd = ev.capabilities, ev.graceful, ev.promisesEnd
-		p.endOfRIB, p.lastError = false, ""
+		p.endOfRIB, p.lastError, p.stalls = false, "", 0
 		p.sentNotices = s.notices(p)
 		s.cfg.Log.Info("bgp session up", "peer", p.peer.Name, "address", p.key.Addr, "graceful_restart", p.graceful)
 		if p.restarting && !p.promisesEnd {
@@ -305,6 +312,7 @@ func (s *Server) tend(now time.Time) time.Duration {
 			if left := p.stuck(now); left > 0 {
 				next = min(next, left)
 			} else {
+				p.stalls++
 				s.renew(p, "no agreement on a connection")
 			}
 			continue
