@@ -57,7 +57,10 @@ func WritePair(certFile, keyFile string, cert, key []byte) error {
 		return err
 	}
 	if err := files.Write(certFile, cert, 0o600); err != nil {
-		return errors.Join(err, os.Remove(nextKey(keyFile)))
+		if _, other := tls.LoadX509KeyPair(certFile, nextKey(keyFile)); other != nil {
+			return errors.Join(err, os.Remove(nextKey(keyFile)))
+		}
+		return errors.Join(err, FinishPair(certFile, keyFile)) // it is in its place, and perhaps not on the disk
 	}
 	return FinishPair(certFile, keyFile)
 }
