@@ -238,3 +238,35 @@ func TestCheckHandleWrite(t *testing.T) {
 		}
 	}
 }
+
+// TestCheckHostWriteOfOthersForm has a host work with a block as other programs
+// write it: fields in another order, blanks, fields that nobody knows. Only what
+// a host writes itself has to be in our form.
+func TestCheckHostWriteOfOthersForm(t *testing.T) {
+	for _, cidr := range []netip.Prefix{netip.MustParsePrefix("10.0.0.4/30"), netip.MustParsePrefix("fd00::4/126")} {
+		old := fmt.Sprintf(`{
+  "unallocated": [1, 2, 3], "strictAffinity": false, "later": { "b": [ 1, "<&>" ], "a": null },
+  "attributes": [ {"secondary": {"node": "b", "pod": "\u0078"}, "handle_id": "h", "more": { "x": 1 }},
+    {"handle_id": "gone"} ],
+  "allocations": [0, null, null, null], "sequenceNumberForAllocation": {"0": 7}, "sequenceNumber": 8,
+  "affinity": "host:b", "affinity_claim_time": "2026-11-21T05:27:52Z", "deleted": false, "cidr": %q
+}`, cidr)
+		w := store.HostWrite{Host: "a", Key: store.BlockKey(cidr), List: hostView(false, cidr), Old: []byte(old)}
+		b, err := decodeBlockAt(cidr, w.Old)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.Sequence++
+		b.assign(1, owner{handle: "mine", attrs: map[string]string{AttrNode: "a"}}, nil)
+		w.New = b.encode()
+		expect(t, CheckHostWrite(w), "")
+		w.Old = w.New
+		b.Sequence++
+		b.release(b.ordinalsOf("mine"), time.Unix(1_800_000_000, 0), time.Minute)
+		w.New = b.encode()
+		expect(t, CheckHostWrite(w), "")
+		b.release(b.ordinalsOf("h"), time.Unix(1_800_000_000, 0), 0)
+		w.New = b.encode()
+		expect(t, CheckHostWrite(w), "is not this host's")
+	}
+}
