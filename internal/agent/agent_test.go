@@ -440,6 +440,46 @@ func TestLabelsOfTheNodeChooseSettings(t *testing.T) {
 	})
 }
 
+// TestDeletedSettingsGoBesideUnreadableOnes: what an object said ends with it,
+// whatever else cannot be read.
+func TestDeletedSettingsGoBesideUnreadableOnes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db := mem.New()
+		key := func(name string) string {
+			return store.ResourceID{Plural: "felixconfigurations", Name: name}.Key()
+		}
+		for name, stored := range map[string]string{
+			"default": `{"kind":"FelixConfiguration","apiVersion":"projectcalico.org/v3","metadata":{"name":"default"},"spec":{"routeRefreshInterval":"33s"}}`,
+			"edge":    `{"spec":`,
+		} {
+			if _, err := db.Create(t.Context(), key(name), []byte(stored)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		src := config.Sources{Node: "h1"}
+		read := func() config.Agent {
+			t.Helper()
+			err := readSettings(t.Context(), client.New(db, client.Config{}), &src)
+			if src.Unread = onlyUnreadable(err) != nil; !src.Unread {
+				t.Fatalf("edge was read: %v", err)
+			}
+			res, err := config.Resolve(src)
+			if err != nil {
+				t.Fatal(err)
+			}
+			src.Running = res.Values
+			return res.Agent
+		}
+		first := read()
+		if err := db.Delete(t.Context(), key("default"), ""); err != nil {
+			t.Fatal(err)
+		}
+		if now := read(); now.Routes.Refresh == first.Routes.Refresh {
+			t.Error("what was deleted holds on")
+		}
+	})
+}
+
 func TestUnreadableSettingsChangeNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		db := mem.New()

@@ -122,6 +122,7 @@ func (o Options) sources() (config.Sources, error) {
 // readSettings reads what the datastore says of a host's settings. Objects
 // that cannot be read are an error; the others are there nonetheless.
 func readSettings(ctx context.Context, c *client.Client, src *config.Sources) error {
+	src.Broken = nil
 	objects, unreadable := client.List[v3.FelixConfiguration](ctx, c, "")
 	if unreadable != nil && !errors.Is(unreadable, client.ErrUnreadable) {
 		return unreadable
@@ -130,7 +131,7 @@ func readSettings(ctx context.Context, c *client.Client, src *config.Sources) er
 	if err != nil && !client.IsNotFound(err) {
 		return errors.Join(unreadable, err)
 	}
-	src.Objects, src.Labels = objects, nil
+	src.Objects, src.Labels, src.Broken = objects, nil, client.Unreadable(unreadable)
 	if err == nil {
 		src.Labels = node.Labels
 	}

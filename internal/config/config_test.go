@@ -283,6 +283,7 @@ func TestWhatWasInForceStays(t *testing.T) {
 			[]Refusal{{"", `environment, FELIX_HEALTHPORT: healthPort: "70000": must be 0 to 65535; the default "9099" is used`}}},
 		{"an object that has gone", Sources{}, 9099, slog.LevelInfo, "cali", nil},
 		{"objects that cannot be read", Sources{Unread: true}, 77, slog.LevelDebug, "tap", nil},
+		{"another one, beside one that was deleted", Sources{Unread: true, Broken: []string{"edge"}}, 9099, slog.LevelDebug, "cali", nil},
 		{"one of them", Sources{Unread: true, Objects: []*v3.FelixConfiguration{felix("default", "", 0, severity)}}, 9099, slog.LevelDebug, "cali", nil},
 		{"one that is weaker", Sources{Unread: true, Node: "n", Objects: []*v3.FelixConfiguration{felix("node.n", "", 0, severity)}}, 77, slog.LevelError, "tap", nil},
 		{"a selector that is none", Sources{Objects: []*v3.FelixConfiguration{felix("edge", "a =", 0, severity)}}, 9099, slog.LevelError, "cali",

@@ -30,6 +30,9 @@ type Sources struct {
 	// Unread says that not all objects are known: those that are missing say
 	// what Running has of them.
 	Unread bool
+	// Broken are the names of the only objects that are not known, if that much
+	// is known: others that are missing are not there.
+	Broken []string
 }
 
 // Value is what one parameter came to, and who said so.
@@ -65,7 +68,7 @@ func Resolve(s Sources) (Result, error) {
 		r.object(o)
 	}
 	if s.Unread {
-		r.recall(s.Objects)
+		r.recall(s.Objects, s.Broken)
 	}
 	r.file(s.File)
 	r.env(s.Env)

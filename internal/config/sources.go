@@ -67,11 +67,15 @@ func objectOf(source string) string {
 }
 
 // recall has objects that are not among these say what the host runs with of
-// them. What an object that is there says yields only to a stronger one.
-func (r *resolver) recall(there []*v3.FelixConfiguration) {
+// them. What an object that is there says yields only to a stronger one. Where
+// it is known which objects are broken no others are recalled: they were deleted.
+func (r *resolver) recall(there []*v3.FelixConfiguration, broken []string) {
 	for _, v := range r.running {
 		name, ok := strings.CutPrefix(objectOf(v.Source), ofObject)
 		if !ok || slices.ContainsFunc(there, func(o *v3.FelixConfiguration) bool { return o.Name == name }) {
+			continue
+		}
+		if len(broken) > 0 && !slices.Contains(broken, name) {
 			continue
 		}
 		said := r.said[v.Name]
