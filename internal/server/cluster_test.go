@@ -228,6 +228,26 @@ func count(t *testing.T, d store.Driver) int {
 	return len(list.KVs)
 }
 
+// TestAMemberThatWaitsCanBeStopped: the first of three, which waits for a second
+// one, ends when it is told to.
+func TestAMemberThatWaitsCanBeStopped(t *testing.T) {
+	c := newCluster(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- Run(ctx, c.config("a")) }()
+	c.until("the member listens", func() error { return second(os.Stat(filepath.Join(c.data("a"), etcdSocket))) })
+	cancel()
+	select {
+	case err := <-ended:
+		if !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	case <-time.After(time.Minute):
+		t.Fatal("it goes on")
+	}
+}
+
 // TestThreeMembers is the life of a datastore of three: one is killed under
 // load, comes back, is replaced by an empty one; then all are lost, and a
 // snapshot becomes three new ones. Whoever does the leader's work, another one

@@ -278,6 +278,13 @@ func (s *Server) Close() error {
 		// etcd waits 5 s for running streams to end by themselves: end them.
 		s.streams.end()
 		if s.etcd != nil {
+			// A member that waits for others serves nobody yet, and Close would
+			// wait for that.
+			select {
+			case <-s.etcd.Server.ReadyNotify():
+			default:
+				s.etcd.Server.Stop()
+			}
 			s.etcd.Close()
 		}
 		if s.lock != nil {
