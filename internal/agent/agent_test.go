@@ -245,6 +245,26 @@ func TestANodeThatIsDeletedComesBack(t *testing.T) {
 		if _, err := client.Get[v3.Node](ctx, a.client, "", "h1"); err != nil {
 			t.Errorf("the host runs, but has no node: %v", err)
 		}
+		// Its AS number is what the cluster says, and then what its Node says.
+		as := v3.ASNumber(64600)
+		cluster := &v3.BGPConfiguration{}
+		cluster.Name, cluster.Spec.ASNumber = v3.DefaultName, &as
+		if _, err := client.Create(ctx, a.client, cluster); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if got := a.registered.Load().as; got != 64600 {
+			t.Errorf("the AS number is %d", got)
+		}
+		own := v3.ASNumber(64700)
+		_, err := client.Modify(ctx, a.client, "", "h1", func(n *v3.Node) error { n.Spec.BGP.ASNumber = &own; return nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if got := a.registered.Load().as; got != 64700 {
+			t.Errorf("the AS number of its own is %d", got)
+		}
 		cancel()
 		wg.Wait()
 	})

@@ -104,14 +104,21 @@ func (a *agent) register(ctx context.Context) error {
 }
 
 // noteNode looks for the end of this host's Node: the host still runs, and
-// without a Node nobody finds the way to its workloads.
+// without a Node nobody finds the way to its workloads. With the settings of BGP
+// the AS number may be another one.
 func (a *agent) noteNode(b feed.Batch) {
-	own := model.ID{Kind: model.KindNode, Name: a.cfg.Node}
+	own, bgp := model.ID{Kind: model.KindNode, Name: a.cfg.Node}, model.ID{Kind: model.KindBGPConfig, Name: v3.DefaultName}
 	a.search.noteNodes(b.Events, own)
-	if !slices.ContainsFunc(b.Events, func(e model.Event) bool { return e.ID == own && e.Value == nil }) {
-		return
+	r := a.registered.Load()
+	other := func(v any) bool {
+		n, ok := v.(*model.Node)
+		return ok && r != nil && n.AS != 0 && n.AS != r.as
 	}
-	poke(a.nodeGone)
+	if slices.ContainsFunc(b.Events, func(e model.Event) bool {
+		return e.ID == own && (e.Value == nil || other(e.Value)) || e.ID == bgp
+	}) {
+		poke(a.nodeGone)
+	}
 }
 
 // errFatal marks a registration that will not succeed by waiting.
