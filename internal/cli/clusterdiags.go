@@ -69,9 +69,7 @@ addresses of your network are in it.`,
 	f.StringSliceVar(&d.focus, "focus-nodes", nil, "hosts to begin with, with commas")
 	f.IntVar(&d.parallel, "max-parallelism", 10, "how many questions to ask the datastore at a time")
 	f.BoolVar(&d.keepTemp, "skip-temp-dir-cleanup", false, "accepted for calicoctl's sake: there is no such folder")
-	f.StringVar(&d.logDir, "log-dir", "/var/log/brindle", "folder whose files that end with .log to include; it may be missing")
-	f.StringVar(&d.config, "config-file", defaultAgentFile, "configuration file of this host's agent; it may be missing")
-	f.StringVar(&d.socket, "socket", agentSocketOf(e), "unix socket of this host's agent")
+	d.addHost(c)
 	return c
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -131,7 +132,7 @@ func (s pathStep) into(v any) []any {
 	case map[string]any:
 		if s.kind == stepAll {
 			var all []any
-			for _, name := range sortedKeys(v) {
+			for _, name := range slices.Sorted(maps.Keys(v)) {
 				all = append(all, v[name])
 			}
 			return all
@@ -152,15 +153,6 @@ func (s pathStep) into(v any) []any {
 		}
 	}
 	return nil
-}
-
-func sortedKeys(m map[string]any) []string {
-	names := make([]string, 0, len(m))
-	for name := range m {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
 }
 
 // pathColumn is a column that shows what a path leads to: HEADER:PATH.

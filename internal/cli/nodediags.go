@@ -77,10 +77,16 @@ names and addresses of your network are in it.`,
 	f := c.Flags()
 	f.StringVarP(&d.file, "file", "f", "", "file to write, which must not be there yet (default: brindle-diags-NODE-TIME.tar.gz in this folder)")
 	f.StringArrayVar(&d.logs, "log", nil, "file whose end to include; again for more")
+	d.addHost(c)
+	return c
+}
+
+// addHost adds the flags that say where this host keeps what is gathered of it.
+func (d *diags) addHost(c *cobra.Command) {
+	f := c.Flags()
 	f.StringVar(&d.logDir, "log-dir", "/var/log/brindle", "folder whose files that end with .log to include; it may be missing")
 	f.StringVar(&d.config, "config-file", defaultAgentFile, "configuration file of this host's agent; it may be missing")
-	f.StringVar(&d.socket, "socket", agentSocketOf(e), "unix socket of this host's agent")
-	return c
+	f.StringVar(&d.socket, "socket", agentSocketOf(d.e), "unix socket of this host's agent")
 }
 
 func (d *diags) run(ctx context.Context) error {
