@@ -2,6 +2,7 @@ package calc
 
 import (
 	"maps"
+	"net/netip"
 	"reflect"
 	"slices"
 	"strings"
@@ -72,6 +73,8 @@ type touched struct {
 	underlay  bool
 	nodeNames map[string]bool
 	// Blocks, each with what it was before the batch; see inputs.recall.
+	settings  bool
+	senders   []netip.Prefix // that settings named before
 	blocksWere map[model.ID]*model.Block
 }
 
@@ -128,6 +131,10 @@ func (in *inputs) takeOne(e model.Event, t *touched) {
 		}
 		t.underlay, in.underlay = t.underlay || *v != in.underlay, *v
 	default:
+	case model.KindSettings:
+		if v, ok := e.Value.(*model.Settings); ok {
+			in.takeSettings(*v, t)
+		}
 		in.takePolicy(e, t)
 	}
 }
@@ -139,6 +146,17 @@ type programmers struct{ ipip, noPlain bool }
 // takeProgrammers reports whether that has changed.
 func (in *inputs) takeProgrammers() bool {
 	now := programmers{}
+// takeSettings takes what changes of settings while a core lives. What they say
+// of routes to pools touches the pools.
+func (in *inputs) takeSettings(next model.Settings, t *touched) {
+	next = in.set.Live(next)
+	if reflect.DeepEqual(next, in.set) {
+		return
+	}
+	t.senders = append(t.senders, in.set.Overlay.ExternalNodes...)
+	in.set, t.settings, t.pools = next, true, true
+}
+
 	if c := in.configs["default"]; c != nil {
 		now = programmers{c.IPIPRoutes, c.NoPlainRoutes}
 	}

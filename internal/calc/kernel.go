@@ -10,7 +10,7 @@ import (
 
 // kernel is the stage that writes the tables of the kernel.
 func (c *Core) kernel(t *touched, u *desired.Update) {
-	if t.first {
+	if t.first || t.settings {
 		u.Sysctls = diff(c.asked.Sysctls, c.sysctls(), same)
 	}
 	if t.workloads {

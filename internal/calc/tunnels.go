@@ -2,6 +2,7 @@ package calc
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/brindle-net/brindle/internal/desired"
 	"github.com/brindle-net/brindle/internal/model"
@@ -162,7 +163,7 @@ func (c *Core) tunnels(t *touched, u *desired.Update) {
 	o := &c.overlay
 	if o.dirty.all {
 		c.ownTunnels(u)
-		for _, p := range o.in.set.Overlay.ExternalNodes {
+		for _, p := range slices.Concat(t.senders, o.in.set.Overlay.ExternalNodes) {
 			c.sender(p.Masked(), u)
 		}
 	}

@@ -30,6 +30,7 @@ const (
 	KindClusterInfo
 	KindService
 	KindUnderlay
+	KindSettings
 )
 
 // String returns the kind as the API names it. Policies have several API
@@ -41,7 +42,7 @@ func (k Kind) String() string {
 		KindProfile: "Profile", KindTier: "Tier", KindPolicy: "Policy", KindNetworkSet: "NetworkSet",
 		KindBGPConfig: "BGPConfiguration", KindBGPPeer: "BGPPeer", KindBGPFilter: "BGPFilter",
 		KindConfig: "FelixConfiguration", KindClusterInfo: "ClusterInformation", KindService: "Service",
-		KindUnderlay: "Underlay",
+		KindUnderlay: "Underlay", KindSettings: "Settings",
 	}
 	if int(k) < len(names) && names[k] != "" {
 		return names[k]

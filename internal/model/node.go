@@ -75,6 +75,21 @@ func (u *Underlay) VXLAN(family int) netip.Addr {
 	return u.VXLAN4
 }
 
+// SettingsID is the ID under which other Settings come to a core that lives.
+func SettingsID() ID { return ID{Kind: KindSettings} }
+
+func (*Settings) isModel() {}
+
+// Live returns these settings with those of others that change while a core
+// lives: all else needs a new core.
+func (s Settings) Live(to Settings) Settings {
+	s.NoForwarding = to.NoForwarding
+	o, next := &s.Overlay, to.Overlay
+	o.IPIPMTU, o.VXLANMTU, o.VXLANMTU6 = next.IPIPMTU, next.VXLANMTU, next.VXLANMTU6
+	o.IPIP, o.VXLAN, o.Routes, o.ExternalNodes = next.IPIP, next.VXLAN, next.Routes, next.ExternalNodes
+	return s
+}
+
 // UnderlayID is the ID of the Underlay.
 func UnderlayID() ID { return ID{Kind: KindUnderlay} }
 

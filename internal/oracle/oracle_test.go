@@ -18,7 +18,8 @@ const histories = 200
 
 // TestCoreAgreesWithOracle feeds random histories to the incremental core in
 // random batches and compares every state that it reaches with the slow
-// answer. It also plays the patches back, as an applier would. Both families
+// answer. What of settings may change while a core lives does, too. It also plays
+// the patches back, as an applier would. Both families
 // are in every history.
 func TestCoreAgreesWithOracle(t *testing.T) {
 	for seed := range uint64(histories) {
@@ -42,6 +43,10 @@ func history(t *testing.T, seed uint64) {
 		}
 		for _, e := range batch {
 			snap.Add(e)
+		}
+		if g.chance(15) { // other settings, while the core lives
+			set = set.Live(g.settings())
+			batch = slices.Insert(batch, g.IntN(len(batch)+1), model.Event{ID: model.SettingsID(), Value: new(set)})
 		}
 		if g.chance(5) { // a restart: the new core learns all at once
 			core, batch, played = calc.New(set), g.shuffled(snap), desired.NewState()
