@@ -265,19 +265,19 @@ func forwardsNothing(ctx context.Context, k *kernel.Kernel, s config.Agent) (boo
 
 // follow feeds the core and hands what it wants to the tables.
 func (a *agent) follow(ctx context.Context) error {
-	last, err := a.lastBGP(ctx)
+	last, err := a.lastRead(ctx)
 	if err != nil {
-		a.log.WarnContext(ctx, "settings of the last start not known", "err", err)
+		a.log.WarnContext(ctx, "objects of the last start not known", "err", err)
 	}
 	return feed.Run(ctx, feed.Config{Driver: a.cfg.Driver, Node: a.cfg.Node, Log: a.log, Status: &a.feed, Last: last}, func(b feed.Batch) {
 		a.busySince.Store(time.Now().Unix())
 		defer a.busySince.Store(0)
 		a.noteNode(b)
 		a.noteSaid(b.Events)
-		if err := keepBGP(a.cfg.Settings.Paths.StateDir, b.Events, b.InSync); err != nil {
-			a.log.WarnContext(ctx, "settings not kept for the next start", "err", err)
-		}
 		a.applyBatch(ctx, b.Events)
+		if err := keepObjects(a.cfg.Settings.Paths.StateDir, b.Events, b.InSync); err != nil {
+			a.log.WarnContext(ctx, "objects not kept for the next start", "err", err)
+		}
 		if !b.InSync {
 			return
 		}

@@ -5,10 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"reflect"
 	"slices"
-	"strings"
 
 	v3 "github.com/brindle-net/brindle/api/v3"
 	"github.com/brindle-net/brindle/internal/client"
@@ -16,19 +16,22 @@ import (
 	"github.com/brindle-net/brindle/internal/model"
 )
 
-// bgpFile is where a host keeps the BGPConfigurations that it has read: should
-// one not be readable when the agent starts, what was read of it holds.
-const bgpFile = "/bgp.json"
+// objectsFile is where a host keeps the pools, BGPConfigurations and BGPPeers that
+// it has read: should one not be readable when the agent starts, what was read of
+// it holds.
+const objectsFile = "/objects.json"
 
-// keptBGP is what the file says.
-type keptBGP struct {
+// keptObjects is what the file says.
+type keptObjects struct {
 	Cluster string // GUID of the cluster that they are of; "": it has none
 	Configs []*model.BGPConfig
+	Peers   []*model.BGPPeer
+	Pools   []*model.Pool
 }
 
-func readKeptBGP(dir string) (keptBGP, error) {
-	var kept keptBGP
-	data, err := os.ReadFile(dir + bgpFile)
+func readKept(dir string) (keptObjects, error) {
+	var kept keptObjects
+	data, err := os.ReadFile(dir + objectsFile)
 	if errors.Is(err, os.ErrNotExist) {
 		return kept, nil
 	}
@@ -36,37 +39,54 @@ func readKeptBGP(dir string) (keptBGP, error) {
 		err = json.Unmarshal(data, &kept)
 	}
 	if err != nil {
-		return keptBGP{}, fmt.Errorf("recall the BGPConfigurations of the last start: %w", err)
+		return keptObjects{}, fmt.Errorf("recall the objects of the last start: %w", err)
 	}
 	return kept, nil
 }
 
+// any reports whether there are any.
+func (k keptObjects) any() bool { return len(k.Configs)+len(k.Peers)+len(k.Pools) > 0 }
+
 // by lists them by what they are called.
-func (k keptBGP) by() map[model.ID]model.Value {
+func (k keptObjects) by() map[model.ID]model.Value {
 	out := map[model.ID]model.Value{}
 	for _, c := range k.Configs {
 		if c != nil {
 			out[model.ID{Kind: model.KindBGPConfig, Name: c.Name}] = c
 		}
 	}
+	for _, p := range k.Peers {
+		if p != nil {
+			out[model.ID{Kind: model.KindBGPPeer, Name: p.Name}] = p
+		}
+	}
+	for _, p := range k.Pools {
+		if p != nil {
+			out[model.ID{Kind: model.KindPool, Name: p.Name}] = p
+		}
+	}
 	return out
 }
 
-// recallBGP reads them. What is missing was never written. Those of another
+// keeps reports whether objects of a kind are kept. Of a filter the name is
+// enough, which is in its key.
+func keeps(k model.Kind) bool { return k.Configures() && k != model.KindBGPFilter }
+
+// recallObjects reads them. What is missing was never written. Those of another
 // cluster than the one with a GUID are none of ours: the host has moved. With ""
 // nobody knows which one it is.
-func recallBGP(dir, cluster string) (map[model.ID]model.Value, error) {
-	kept, err := readKeptBGP(dir)
+func recallObjects(dir, cluster string) (map[model.ID]model.Value, error) {
+	kept, err := readKept(dir)
 	if kept.Cluster != "" && cluster != "" && kept.Cluster != cluster {
-		kept = keptBGP{}
+		kept = keptObjects{}
 	}
 	return kept.by(), err
 }
 
-// lastBGP is what this host knew last of this cluster's BGPConfigurations.
-func (a *agent) lastBGP(ctx context.Context) (map[model.ID]model.Value, error) {
+// lastRead is what this host knew last of this cluster's objects.
+func (a *agent) lastRead(ctx context.Context) (map[model.ID]model.Value, error) {
 	dir := a.cfg.Settings.Paths.StateDir
-	if kept, err := readKeptBGP(dir); err != nil || len(kept.Configs) == 0 {
+	if kept, err := readKept(dir); err != nil || !kept.any() {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, firstRead)
@@ -75,19 +95,17 @@ func (a *agent) lastBGP(ctx context.Context) (map[model.ID]model.Value, error) {
 	if info, err := client.Get[v3.ClusterInformation](ctx, a.client, "", v3.DefaultName); err == nil {
 		guid = info.Spec.ClusterGUID
 	}
-	return recallBGP(dir, guid)
+	return recallObjects(dir, guid)
 }
 
-// keepBGP notes what has come of them. What cannot be read changes nothing. The
-// first events are all that there is: what is not among them was deleted.
-func keepBGP(dir string, events []model.Event, first bool) error {
-	concerns := func(e model.Event) bool {
-		return e.ID.Kind == model.KindBGPConfig || e.ID.Kind == model.KindClusterInfo
-	}
+// keepObjects notes what has come of them. What cannot be read changes nothing.
+// The first events are all that there is: what is not among them was deleted.
+func keepObjects(dir string, events []model.Event, first bool) error {
+	concerns := func(e model.Event) bool { return keeps(e.ID.Kind) || e.ID.Kind == model.KindClusterInfo }
 	if !first && !slices.ContainsFunc(events, concerns) {
 		return nil
 	}
-	was, err := readKeptBGP(dir)
+	was, err := readKept(dir)
 	changed := err != nil // broken: written anew
 	is, there, cluster := was.by(), map[model.ID]bool{}, was.Cluster
 	for _, e := range events {
@@ -95,16 +113,16 @@ func keepBGP(dir string, events []model.Event, first bool) error {
 			if cluster != "" {
 				clear(is)
 			}
-			cluster, changed = info.GUID, changed || len(was.Configs) > 0
+			cluster, changed = info.GUID, changed || was.any()
 		}
 	}
 	for _, e := range events {
-		if e.ID.Kind != model.KindBGPConfig {
+		if !keeps(e.ID.Kind) {
 			continue
 		}
 		there[e.ID] = e.Value != nil
-		if c, read := e.Value.(*model.BGPConfig); read && c.Broken == "" && !reflect.DeepEqual(is[e.ID], e.Value) {
-			changed, is[e.ID] = true, c
+		if e.Value != nil && model.Unusable(e.ID, e.Value) == "" && !reflect.DeepEqual(is[e.ID], e.Value) {
+			changed, is[e.ID] = true, e.Value
 		}
 	}
 	for id := range is {
@@ -116,26 +134,30 @@ func keepBGP(dir string, events []model.Event, first bool) error {
 	if !changed {
 		return nil
 	}
-	return writeKeptBGP(dir, cluster, is)
+	return writeKept(dir, cluster, is)
 }
 
-func writeKeptBGP(dir, cluster string, is map[model.ID]model.Value) error {
-	kept := keptBGP{Cluster: cluster, Configs: []*model.BGPConfig{}}
-	for _, v := range is {
-		if c, ok := v.(*model.BGPConfig); ok {
-			kept.Configs = append(kept.Configs, c)
+func writeKept(dir, cluster string, is map[model.ID]model.Value) error {
+	kept := keptObjects{Cluster: cluster}
+	for _, id := range slices.SortedFunc(maps.Keys(is), model.ID.Compare) {
+		switch v := is[id].(type) {
+		case *model.BGPConfig:
+			kept.Configs = append(kept.Configs, v)
+		case *model.BGPPeer:
+			kept.Peers = append(kept.Peers, v)
+		case *model.Pool:
+			kept.Pools = append(kept.Pools, v)
 		}
 	}
-	slices.SortFunc(kept.Configs, func(a, b *model.BGPConfig) int { return strings.Compare(a.Name, b.Name) })
 	data, err := json.Marshal(kept)
 	if err == nil {
 		err = os.MkdirAll(dir, 0o700)
 	}
 	if err == nil {
-		err = files.Write(dir+bgpFile, data, 0o600)
+		err = files.Write(dir+objectsFile, data, 0o600)
 	}
 	if err != nil {
-		return fmt.Errorf("keep the BGPConfigurations for the next start: %w", err)
+		return fmt.Errorf("keep the objects for the next start: %w", err)
 	}
 	return nil
 }

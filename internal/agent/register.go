@@ -314,7 +314,7 @@ func (a *agent) asNumber(ctx context.Context) (uint32, error) {
 		return uint32(*cfg.Spec.ASNumber), nil
 	}
 	if errors.Is(err, client.ErrUnreadable) { // as the core has it: see feed.Config
-		last, lerr := a.lastBGP(ctx)
+		last, lerr := a.lastRead(ctx)
 		if c, ok := last[model.ID{Kind: model.KindBGPConfig, Name: v3.DefaultName}].(*model.BGPConfig); lerr == nil && ok {
 			return cmp.Or(c.AS, defaultAS), nil
 		}

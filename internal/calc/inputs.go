@@ -32,6 +32,7 @@ type inputs struct {
 	info      map[string]*model.ClusterInfo
 	tiers     map[string]*model.Tier
 	invalid   map[model.ID]*model.Invalid
+	unusable  map[model.ID]string // why: see model.Unusable
 	underlay  model.Underlay
 	recall    bool // note what blocks were before a batch
 }
@@ -51,6 +52,7 @@ func newInputs(s model.Settings) inputs {
 		info:      map[string]*model.ClusterInfo{},
 		tiers:     map[string]*model.Tier{},
 		invalid:   map[model.ID]*model.Invalid{},
+		unusable:  map[model.ID]string{},
 	}
 }
 
@@ -71,10 +73,10 @@ type touched struct {
 	profiles  []string // by name
 	tunnels   bool     // what is to be told of them
 	underlay  bool
-	nodeNames map[string]bool
-	// Blocks, each with what it was before the batch; see inputs.recall.
 	settings  bool
 	senders   []netip.Prefix // that settings named before
+	nodeNames map[string]bool
+	// Blocks, each with what it was before the batch; see inputs.recall.
 	blocksWere map[model.ID]*model.Block
 }
 
@@ -98,6 +100,12 @@ func (in *inputs) takeOne(e model.Event, t *touched) {
 	if put(in.invalid, id, bad, bad != nil) {
 		t.other = true
 	}
+	if why := model.Unusable(id, e.Value); why != in.unusable[id] {
+		t.other, in.unusable[id] = true, why
+		if why == "" {
+			delete(in.unusable, id)
+		}
+	}
 	switch id.Kind {
 	case model.KindNode:
 		v, ok := e.Value.(*model.Node)
@@ -107,8 +115,7 @@ func (in *inputs) takeOne(e model.Event, t *touched) {
 		}
 	case model.KindBGPConfig:
 		v, ok := e.Value.(*model.BGPConfig)
-		changed := put(in.configs, id.Name, v, ok)
-		t.peering, t.other = t.peering || changed, t.other || changed
+		t.peering = put(in.configs, id.Name, v, ok) || t.peering
 		t.pools = in.takeProgrammers() || t.pools
 	case model.KindBGPPeer:
 		v, ok := e.Value.(*model.BGPPeer)
@@ -124,6 +131,10 @@ func (in *inputs) takeOne(e model.Event, t *touched) {
 		t.other = put(in.info, id.Name, v, ok) || t.other
 	case model.KindBlock, model.KindAffinity:
 		in.takeBlock(e, t)
+	case model.KindSettings:
+		if v, ok := e.Value.(*model.Settings); ok {
+			in.takeSettings(*v, t)
+		}
 	case model.KindUnderlay:
 		v, ok := e.Value.(*model.Underlay)
 		if !ok {
@@ -131,21 +142,10 @@ func (in *inputs) takeOne(e model.Event, t *touched) {
 		}
 		t.underlay, in.underlay = t.underlay || *v != in.underlay, *v
 	default:
-	case model.KindSettings:
-		if v, ok := e.Value.(*model.Settings); ok {
-			in.takeSettings(*v, t)
-		}
 		in.takePolicy(e, t)
 	}
 }
 
-// programmers is what the cluster's BGP configuration says of the routes of
-// pools.
-type programmers struct{ ipip, noPlain bool }
-
-// takeProgrammers reports whether that has changed.
-func (in *inputs) takeProgrammers() bool {
-	now := programmers{}
 // takeSettings takes what changes of settings while a core lives. What they say
 // of routes to pools touches the pools.
 func (in *inputs) takeSettings(next model.Settings, t *touched) {
@@ -157,6 +157,13 @@ func (in *inputs) takeSettings(next model.Settings, t *touched) {
 	in.set, t.settings, t.pools = next, true, true
 }
 
+// programmers is what the cluster's BGP configuration says of the routes of
+// pools.
+type programmers struct{ ipip, noPlain bool }
+
+// takeProgrammers reports whether that has changed.
+func (in *inputs) takeProgrammers() bool {
+	now := programmers{}
 	if c := in.configs["default"]; c != nil {
 		now = programmers{c.IPIPRoutes, c.NoPlainRoutes}
 	}

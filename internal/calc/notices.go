@@ -26,18 +26,15 @@ func (c *Core) notices(t *touched, u *desired.Update) {
 	c.overlay.notices(next)
 	for id, bad := range c.in.invalid {
 		switch {
-		case id.Kind == model.KindBGPConfig:
-			next.InvalidSettings(id.String(), bad.Message)
+		case id.Kind.Configures(): // of in.unusable
 		case id.Kind == model.KindPolicy && !bad.Staged:
 			next.InvalidPolicy(id.String(), bad.Message)
 		default:
 			next.InvalidObject(id.String(), bad.Message)
 		}
 	}
-	for name, config := range c.in.configs {
-		if config.Broken != "" {
-			next.InvalidSettings(model.ID{Kind: model.KindBGPConfig, Name: name}.String(), config.Broken)
-		}
+	for id, why := range c.in.unusable {
+		next.InvalidSettings(id.String(), why)
 	}
 	for name, tier := range c.in.tiers {
 		if tier.Broken != "" {

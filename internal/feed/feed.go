@@ -40,8 +40,8 @@ type Config struct {
 // changes pile up, one for each object at most, the last one winning. An
 // object that cannot be used arrives as model.Invalid and is logged once for
 // each change. What is said about policy (tiers, policies, profiles, sets of
-// networks) and cannot be read stays what it was when it could be, as long as
-// Run lasts.
+// networks), pools and BGP and cannot be read stays what it was when it could be,
+// as long as Run lasts.
 func Run(ctx context.Context, cfg Config, sink func(Batch)) error {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)

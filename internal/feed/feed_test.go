@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"reflect"
@@ -232,14 +233,16 @@ func TestTierThatCannotBeRead(t *testing.T) {
 	})
 }
 
-// TestPolicyThatCannotBeRead: what was in force of a policy, a profile, a set of
-// networks or the settings of BGP stays, with the reason; where nothing was, it
-// is invalid.
-func TestPolicyThatCannotBeRead(t *testing.T) {
+// TestObjectThatCannotBeRead: what was in force of a policy, a profile, a set of
+// networks, a pool or what BGP is told stays, with the reason; where nothing was,
+// it is invalid.
+func TestObjectThatCannotBeRead(t *testing.T) {
 	for _, tt := range []struct{ plural, kind, name, spec string }{
 		{"globalnetworkpolicies", "GlobalNetworkPolicy", "default.deny", `{"tier":"default","order":7,"ingress":[{"action":"Deny"}]}`},
 		{"profiles", "Profile", "p", `{"ingress":[{"action":"Deny"}]}`},
 		{"bgpconfigurations", "BGPConfiguration", "default", `{"asNumber":64777,"nodeToNodeMeshEnabled":false}`},
+		{"bgppeers", "BGPPeer", "p", `{"peerIP":"192.0.2.1","asNumber":64777,"nodeSelector":"rack == 'a'","filters":["f"]}`},
+		{"ippools", "IPPool", "p", `{"cidr":"10.65.0.0/16","ipipMode":"Always","natOutgoing":true}`},
 		{"globalnetworksets", "GlobalNetworkSet", "s", `{"nets":["192.0.2.0/24","2001:db8::/32"]}`},
 	} {
 		t.Run(tt.kind, func(t *testing.T) {
@@ -274,6 +277,10 @@ func TestPolicyThatCannotBeRead(t *testing.T) {
 						v.Broken = ""
 					case *model.BGPConfig:
 						v.Broken = ""
+					case *model.BGPPeer:
+						v.Broken = ""
+					case *model.Pool:
+						v.Broken = ""
 					}
 					if !reflect.DeepEqual(kept, sound) {
 						t.Errorf("kept %+v, was %+v", kept, sound)
@@ -305,6 +312,22 @@ func TestPolicyThatCannotBeRead(t *testing.T) {
 					}
 				}
 			})
+		})
+	}
+}
+
+// TestFilterThatCannotBeRead: it is one nonetheless, or nothing would be filtered.
+func TestFilterThatCannotBeRead(t *testing.T) {
+	for _, stored := range []string{"{", `{"kind":"BGPFilter","apiVersion":"projectcalico.org/v3","metadata":{"name":"f"},"spec":{"exportV4":7}}`} {
+		synctest.Test(t, func(t *testing.T) {
+			d := mem.New()
+			put(t, d, store.ResourceID{Plural: "bgpfilters", Name: "f"}.Key(), stored)
+			w := start(t, Config{Driver: d, Node: "me"})
+			synctest.Wait()
+			id := model.ID{Kind: model.KindBGPFilter, Name: "f"}
+			if f, ok := w.inputs[id].(*model.BGPFilter); !ok || f.Name != "f" || f.Broken == "" {
+				t.Errorf("%s: %+v", stored, w.inputs[id])
+			}
 		})
 	}
 }
@@ -475,7 +498,14 @@ func history(t *testing.T, seed uint64) {
 	}
 	d.set(false)
 	pass(time.Minute)
-	if got, want := w.inputs, want(t, m, "me"); !reflect.DeepEqual(got, want) {
+	got := maps.Clone(w.inputs)
+	for id, v := range got { // who reads everything now knows nothing of what was last read
+		if p, ok := v.(*model.Pool); ok && p.Broken != "" {
+			why, _, _ := strings.Cut(p.Broken, ": what was last read")
+			got[id] = &model.Invalid{Message: why}
+		}
+	}
+	if want := want(t, m, "me"); !reflect.DeepEqual(got, want) {
 		t.Fatalf("seed %d:\n got %v\nwant %v", seed, got, want)
 	}
 	if w.syncs != 1 {
@@ -544,6 +574,17 @@ func TestKeysThatAreNoObject(t *testing.T) {
 	}
 }
 
+// unusable reports whether nothing but the name could be read of a value.
+func unusable(v model.Value) bool {
+	switch v := v.(type) {
+	case *model.Tier:
+		return v.Lost && strings.Contains(v.Broken, "nobody knows")
+	case *model.BGPFilter:
+		return v.Broken != ""
+	}
+	return false
+}
+
 // FuzzEvent reads anything: it never panics, and whatever cannot be used is
 // an Invalid value with an error.
 func FuzzEvent(f *testing.F) {
@@ -555,7 +596,7 @@ func FuzzEvent(f *testing.F) {
 	f.Add("/calico/ipam/v2/host/me/ipv6/block/fd00::-122", []byte(`{"state":"confirmed"}`))
 	f.Fuzz(func(t *testing.T, key string, value []byte) {
 		e, ok, err := newParser("me").event(store.Event{Key: key, Value: value})
-		if _, invalid := e.Value.(*model.Invalid); invalid != (err != nil) || !ok && (err != nil || e.Value != nil) {
+		if _, invalid := e.Value.(*model.Invalid); (invalid || unusable(e.Value)) != (err != nil) || !ok && (err != nil || e.Value != nil) {
 			t.Errorf("%v, %v, %v", e, ok, err)
 		}
 		gone, known, err := newParser("me").event(store.Event{Key: key})

@@ -147,16 +147,23 @@ func broken(v model.Value) string {
 		return v.Broken
 	case *model.BGPConfig:
 		return v.Broken
+	case *model.BGPPeer:
+		return v.Broken
+	case *model.BGPFilter:
+		return v.Broken
+	case *model.Pool:
+		return v.Broken
 	case *model.Tier:
 		return v.Broken
 	}
 	return ""
 }
 
-// known remembers what is said about policy, and how BGP is set, as it was last
-// in force. What cannot be read any more stays as it was: what a tier's policies
-// allow would otherwise all be denied at once, what a policy or a profile denies,
-// or the members of a set, would be allowed, and sessions would end.
+// known remembers what is said about policy, the pools, and how BGP is set, as it
+// was last in force. What cannot be read any more stays as it was: what a tier's
+// policies allow would otherwise all be denied at once, what a policy or a profile
+// denies, or the members of a set, would be allowed, sessions would end, and with
+// a pool its routes and what leaves it as the host.
 type known struct {
 	mu   sync.Mutex // guards everything below
 	last map[model.ID]model.Value
@@ -179,7 +186,8 @@ func (k *known) forget() {
 // read.
 func (k *known) keep(e model.Event) model.Event {
 	switch e.ID.Kind {
-	case model.KindTier, model.KindPolicy, model.KindProfile, model.KindNetworkSet, model.KindBGPConfig:
+	case model.KindTier, model.KindPolicy, model.KindProfile, model.KindNetworkSet,
+		model.KindPool, model.KindBGPConfig, model.KindBGPPeer:
 	default:
 		return e
 	}

@@ -26,6 +26,9 @@ type Pool struct {
 	Disabled         bool
 	DisableBGPExport bool
 	LoadBalancerOnly bool
+	// Broken says why the stored object cannot be read and this is what was last
+	// read of it; "" if it is sound.
+	Broken string
 }
 
 // Block is one block of addresses with the addresses used in it.

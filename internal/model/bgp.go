@@ -59,6 +59,7 @@ type BGPPeer struct {
 	Filters       []string
 	ReverseManual bool // do not make the session at the far nodes too
 	Options       PeerOptions
+	Broken        string // as of BGPConfig
 }
 
 // PeerOptions are the settings of a BGPPeer that hold in both directions of a
@@ -73,7 +74,9 @@ type PeerOptions struct {
 	ReachableBy netip.Addr    // gateway to the peer; invalid if none
 }
 
-// BGPFilter is known by name alone until filters are evaluated.
+// BGPFilter is known by name alone until filters are evaluated. One that cannot
+// be read is one all the same.
 type BGPFilter struct {
-	Name string
+	Name   string
+	Broken string // why the stored object cannot be read; "" if it is sound
 }

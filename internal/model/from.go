@@ -82,10 +82,14 @@ func FromPart(o v3.Object, unread v3.FieldErrors) (Event, bool, error) {
 }
 
 // Invalidate is the event that an object is stored but cannot be used. Of a
-// tier its name is left, and so it is one that is lost.
+// tier its name is left, and so it is one that is lost; of a filter of BGP too,
+// and nothing goes past it.
 func Invalidate(id ID, err error) Event {
-	if id.Kind == KindTier {
+	switch id.Kind {
+	case KindTier:
 		return Event{ID: id, Value: lostTier(id.Name, err.Error())}
+	case KindBGPFilter:
+		return Event{ID: id, Value: &BGPFilter{Name: id.Name, Broken: err.Error() + ": sessions with it are not made; apply it anew"}}
 	}
 	return Event{ID: id, Value: &Invalid{Message: err.Error(), Staged: staged(id)}}
 }

@@ -117,11 +117,12 @@ type Invalid struct {
 	Staged  bool   // a staged policy: nothing is lost when it is ignored
 }
 
-// InPlace returns what was in force of an object about policy, or of one with
-// settings of BGP, with the reason why it cannot be read any more; nil if nothing
-// was, or of another kind.
+// InPlace returns what was in force of an object about policy, of a pool, or of
+// one with settings of BGP, with the reason why it cannot be read any more; nil if
+// nothing was, or of another kind.
 func (i *Invalid) InPlace(last Value) Value {
 	why := i.Message + ": what was last read of it holds until this host's agent starts again; apply it anew"
+	lasting := i.Message + ": what was last read of it holds; apply it anew"
 	switch v := last.(type) {
 	case *Policy:
 		kept := *v
@@ -137,10 +138,45 @@ func (i *Invalid) InPlace(last Value) Value {
 		return &kept
 	case *BGPConfig:
 		kept := *v
-		kept.Broken = i.Message + ": what was last read of it holds; apply it anew"
+		kept.Broken = lasting
+		return &kept
+	case *BGPPeer:
+		kept := *v
+		kept.Broken = lasting
+		return &kept
+	case *Pool:
+		kept := *v
+		kept.Broken = lasting
 		return &kept
 	}
 	return nil
+}
+
+// Configures reports whether inputs of a kind say how hosts reach each other: who
+// cannot read one says so in the condition about settings.
+func (k Kind) Configures() bool {
+	return k == KindPool || k == KindBGPConfig || k == KindBGPPeer || k == KindBGPFilter
+}
+
+// Unusable is why an input of such a kind cannot be read as it is stored, "" if it
+// can, or is of another kind.
+func Unusable(id ID, v Value) string {
+	if !id.Kind.Configures() {
+		return ""
+	}
+	switch v := v.(type) {
+	case *Invalid:
+		return v.Message
+	case *BGPConfig:
+		return v.Broken
+	case *BGPPeer:
+		return v.Broken
+	case *BGPFilter:
+		return v.Broken
+	case *Pool:
+		return v.Broken
+	}
+	return ""
 }
 
 func (*Invalid) isModel()      {}

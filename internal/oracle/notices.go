@@ -14,19 +14,17 @@ func (w world) notices(policy desired.Policy) desired.Notices {
 	w.addressNotices(out)
 	w.policyNotices(policy, out)
 	for id, v := range w.all {
+		if why := model.Unusable(id, v); why != "" {
+			out.InvalidSettings(id.String(), why)
+		}
 		switch v := v.(type) {
 		case *model.Invalid:
 			switch {
-			case id.Kind == model.KindBGPConfig:
-				out.InvalidSettings(id.String(), v.Message)
+			case id.Kind.Configures(): // below
 			case id.Kind == model.KindPolicy && !v.Staged:
 				out.InvalidPolicy(id.String(), v.Message)
 			default:
 				out.InvalidObject(id.String(), v.Message)
-			}
-		case *model.BGPConfig:
-			if v.Broken != "" {
-				out.InvalidSettings(id.String(), v.Broken)
 			}
 		case *model.Tier:
 			if v.Broken != "" {

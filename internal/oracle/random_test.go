@@ -268,7 +268,7 @@ func (g gen) bgpConfig() model.Event {
 
 func (g gen) peer() model.Event {
 	p := &model.BGPPeer{
-		Name: pick(g, "a", "b", "c"), AS: pick[uint32](g, 0, 64512, 65001), LocalAS: pick[uint32](g, 0, 0, 65003),
+		Name: pick(g, "a", "b", "c"), Broken: pick(g, "", "", "", "", "bad"), AS: pick[uint32](g, 0, 64512, 65001), LocalAS: pick[uint32](g, 0, 0, 65003),
 		AllowLocalAS: uint8(g.IntN(2)), TTLSecurity: uint8(g.IntN(2)), ReverseManual: g.chance(30),
 		Options: model.PeerOptions{
 			NoSource: g.chance(20), Restart: pick(g, 0, time.Second), Keepalive: pick(g, 0, time.Second),
@@ -302,7 +302,7 @@ func (g gen) peer() model.Event {
 }
 
 func (g gen) filter() model.Event {
-	f := &model.BGPFilter{Name: pick(g, "f", "g")}
+	f := &model.BGPFilter{Name: pick(g, "f", "g"), Broken: pick(g, "", "", "bad")}
 	return model.Event{ID: model.ID{Kind: model.KindBGPFilter, Name: f.Name}, Value: f}
 }
 

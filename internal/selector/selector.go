@@ -91,6 +91,16 @@ func (s Selector) String() string {
 	return s.text
 }
 
+// MarshalText is String, for those who keep selectors.
+func (s Selector) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// UnmarshalText is Parse.
+func (s *Selector) UnmarshalText(text []byte) error {
+	parsed, err := Parse(string(text))
+	*s = parsed
+	return err
+}
+
 // ID names the selector by its content: "s:" and the unpadded base64url form
 // of SHA-224 over "s:" and the canonical form (documented Calico behaviour).
 // Equal selectors have equal IDs.
