@@ -196,9 +196,9 @@ func (a *agent) startTunnels(ctx context.Context, g *group) {
 
 // newHealth is how the agent says how it is.
 func (a *agent) newHealth() *health.Health {
-	metrics := a.cfg.Settings.Metrics
 	return health.New(health.Config{Checks: a.checks(), Samples: a.samples, Alive: a.alive, Log: a.log,
-		OmitGo: !metrics.Go, OmitProcess: !metrics.Process})
+		OmitGo:      func() bool { return !a.cfg.inForce().Metrics.Go },
+		OmitProcess: func() bool { return !a.cfg.inForce().Metrics.Process }})
 }
 
 // speaks reports whether this host speaks BGP.

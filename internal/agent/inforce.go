@@ -89,6 +89,18 @@ func (c Config) outcome() config.Result {
 	return c.Outcome
 }
 
+// inForce is the settings in force.
+func (c Config) inForce() config.Agent {
+	if c.live != nil {
+		c.live.mu.Lock()
+		defer c.live.mu.Unlock()
+		if c.live.now != nil {
+			return c.live.now.Agent
+		}
+	}
+	return c.Settings
+}
+
 // checkSettings holds when this host does all that settings say.
 func (a *agent) checkSettings() health.Verdict {
 	stored, _, _ := a.notices.of(desired.ConditionSettings)

@@ -46,7 +46,7 @@ func TestSettingsAreObeyed(t *testing.T) {
 	})
 	listeners := func(s config.Agent) any { return listenOn(s) }
 	runtime := func(s config.Agent) any {
-		h := health.New(health.Config{OmitGo: !s.Metrics.Go, OmitProcess: !s.Metrics.Process})
+		h := health.New(health.Config{OmitGo: func() bool { return !s.Metrics.Go }, OmitProcess: func() bool { return !s.Metrics.Process }})
 		rec := httptest.NewRecorder()
 		h.Handler().ServeHTTP(rec, httptest.NewRequest("GET", "/metrics", nil))
 		body := rec.Body.String()

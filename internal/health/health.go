@@ -48,9 +48,10 @@ type Config struct {
 	Alive   func() error    // nil when the program's main loop is alive
 	Log     *slog.Logger
 	Now     func() time.Time
-	// OmitGo and OmitProcess leave out the metrics of the Go runtime and those
-	// that the kernel has of the process.
-	OmitGo, OmitProcess bool
+	// OmitGo and OmitProcess are asked at each scrape whether the metrics of the
+	// Go runtime, and those that the kernel has of the process, are left out;
+	// nil: they are not.
+	OmitGo, OmitProcess func() bool
 }
 
 // Health evaluates the conditions and remembers since when each has held.

@@ -24,13 +24,25 @@ type Sample struct {
 func (h *Health) metrics() http.Handler {
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collector{h})
-	if !h.cfg.OmitGo {
-		reg.MustRegister(collectors.NewGoCollector())
-	}
-	if !h.cfg.OmitProcess {
-		reg.MustRegister(collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	}
+	reg.MustRegister(optional{collectors.NewGoCollector(), h.cfg.OmitGo},
+		optional{collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), h.cfg.OmitProcess})
 	return promhttp.HandlerFor(reg, promhttp.HandlerOpts{})
+}
+
+// optional is a collector that may be left out of a scrape.
+type optional struct {
+	of   prometheus.Collector
+	omit func() bool // nil: never
+}
+
+// Describe sends nothing: what there is is known only at a scrape.
+func (o optional) Describe(chan<- *prometheus.Desc) {}
+
+// Collect sends what the collector has, unless it is left out now.
+func (o optional) Collect(out chan<- prometheus.Metric) {
+	if o.omit == nil || !o.omit() {
+		o.of.Collect(out)
+	}
 }
 
 // collector turns samples into Prometheus metrics at each scrape.

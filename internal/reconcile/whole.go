@@ -90,6 +90,10 @@ func (w *Whole[P]) InSync() { w.update(func() { w.inSync = true }) }
 // Drift says the world may have changed behind our back.
 func (w *Whole[P]) Drift() { w.update(func() { w.stale = true }) }
 
+// Resync changes the most time between two read-backs. The first is soon, and
+// the time runs from there.
+func (w *Whole[P]) Resync(d time.Duration) { w.update(func() { w.cfg.Resync, w.stale = d, true }) }
+
 // Retry says that what failed may work now.
 func (w *Whole[P]) Retry() { w.update(func() { w.stale = w.stale || w.err != nil }) }
 

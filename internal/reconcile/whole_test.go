@@ -167,3 +167,27 @@ func TestWholeBacksOff(t *testing.T) {
 		}
 	})
 }
+
+func TestWholeIsReadBackAtAnotherPace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, w := startWhole(t)
+		w.InSync()
+		time.Sleep(90 * time.Second) // the second read-back of a minute's pace was half a minute ago
+		d.set(nil)
+		w.Resync(10 * time.Second)
+		begin := time.Now()
+		time.Sleep(25 * time.Second)
+		w.Resync(time.Hour)
+		time.Sleep(50 * time.Minute)
+		_, calls, times := d.seen()
+		want := []time.Duration{0, 10 * time.Second, 20 * time.Second, 25 * time.Second}
+		if len(times) != len(want) || slices.Contains(calls, false) {
+			t.Fatalf("read back at %v, %v", times, calls)
+		}
+		for i, at := range times {
+			if late := at.Sub(begin) - want[i]; late < 0 || late > 100*time.Millisecond {
+				t.Errorf("read-back %d after %v", i, at.Sub(begin))
+			}
+		}
+	})
+}
