@@ -8,8 +8,10 @@ import (
 // node is one operation of a parsed selector. Leaves are comparable values.
 type node interface {
 	matches(Labels) bool
-	// appendTo appends the canonical form.
-	appendTo([]byte) []byte
+	// writeTo writes the canonical form.
+	writeTo(*strings.Builder)
+	// size is how many bytes that has.
+	size() int
 	// depth is how deep parentheses nest in the canonical form.
 	depth() int
 }
@@ -123,59 +125,96 @@ func (n group) matches(l Labels) bool {
 	return !n.or
 }
 
-func (all) appendTo(b []byte) []byte    { return append(b, "all()"...) }
-func (global) appendTo(b []byte) []byte { return append(b, "global()"...) }
+func (all) writeTo(b *strings.Builder)    { b.WriteString("all()") }
+func (global) writeTo(b *strings.Builder) { b.WriteString("global()") }
 
-func (n has) appendTo(b []byte) []byte {
-	return append(append(append(b, "has("...), n...), ')')
+func (n has) writeTo(b *strings.Builder) {
+	b.WriteString("has(")
+	b.WriteString(string(n))
+	b.WriteByte(')')
 }
 
-func (n compare) appendTo(b []byte) []byte {
-	b = append(append(b, n.key...), ' ')
-	b = append(append(b, n.op...), ' ')
-	return appendQuoted(b, n.value)
+func (n compare) writeTo(b *strings.Builder) {
+	b.WriteString(n.key)
+	b.WriteByte(' ')
+	b.WriteString(string(n.op))
+	b.WriteByte(' ')
+	quote(b, n.value)
 }
 
-func (n member) appendTo(b []byte) []byte {
-	b = append(b, n.key...)
+func (n member) writeTo(b *strings.Builder) {
+	b.WriteString(n.key)
 	if n.not {
-		b = append(b, " not"...)
+		b.WriteString(" not")
 	}
-	b = append(b, " in {"...)
+	b.WriteString(" in {")
 	for i, v := range n.values {
 		if i > 0 {
-			b = append(b, ", "...)
+			b.WriteString(", ")
 		}
-		b = appendQuoted(b, v)
+		quote(b, v)
 	}
-	return append(b, '}')
+	b.WriteByte('}')
 }
 
-func (n not) appendTo(b []byte) []byte { return n.of.appendTo(append(b, '!')) }
+func (n not) writeTo(b *strings.Builder) {
+	b.WriteByte('!')
+	n.of.writeTo(b)
+}
 
-func (n group) appendTo(b []byte) []byte {
+func (n group) writeTo(b *strings.Builder) {
 	op := " && "
 	if n.or {
 		op = " || "
 	}
-	b = append(b, '(')
+	b.WriteByte('(')
 	for i, o := range n.of {
 		if i > 0 {
-			b = append(b, op...)
+			b.WriteString(op)
 		}
-		b = o.appendTo(b)
+		o.writeTo(b)
 	}
-	return append(b, ')')
+	b.WriteByte(')')
 }
 
-// appendQuoted appends a string literal. A value never holds both kinds of
-// quote: the parser cannot produce one and composition refuses it.
-func appendQuoted(b []byte, v string) []byte {
+// quote writes a string literal. A value never holds both kinds of quote: the
+// parser cannot produce one and composition refuses it.
+func quote(b *strings.Builder, v string) {
 	quote := byte('"')
 	if strings.Contains(v, `"`) {
 		quote = '\''
 	}
-	return append(append(append(b, quote), v...), quote)
+	b.WriteByte(quote)
+	b.WriteString(v)
+	b.WriteByte(quote)
+}
+
+func (all) size() int       { return len("all()") }
+func (global) size() int    { return len("global()") }
+func (n has) size() int     { return len("has()") + len(n) }
+func (n compare) size() int { return len(n.key) + len(n.op) + len(n.value) + len(`  ""`) }
+func (n not) size() int     { return 1 + n.of.size() }
+
+func (n member) size() int {
+	sum := len(n.key) + len(" in {}")
+	if n.not {
+		sum += len(" not")
+	}
+	for i, v := range n.values {
+		sum += len(v) + len(`""`)
+		if i > 0 {
+			sum += len(", ")
+		}
+	}
+	return sum
+}
+
+func (n group) size() int {
+	sum := len("()") + len(" && ")*(len(n.of)-1)
+	for _, o := range n.of {
+		sum += o.size()
+	}
+	return sum
 }
 
 func (all) depth() int     { return 0 }

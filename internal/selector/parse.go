@@ -31,14 +31,18 @@ func parse(text string) (node, error) {
 	return n, nil
 }
 
-func (p *parser) or() (node, error)  { return p.list(true, "||", p.and) }
-func (p *parser) and() (node, error) { return p.list(false, "&&", p.operand) }
+func (p *parser) or() (node, error) { return p.list(true, "||") }
 
 // list reads one or more operands with op between them.
-func (p *parser) list(or bool, op string, next func() (node, error)) (node, error) {
-	var of []node
+func (p *parser) list(or bool, op string) (node, error) {
+	first, err := p.next(or)
+	p.space()
+	if err != nil || !p.take(op) {
+		return first, err
+	}
+	of := []node{first}
 	for {
-		n, err := next()
+		n, err := p.next(or)
 		if err != nil {
 			return nil, err
 		}
@@ -48,6 +52,14 @@ func (p *parser) list(or bool, op string, next func() (node, error)) (node, erro
 			return join(or, of), nil
 		}
 	}
+}
+
+// next reads an operand of "||" or of "&&".
+func (p *parser) next(or bool) (node, error) {
+	if or {
+		return p.list(false, "&&")
+	}
+	return p.operand()
 }
 
 // operand reads any number of "!" and what they negate.
@@ -178,14 +190,13 @@ func (p *parser) set() ([]string, error) {
 
 // str reads a string literal. after is what stands before it.
 func (p *parser) str(after operator) (string, error) {
-	want := "a value in quotes after " + string(after)
 	if p.end() || (p.text[p.pos] != '"' && p.text[p.pos] != '\'') {
-		return "", p.wrong(want, p.quoteHint())
+		return "", p.wrong("a value in quotes after "+string(after), p.quoteHint())
 	}
 	quote := p.text[p.pos]
 	length := strings.IndexByte(p.text[p.pos+1:], quote)
 	if length < 0 {
-		return "", p.wrong(want, "the quote is never closed: add "+string(quote)+" at the end of the value")
+		return "", p.wrong("a value in quotes after "+string(after), "the quote is never closed: add "+string(quote)+" at the end of the value")
 	}
 	v := p.text[p.pos+1 : p.pos+1+length]
 	p.pos += length + 2

@@ -7,6 +7,7 @@ package selector
 import (
 	"crypto/sha256"
 	"encoding/base64"
+	"strings"
 )
 
 // Limits on a selector, so that a hostile one can exhaust neither stack nor
@@ -51,7 +52,10 @@ func build(n node) Selector {
 	if n == nil || n == (all{}) {
 		return Selector{}
 	}
-	return Selector{root: n, text: string(n.appendTo(nil))}
+	var b strings.Builder
+	b.Grow(n.size())
+	n.writeTo(&b)
+	return Selector{root: n, text: b.String()}
 }
 
 // checkSize holds the canonical form to the limits that Parse has for its

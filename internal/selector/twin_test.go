@@ -256,6 +256,9 @@ func checkWithTwin(t *testing.T, r *rand.Rand, text string) {
 		return
 	}
 	canonical := fast.String()
+	if fast.root != nil && fast.root.size() != len(canonical) {
+		t.Fatalf("%q: %d bytes expected", canonical, fast.root.size())
+	}
 	again, err := Parse(canonical)
 	if err != nil || again.String() != canonical || again.ID() != fast.ID() || !again.Equal(fast) {
 		t.Fatalf("%q: the canonical form %q comes back as %q, %v", text, canonical, again, err)
