@@ -21,7 +21,7 @@ import (
 //
 // The first look after a change is a glance (conntrack.Table.Glance), where the
 // kernel allows it: what it misses because something else went at that moment
-// is found by the second.
+// is found by the second, which is a full one. No change after it puts that off.
 const (
 	settled = 20 * time.Millisecond
 	grace   = 500 * time.Millisecond
@@ -30,17 +30,15 @@ const (
 
 // look takes looks at connections until ctx ends.
 func (d *policyDoc) look(ctx context.Context) error {
-	var held *flows.Scope    // to be looked at again
 	var due <-chan time.Time // nil: no look is due
-	var rest <-chan time.Time
-	var free time.Time // no look before
+	var free time.Time       // no look before
+	var second secondLook
 	failures := 0
 	for {
 		again := d.again
 		if due != nil {
 			again = nil // what comes meanwhile is looked at together
 		}
-		whole := false
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -48,16 +46,16 @@ func (d *policyDoc) look(ctx context.Context) error {
 			due = time.After(max(settled, time.Until(free)))
 			continue
 		case <-due:
-		case <-rest:
-			whole = true
+		case <-second.due:
 		}
 		select {
 		case <-d.again:
 		default:
 		}
+		whole := second.due != nil && !time.Now().Before(second.at)
 		before := d.pass()
-		l, err := d.lookOnce(ctx, held, whole)
-		held, due, free = l.held, nil, time.Now().Add(grace)
+		l, err := d.lookOnce(ctx, flows.Join(second.held, second.young), whole)
+		due, free = nil, time.Now().Add(grace)
 		pause := grace
 		if err != nil {
 			failures = min(failures+1, 5)
@@ -66,12 +64,30 @@ func (d *policyDoc) look(ctx context.Context) error {
 		} else if failures = 0; l.commits == before {
 			pause = late
 		}
-		switch {
-		case held == nil:
-			rest = nil
-		case l.anew || err != nil:
-			rest = time.After(pause)
-		}
+		second.note(l.again, whole, pause)
+	}
+}
+
+// secondLook is what has to be looked at again, and when. What was looked at for
+// the first time since that was settled waits for the one after it, so that late
+// is late for it too.
+type secondLook struct {
+	held, young *flows.Scope
+	at          time.Time
+	due         <-chan time.Time // at that time; nil: there is nothing to look at
+}
+
+// note notes that a look was taken, whole if it was the second. again is what it
+// saw for the first time, and pause how long that has to wait.
+func (s *secondLook) note(again *flows.Scope, whole bool, pause time.Duration) {
+	if s.young = flows.Join(s.young, again); whole || s.held == nil {
+		s.held, s.young = s.young, nil
+	}
+	switch next := time.Now().Add(pause); {
+	case s.held == nil:
+		s.due = nil
+	case s.due == nil || whole || again != nil && next.Before(s.at):
+		s.at, s.due = next, time.After(pause)
 	}
 }
 
@@ -90,15 +106,14 @@ func (d *policyDoc) pass() uint64 {
 
 // lookResult is what came of a look.
 type lookResult struct {
-	held    *flows.Scope // to be looked at again
-	anew    bool         // held is from this look
+	again   *flows.Scope // what it judged first, and has to be looked at again
 	commits uint64       // what was in force when it began
 }
 
 // lookOnce judges what waits, and what is held from the looks before if the
-// table has to be read anyway or whole says so. What it judged is held then for
-// the next: not what is allowed only now, for a packet that the old rules let
-// pass is allowed by the new ones too.
+// table has to be read anyway or whole says so. What it judged first is to be
+// looked at again: not what is allowed only now, for a packet that the old rules
+// let pass is allowed by the new ones too.
 func (d *policyDoc) lookOnce(ctx context.Context, held *flows.Scope, whole bool) (lookResult, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -112,22 +127,21 @@ func (d *policyDoc) lookOnce(ctx context.Context, held *flows.Scope, whole bool)
 	few := (first == nil || first.OnlyCut() && d.known) && len(d.left) == 0
 	all := first
 	if whole || !few {
-		all, held = flows.Join(first, held), nil
+		all = flows.Join(first, held)
 	}
 	if d.flows.keep {
-		all, first, held = nil, nil, nil
+		all, first = nil, nil
 	}
 	if all != nil && !d.inForce { // nobody knows what is: the next Sync that succeeds asks again
 		d.scope, all, first = flows.Join(d.scope, all), nil, nil
 	}
-	if out.held = held; all == nil && len(d.left) == 0 {
+	if all == nil && len(d.left) == 0 {
 		return out, nil
 	}
 	if err := d.bring(ctx, all, !whole); err != nil {
-		return lookResult{held: flows.Everything(), anew: true}, err
+		out.again = flows.Everything()
+		return out, err
 	}
-	if again := first.Denials(); again != nil {
-		out.held, out.anew = flows.Join(held, again), true
-	}
+	out.again = first.Denials()
 	return out, nil
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/brindle-net/brindle/internal/conntrack"
 	"github.com/brindle-net/brindle/internal/dataplane"
 	"github.com/brindle-net/brindle/internal/dataplane/flows"
+	"github.com/brindle-net/brindle/internal/dataplane/rules"
 	"github.com/brindle-net/brindle/internal/desired"
 )
 
@@ -23,12 +24,15 @@ type policyDoc struct {
 	driver dataplane.Driver
 	log    *slog.Logger
 	flows  flowConfig
-	again  chan struct{} // capacity 1: connections want a look
+	// configure has the driver enforce by other settings from its next Sync on.
+	configure func(rules.Config)
+	again     chan struct{} // capacity 1: connections want a look
 
 	mu      sync.Mutex // guards everything below, and the driver
 	want    desired.Policy
 	changed desired.PolicyPatch
 	unknown bool                  // changed does not say all
+	rules   *rules.Config         // the driver is to be told; nil: nothing new
 	inForce bool                  // the back end enforces what it was last told
 	commits uint64                // how often it was told
 	left    map[netip.Addr]uint64 // addresses that are no longer here, by which of leaves it was
@@ -40,6 +44,13 @@ type policyDoc struct {
 	deniers flows.Deniers     // of what is wanted
 	failed  error             // of the last look
 	looking bool              // a look is under way
+}
+
+// policyPatch is a change of policy, of the settings that it is enforced by, or of
+// both: they are in force together.
+type policyPatch struct {
+	desired.PolicyPatch
+	rules *rules.Config // nil: as they are
 }
 
 // flowConfig is how connections are treated.
@@ -67,9 +78,13 @@ func newPolicyDoc(driver dataplane.Driver, cfg flowConfig, log *slog.Logger) *po
 }
 
 // Take plays a patch into what is wanted.
-func (d *policyDoc) Take(p desired.PolicyPatch) {
+func (d *policyDoc) Take(next policyPatch) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	p := next.PolicyPatch
+	if next.rules != nil {
+		d.rules, d.unknown, d.scope = next.rules, true, flows.Everything()
+	}
 	for _, iface := range p.Endpoints.Delete {
 		d.leave(iface, &desired.Endpoint{})
 	}
@@ -115,6 +130,10 @@ func (d *policyDoc) Sync(ctx context.Context, all bool) error {
 		changed = nil
 	}
 	d.inForce = false
+	if d.rules != nil {
+		d.configure(*d.rules)
+		d.rules = nil
+	}
 	if err := d.driver.Sync(ctx, &d.want, changed); err != nil {
 		return err
 	}
@@ -152,12 +171,14 @@ const maxMarked = 1 << 14
 // and forgets those of addresses that left. d.mu is held, but for reading: what
 // changes meanwhile counts. Where only connections that are cut can be judged
 // otherwise, and they are known, the table is not read. With glance it is not
-// read with all care: the caller has what a glance missed looked for again.
+// read with all care: the caller has what a glance missed looked for again, and
+// those that are cut are known.
 func (d *policyDoc) bring(ctx context.Context, scope *flows.Scope, glance bool) error {
 	left := maps.Clone(d.left)
 	sure := d.known && len(left) == 0
 	few := scope.OnlyCut() && sure
-	entries := d.marked // only a look at a scope changes them, and there is one at a time
+	entries, marked := d.marked, d.marked // only a look at a scope changes them, and there is one at a time
+	listed := false
 	d.mu.Unlock()
 	var host map[netip.Addr]bool
 	var err error
@@ -165,7 +186,9 @@ func (d *policyDoc) bring(ctx context.Context, scope *flows.Scope, glance bool) 
 	case few:
 	case glance && sure:
 		entries, err = d.flows.table.Glance()
+		entries = withUnseen(entries, marked)
 	default:
+		listed = true
 		entries, err = d.flows.table.List()
 	}
 	if err == nil && scope != nil {
@@ -181,7 +204,7 @@ func (d *policyDoc) bring(ctx context.Context, scope *flows.Scope, glance bool) 
 		d.scope, scope = flows.Join(d.scope, scope), nil
 	}
 	if err == nil {
-		err = d.judge(ctx, scope, looked{entries, host, left})
+		err = d.judge(ctx, scope, looked{entries, host, left, listed})
 	}
 	if d.known = d.known && err == nil; err != nil {
 		d.failed = fmt.Errorf("bring connections in line with policy: %w", err)
@@ -205,11 +228,33 @@ func answering(entries []conntrack.Entry) []netip.Addr {
 	return slices.Collect(maps.Keys(known))
 }
 
+// withUnseen returns the entries and those that are known to be cut, of which
+// some may not be among them.
+func withUnseen(entries, marked []conntrack.Entry) []conntrack.Entry {
+	if len(marked) == 0 {
+		return entries
+	}
+	seen := make(map[conntrack.Entry]bool, len(entries))
+	for _, e := range entries {
+		e.Mark = 0
+		seen[e] = true
+	}
+	for _, e := range marked {
+		same := e
+		same.Mark = 0
+		if !seen[same] {
+			entries = append(entries, e)
+		}
+	}
+	return entries
+}
+
 // looked is what was found by a look.
 type looked struct {
 	entries []conntrack.Entry
 	host    map[netip.Addr]bool   // this host's own
 	left    map[netip.Addr]uint64 // as of policyDoc, when it began
+	listed  bool                  // by reading the table with all care
 }
 
 // judge judges connections and carries out the verdicts.
@@ -227,7 +272,7 @@ func (d *policyDoc) judge(ctx context.Context, scope *flows.Scope, l looked) err
 	}
 	if scope != nil { // else another look may have cut some meanwhile
 		d.marked = v.Marked(l.entries)
-		if d.known = len(d.marked) <= maxMarked; !d.known {
+		if d.known = len(d.marked) <= maxMarked && (d.known || l.listed); !d.known {
 			d.marked = nil
 		}
 	}

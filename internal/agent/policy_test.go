@@ -226,8 +226,8 @@ func TestSecondLook(t *testing.T) {
 }
 
 // TestLateLook: with a barrier the second look is late, one that reads the
-// table anyway takes its place, and one that does not leaves it. A change while
-// the barrier is waited for makes it worthless.
+// table at once does not take its place. A change while the barrier is waited
+// for makes it worthless.
 func TestLateLook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, _, c := document(false, map[string]bool{"10.0.0.1": true}, connection("10.9.0.1", "10.0.0.1"))
@@ -282,8 +282,8 @@ func TestLateLook(t *testing.T) {
 			{"allows: the table is not read", policyOf(desired.Pass, desired.Allow), nil, late / 2, 0},
 			{"late all the same", desired.PolicyPatch{}, nil, late, 1},
 			{"denies once more", policyOf(desired.Pass), nil, grace, 1},
-			{"denies, with the late look of the last", policyOf(desired.Pass, desired.Pass), nil, late - 1, 1},
-			{"late for that one alone", desired.PolicyPatch{}, nil, time.Hour, 1},
+			{"denies, which does not put off the late look", policyOf(desired.Pass, desired.Pass), nil, late - 1, 2},
+			{"late for that one", desired.PolicyPatch{}, nil, time.Hour, 1},
 			{"a change comes while it waits", policyOf(desired.Pass), again, 3 * grace, 2},
 		} {
 			var once sync.Once
