@@ -48,7 +48,7 @@ func (c *Core) Apply(batch []model.Event) desired.Update {
 	c.owned.update(&c.in, t)              // 4 blocks of addresses that are this host's
 	c.sessions.update(&c.in, t)           // 5 the BGP speaker and its sessions
 	c.overlay.update(&c.active, t)        // 6 the other hosts, their ends of tunnels and their blocks
-	c.members.take(batch, t)              // 7 labels and addresses of the cluster, and the sets of them in use
+	c.members.take(batch)                 // 7 labels and addresses of the cluster, and the sets of them in use
 	c.policies.update(c, batch, t)        // 8 which policies select whom here, in which order
 	var u desired.Update                  //
 	c.kernel(t, &u)                       // 9 links, routes, neighbours, sysctls

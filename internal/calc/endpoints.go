@@ -140,9 +140,12 @@ func (l *labels) rulesOf(name string) (ingress, egress []model.Rule) {
 	if name == model.DefaultAllow {
 		return everything(model.Allow), everything(model.Allow)
 	}
-	if id, ok := l.named[name]; ok {
-		if p := l.profiles.at(id); p.exists {
-			return p.ingress, p.egress
+	if _, id := l.profileOf(name); id != 0 {
+		switch p := l.profiles.at(id); {
+		case p.rules != nil:
+			return p.rules.ingress, p.rules.egress
+		case p.exists:
+			return nil, nil
 		}
 	}
 	return everything(model.Deny), everything(model.Deny)

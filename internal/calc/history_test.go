@@ -205,7 +205,7 @@ func empty(t *testing.T, c *Core) {
 	t.Helper()
 	l, p, m := &c.members.labels, c.policies, &c.members
 	got := map[string]int{
-		"keys": len(l.keys), "profiles": len(l.named), "label sets": l.setsBy.used, "lists": l.listsBy.used,
+		"keys": len(l.keyOf), "labels": l.pairsBy.used, "profiles": l.profileBy.used, "label sets": l.setsBy.used, "lists": l.listsBy.used,
 		"classes": l.classBy.used, "items": m.byID.used, "sets": len(m.sets.by), "watched": len(m.watched),
 		"services": len(m.services), "policies": p.byID.used, "texts": p.texts.by.used, "slots": len(p.slotOf), "pairs": len(p.byPair),
 		"order": len(p.order), "hosts": len(p.told.hosts), "broken": len(p.told.broken), "tier lists": len(p.lists),

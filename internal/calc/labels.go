@@ -1,6 +1,7 @@
 package calc
 
 import (
+	"hash/maphash"
 	"slices"
 	"strings"
 
@@ -10,6 +11,7 @@ import (
 
 // The numbers under which labels and what carries them are kept.
 type (
+	keyID     uint32 // a label key
 	pairID    uint32 // a label key with a value
 	labelsID  uint32 // labels of one endpoint or profile
 	profileID uint32
@@ -20,18 +22,23 @@ type (
 // labels keeps each label, each set of labels and each combination of labels
 // and profiles of the cluster once, and finds by a label all that carry it.
 // Endpoints with the same labels and profiles are one class: no selector can
-// tell them apart.
+// tell them apart. Where each endpoint has labels that no other has, there is
+// one of each for each endpoint, so all are small.
 type labels struct {
-	keys     map[string]*labelKey
-	pairs    slab[pairID, pair]
-	sets     slab[labelsID, labelSet]
-	setsBy   index[labelsID]
-	profiles slab[profileID, profile]
-	named    map[string]profileID
-	lists    slab[listID, profileList]
-	listsBy  index[listID]
-	classes  slab[classID, class]
-	classBy  index[classID]
+	seed      maphash.Seed
+	keys      slab[keyID, labelKey]
+	keyOf     map[string]keyID
+	pairs     slab[pairID, pair]
+	pairsBy   index[pairID]
+	sets      slab[labelsID, labelSet]
+	setsBy    index[labelsID]
+	profiles  slab[profileID, profile]
+	profileBy index[profileID]
+	lists     slab[listID, profileList]
+	listsBy   index[listID]
+	classes   slab[classID, class]
+	classBy   index[classID]
+	bags      bags
 
 	scan [userKinds][]uint32 // whoever wants to see every class
 
@@ -41,41 +48,39 @@ type labels struct {
 
 // labelKey is a key with all its values that are in use.
 type labelKey struct {
-	name   string
-	values map[string]pairID
-	users  [userKinds][]uint32 // whoever wants to see what has the key
+	name  string
+	pairs pairID         // the first of them
+	sets  int            // how many sets of labels have the key
+	users [userKinds]bag // whoever wants to see what has the key
 }
 
 type pair struct {
-	key   *labelKey
 	value string
-	sets  []labelsID
-	users [userKinds][]uint32 // whoever wants to see what has the pair
+	key   keyID
+	ofKey link[pairID]
+	sets  bag            // of labelsID, that have it
+	users [userKinds]bag // whoever wants to see what has the pair
 }
 
 type labelSet struct {
-	entries  []labelEntry // by pair
+	pairs    []pairID // in order
 	refs     uint32
 	hash     uint32
 	classes  classID   // those with it as own labels
 	profiles profileID // those that carry it
 }
 
-// labelEntry is a pair of a set, and where the set stands in the pair's list.
-type labelEntry struct {
-	pair pairID
-	at   uint32
-}
-
 // profile is there as long as it exists or an endpoint names it.
 type profile struct {
-	name            string
-	exists          bool
-	set             labelsID // 0: no labels
-	bySet           link[profileID]
-	lists           []listID
-	ingress, egress []model.Rule
+	name   string
+	set    labelsID // 0: no labels
+	bySet  link[profileID]
+	lists  bag // of listID
+	exists bool
+	rules  *profileRules // nil: none
 }
+
+type profileRules struct{ ingress, egress []model.Rule }
 
 type profileList struct {
 	of      []profileID
@@ -91,11 +96,13 @@ type class struct {
 	bySet  link[classID]
 	byList link[classID]
 	items  itemID
-	in     []memberSetID // the sets that its items are members of, sorted
+	in     bag // of memberSetID: the sets that its items are members of
 }
 
-func newLabels() labels {
-	return labels{keys: map[string]*labelKey{}, named: map[string]profileID{}}
+func newLabels() labels { return labels{seed: maphash.MakeSeed(), keyOf: map[string]keyID{}} }
+
+func (l *labels) ofKey() chain[pairID, pair] {
+	return chain[pairID, pair]{&l.pairs, func(p *pair) *link[pairID] { return &p.ofKey }}
 }
 
 func (l *labels) bySet() chain[classID, class] {
@@ -112,30 +119,49 @@ func (l *labels) carriers() chain[profileID, profile] {
 
 // settle lets numbers that the batch dropped be used again.
 func (l *labels) settle() {
+	l.keys.settle()
 	l.pairs.settle()
 	l.sets.settle()
 	l.profiles.settle()
 	l.lists.settle()
 	l.classes.settle()
+	l.bags.crowds.settle()
 }
 
-// pair returns the number of a label, a new one if need be.
+// pair returns the number of a label, a new one if need be. The texts are kept
+// as they are.
 func (l *labels) pair(key, value string) pairID {
 	k := l.key(key)
-	if p, ok := k.values[value]; ok {
-		return p
+	hash := l.hash(k, value)
+	p := l.pairBy(hash, k, value)
+	if p == 0 {
+		p = l.pairs.add(pair{key: k, value: value})
+		l.pairsBy.add(hash, p)
+		l.ofKey().push(&l.keys.at(k).pairs, p)
 	}
-	value = strings.Clone(value)
-	p := l.pairs.add(pair{key: k, value: value})
-	k.values[value] = p
 	return p
 }
 
-func (l *labels) key(name string) *labelKey {
-	k := l.keys[name]
-	if k == nil {
-		k = &labelKey{name: strings.Clone(name), values: map[string]pairID{}}
-		l.keys[k.name] = k
+// known returns the number of a label, or 0.
+func (l *labels) known(k keyID, value string) pairID { return l.pairBy(l.hash(k, value), k, value) }
+
+func (l *labels) pairBy(hash uint32, k keyID, value string) pairID {
+	return l.pairsBy.find(hash, func(id pairID) bool {
+		p := l.pairs.at(id)
+		return p.key == k && p.value == value
+	})
+}
+
+func (l *labels) hash(k keyID, value string) uint32 {
+	return mix(maphash.String(l.seed, value) ^ uint64(k)*0x9E3779B97F4A7C15)
+}
+
+func (l *labels) key(name string) keyID {
+	k, ok := l.keyOf[name]
+	if !ok {
+		name = strings.Clone(name)
+		k = l.keys.add(labelKey{name: name})
+		l.keyOf[name] = k
 	}
 	return k
 }
@@ -143,18 +169,20 @@ func (l *labels) key(name string) *labelKey {
 // tidy forgets a label that nothing has and nobody asks for.
 func (l *labels) tidy(id pairID) {
 	p := l.pairs.at(id)
-	if len(p.sets) > 0 || len(p.users[0]) > 0 || len(p.users[1]) > 0 {
+	if p.sets != 0 || p.users != [userKinds]bag{} {
 		return
 	}
 	k := p.key
-	delete(k.values, p.value)
+	l.pairsBy.remove(l.hash(k, p.value), id)
+	l.ofKey().unlink(&l.keys.at(k).pairs, id)
 	l.pairs.drop(id)
 	l.tidyKey(k)
 }
 
-func (l *labels) tidyKey(k *labelKey) {
-	if len(k.values) == 0 && len(k.users[0]) == 0 && len(k.users[1]) == 0 {
-		delete(l.keys, k.name)
+func (l *labels) tidyKey(id keyID) {
+	if k := l.keys.at(id); k.pairs == 0 && k.users == [userKinds]bag{} {
+		delete(l.keyOf, k.name)
+		l.keys.drop(id)
 	}
 }
 
@@ -174,16 +202,13 @@ func (l *labels) holdSet(m map[string]string) labelsID {
 		sum = (sum ^ uint64(p)) * 0x100000001B3
 	}
 	hash := mix(sum)
-	id := l.setsBy.find(hash, func(id labelsID) bool {
-		return slices.EqualFunc(l.sets.at(id).entries, l.scratch, func(e labelEntry, p pairID) bool { return e.pair == p })
-	})
+	id := l.setsBy.find(hash, func(id labelsID) bool { return slices.Equal(l.sets.at(id).pairs, l.scratch) })
 	if id == 0 {
-		entries := make([]labelEntry, len(l.scratch))
-		id = l.sets.add(labelSet{entries: entries, hash: hash})
-		for i, p := range l.scratch {
+		id = l.sets.add(labelSet{pairs: slices.Clone(l.scratch), hash: hash})
+		for _, p := range l.scratch {
 			to := l.pairs.at(p)
-			entries[i] = labelEntry{p, uint32(len(to.sets))}
-			to.sets = append(to.sets, id)
+			l.bags.add(&to.sets, uint32(id))
+			l.keys.at(to.key).sets++
 		}
 		l.setsBy.add(hash, id)
 	}
@@ -200,36 +225,35 @@ func (l *labels) releaseSet(id labelsID) {
 		return
 	}
 	l.setsBy.remove(s.hash, id)
-	for _, e := range s.entries {
-		p := l.pairs.at(e.pair)
-		last := uint32(len(p.sets) - 1)
-		if moved := p.sets[last]; moved != id {
-			p.sets[e.at] = moved
-			in := l.sets.at(moved).entries
-			i, _ := slices.BinarySearchFunc(in, e.pair, func(e labelEntry, p pairID) int { return int(e.pair) - int(p) })
-			in[i].at = e.at
-		}
-		p.sets = p.sets[:last]
-		l.tidy(e.pair)
+	for _, p := range s.pairs {
+		from := l.pairs.at(p)
+		l.bags.remove(&from.sets, uint32(id))
+		l.keys.at(from.key).sets--
+		l.tidy(p)
 	}
 	l.sets.drop(id)
 }
 
 // profile returns the number of a profile, a new one if need be.
 func (l *labels) profile(name string) profileID {
-	id, ok := l.named[name]
-	if !ok {
-		name = strings.Clone(name)
-		id = l.profiles.add(profile{name: name})
-		l.named[name] = id
+	hash, id := l.profileOf(name)
+	if id == 0 {
+		id = l.profiles.add(profile{name: strings.Clone(name)})
+		l.profileBy.add(hash, id)
 	}
 	return id
 }
 
+// profileOf returns the number of a profile, or 0, and its hash.
+func (l *labels) profileOf(name string) (uint32, profileID) {
+	hash := mix(maphash.String(l.seed, name))
+	return hash, l.profileBy.find(hash, func(id profileID) bool { return l.profiles.at(id).name == name })
+}
+
 func (l *labels) tidyProfile(id profileID) {
 	p := l.profiles.at(id)
-	if !p.exists && len(p.lists) == 0 {
-		delete(l.named, p.name)
+	if !p.exists && p.lists == 0 {
+		l.profileBy.remove(mix(maphash.String(l.seed, p.name)), id)
 		l.profiles.drop(id)
 	}
 }
@@ -241,11 +265,12 @@ func (l *labels) setProfile(name string, v *model.Profile) (profileID, bool) {
 	p := l.profiles.at(id)
 	old := p.set
 	var set labelsID
+	p.exists, p.rules = v != nil, nil
 	if v != nil {
 		set = l.holdSet(v.Labels)
-		p.exists, p.ingress, p.egress = true, v.Ingress, v.Egress
-	} else {
-		p.exists, p.ingress, p.egress = false, nil, nil
+		if len(v.Ingress)+len(v.Egress) > 0 {
+			p.rules = &profileRules{v.Ingress, v.Egress}
+		}
 	}
 	if set == old {
 		l.releaseSet(set)
@@ -281,8 +306,7 @@ func (l *labels) holdList(names []string) listID {
 		l.listsBy.add(hash, id)
 		for i, p := range l.scratchP {
 			if !slices.Contains(l.scratchP[:i], p) {
-				at := l.profiles.at(p)
-				at.lists = append(at.lists, id)
+				l.bags.add(&l.profiles.at(p).lists, uint32(id))
 			}
 		}
 	}
@@ -301,8 +325,7 @@ func (l *labels) releaseList(id listID) {
 	l.listsBy.remove(s.hash, id)
 	for i, p := range s.of {
 		if !slices.Contains(s.of[:i], p) {
-			at := l.profiles.at(p)
-			at.lists = remove(at.lists, id)
+			l.bags.remove(&l.profiles.at(p).lists, uint32(id))
 			l.tidyProfile(p)
 		}
 	}
@@ -364,8 +387,8 @@ var _ selector.Labels = (*view)(nil)
 // Get looks first at the endpoint's own labels, then at those of its profiles
 // in their order.
 func (v *view) Get(key string) (string, bool) {
-	k := v.l.keys[key]
-	if k == nil {
+	k, ok := v.l.keyOf[key]
+	if !ok {
 		return "", false
 	}
 	c := v.l.classes.at(v.of)
@@ -380,12 +403,12 @@ func (v *view) Get(key string) (string, bool) {
 	return "", false
 }
 
-func (l *labels) value(set labelsID, k *labelKey) (string, bool) {
+func (l *labels) value(set labelsID, k keyID) (string, bool) {
 	if set == 0 {
 		return "", false
 	}
-	for _, e := range l.sets.at(set).entries {
-		if p := l.pairs.at(e.pair); p.key == k {
+	for _, id := range l.sets.at(set).pairs {
+		if p := l.pairs.at(id); p.key == k {
 			return p.value, true
 		}
 	}
@@ -409,8 +432,8 @@ func (l *labels) eachOf(set labelsID, visit func(pairID)) {
 	if set == 0 {
 		return
 	}
-	for _, e := range l.sets.at(set).entries {
-		visit(e.pair)
+	for _, id := range l.sets.at(set).pairs {
+		visit(id)
 	}
 }
 
@@ -426,22 +449,22 @@ func (l *labels) eachClass(visit func(classID)) {
 // eachWith visits the classes that have a label, of their own or by a
 // profile, some of them more than once.
 func (l *labels) eachWith(id pairID, visit func(classID)) {
-	for _, set := range l.pairs.at(id).sets {
-		s := l.sets.at(set)
+	l.bags.each(l.pairs.at(id).sets, func(set uint32) {
+		s := l.sets.at(labelsID(set))
 		for c := s.classes; c != 0; c = l.classes.at(c).bySet.next {
 			visit(c)
 		}
 		for p := s.profiles; p != 0; p = l.profiles.at(p).bySet.next {
 			l.eachIn(p, visit)
 		}
-	}
+	})
 }
 
 // eachIn visits the classes that name a profile.
 func (l *labels) eachIn(id profileID, visit func(classID)) {
-	for _, list := range l.profiles.at(id).lists {
-		for c := l.lists.at(list).classes; c != 0; c = l.classes.at(c).byList.next {
+	l.bags.each(l.profiles.at(id).lists, func(list uint32) {
+		for c := l.lists.at(listID(list)).classes; c != 0; c = l.classes.at(c).byList.next {
 			visit(c)
 		}
-	}
+	})
 }

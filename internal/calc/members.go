@@ -26,6 +26,7 @@ type members struct {
 	watched  map[classID]bool // of local endpoints
 	changed  []classID        // those of them whose labels came out anew in this batch
 	scratch  []uint32
+	was, is  []uint32 // sets, in order
 }
 
 // item is an endpoint or a network set. Most have one address.
@@ -53,7 +54,7 @@ func newMembers() members {
 }
 
 // take stores what of a batch is about members.
-func (m *members) take(batch []model.Event, t *touched) {
+func (m *members) take(batch []model.Event) {
 	m.changed = m.changed[:0]
 	for _, e := range batch {
 		switch e.ID.Kind {
@@ -80,7 +81,7 @@ func (m *members) take(batch []model.Event, t *touched) {
 			m.put(e.ID, v.Labels, v.Profiles, content{nets: v.Nets})
 		case model.KindProfile:
 			v, _ := e.Value.(*model.Profile)
-			m.putProfile(e.ID.Name, v, t)
+			m.putProfile(e.ID.Name, v)
 		case model.KindService:
 			v, _ := e.Value.(*model.Service)
 			m.putService(model.ServiceRef{Namespace: e.ID.Namespace, Name: e.ID.Name}, v)
@@ -115,7 +116,10 @@ func (m *members) put(id model.ID, own map[string]string, profiles []string, has
 	k := m.find(id, hash)
 	cls, fresh := m.labels.holdClass(own, profiles)
 	if fresh {
-		m.labels.classes.at(cls).in = slices.Clone(m.matching(cls))
+		c := m.labels.classes.at(cls)
+		for _, s := range m.matching(cls) {
+			m.labels.bags.add(&c.in, uint32(s))
+		}
 	}
 	var old item
 	if k != 0 {
@@ -165,8 +169,8 @@ func (m *members) drop(id model.ID) {
 // shared returns the one copy of a namespace's name that its labels have, if
 // there is one.
 func (m *members) shared(namespace string) string {
-	if k := m.labels.keys[selector.NamespaceLabel]; k != nil {
-		if p, ok := k.values[namespace]; ok {
+	if k, ok := m.labels.keyOf[selector.NamespaceLabel]; ok {
+		if p := m.labels.known(k, namespace); p != 0 {
 			return m.labels.pairs.at(p).value
 		}
 	}
@@ -235,30 +239,30 @@ func (m *members) matching(id classID) []memberSetID {
 // move brings the sets up to date when an item's class or content changes.
 // What comes is added before what goes is taken away.
 func (m *members) move(from, to *item) {
-	var was, is []memberSetID
+	m.was, m.is = m.was[:0], m.is[:0]
 	if from.class != 0 {
-		was = m.labels.classes.at(from.class).in
+		m.was = m.labels.bags.list(m.labels.classes.at(from.class).in, m.was)
 	}
 	if to.class != 0 {
-		is = m.labels.classes.at(to.class).in
+		m.is = m.labels.bags.list(m.labels.classes.at(to.class).in, m.is)
 	}
 	same := from.same(to)
-	for _, s := range is {
-		if _, had := slices.BinarySearch(was, s); !had || !same {
-			m.sets.count(s, to, 1)
-		}
-	}
-	for _, s := range was {
-		if _, has := slices.BinarySearch(is, s); !has || !same {
-			m.sets.count(s, from, -1)
+	m.sets.countAll(m.is, m.was, same, to, 1)
+	m.sets.countAll(m.was, m.is, same, from, -1)
+}
+
+// countAll counts an item in some sets, but for others that are in order.
+func (s *memberSets) countAll(in, but []uint32, except bool, it *item, by int) {
+	for _, set := range in {
+		if _, found := slices.BinarySearch(but, set); !found || !except {
+			s.count(memberSetID(set), it, by)
 		}
 	}
 }
 
 // putProfile stores a profile and, where its labels are others now, sees to
 // all endpoints that name it.
-func (m *members) putProfile(name string, v *model.Profile, t *touched) {
-	t.profiles = append(t.profiles, name)
+func (m *members) putProfile(name string, v *model.Profile) {
 	id, relabelled := m.labels.setProfile(name, v)
 	if !relabelled {
 		return
@@ -273,25 +277,24 @@ func (m *members) putProfile(name string, v *model.Profile, t *touched) {
 
 // relabel works out again which sets a class is in.
 func (m *members) relabel(id classID) {
-	c := m.labels.classes.at(id)
-	is := m.matching(id)
-	if slices.Equal(is, c.in) {
+	c, bags := m.labels.classes.at(id), &m.labels.bags
+	m.was, m.is = bags.list(c.in, m.was[:0]), m.is[:0]
+	for _, s := range m.matching(id) {
+		m.is = append(m.is, uint32(s))
+	}
+	if slices.Equal(m.is, m.was) {
 		return
 	}
-	is, was := slices.Clone(is), c.in
-	c.in = is
+	for _, s := range m.was {
+		bags.remove(&c.in, s)
+	}
+	for _, s := range m.is {
+		bags.add(&c.in, s)
+	}
 	for k := c.items; k != 0; {
 		it := m.items.at(k)
-		for _, s := range is {
-			if _, had := slices.BinarySearch(was, s); !had {
-				m.sets.count(s, it, 1)
-			}
-		}
-		for _, s := range was {
-			if _, has := slices.BinarySearch(is, s); !has {
-				m.sets.count(s, it, -1)
-			}
-		}
+		m.sets.countAll(m.is, m.was, true, it, 1)
+		m.sets.countAll(m.was, m.is, true, it, -1)
 		k = it.byClass.next
 	}
 }

@@ -114,11 +114,10 @@ func (m *members) fill(id memberSetID) {
 	var matched []classID
 	m.labels.candidates(set.selects, func(c classID) {
 		cls := m.labels.classes.at(c)
-		at, found := slices.BinarySearch(cls.in, id)
-		if v.of = c; found || !set.selects.Matches(&v) {
+		if v.of = c; m.labels.bags.has(cls.in, uint32(id)) || !set.selects.Matches(&v) {
 			return
 		}
-		cls.in = slices.Insert(cls.in, at, id)
+		m.labels.bags.add(&cls.in, uint32(id))
 		matched = append(matched, c)
 		for k := cls.items; k != 0 && set.key.kind == selected; {
 			it := m.items.at(k)
@@ -239,10 +238,7 @@ func (m *members) forget(id memberSetID, set *memberSet) {
 	delete(m.sets.by, set.key)
 	if set.key.kind == selected || set.key.kind == namedPort {
 		m.labels.candidates(set.selects, func(c classID) {
-			cls := m.labels.classes.at(c)
-			if at, found := slices.BinarySearch(cls.in, id); found {
-				cls.in = slices.Delete(cls.in, at, at+1)
-			}
+			m.labels.bags.remove(&m.labels.classes.at(c).in, uint32(id))
 		})
 		m.labels.unregister(bySets, uint32(id), set.under)
 	}

@@ -83,28 +83,39 @@ func sameRule(a, b model.Rule) bool {
 }
 
 // TestIndexAgainstMap holds the table to a map over random histories, with
-// hashes that clash on purpose.
+// hashes that clash on purpose, and with so many numbers that tables are split.
 func TestIndexAgainstMap(t *testing.T) {
-	for seed := range uint64(50) {
-		r := rand.New(rand.NewPCG(seed, 1))
-		var x index[uint32]
-		twin := map[uint32]bool{}
-		hash := func(k uint32) uint32 { return k * 7 % 19 }
-		for range 3000 {
-			k := 1 + r.Uint32N(60)
-			if found := x.find(hash(k), func(o uint32) bool { return o == k }) == k; found != twin[k] {
-				t.Fatalf("seed %d: %d found: %v", seed, k, found)
-			}
-			switch {
-			case !twin[k] && r.IntN(2) == 0:
-				x.add(hash(k), k)
-				twin[k] = true
-			case twin[k]:
-				x.remove(hash(k), k)
-				delete(twin, k)
-			}
-			if x.used != len(twin) {
-				t.Fatalf("seed %d: %d used, not %d", seed, x.used, len(twin))
+	for _, of := range []struct {
+		name         string
+		seeds, steps int
+		numbers      uint32
+		hash         func(uint32) uint32
+	}{
+		{"clashes", 50, 3000, 60, func(k uint32) uint32 { return k * 7 % 19 }},
+		{"many", 2, 60_000, 6000, func(k uint32) uint32 { return mix(uint64(k)) }},
+		{"many with few hashes", 2, 20_000, 1500, func(k uint32) uint32 { return mix(uint64(k % 7)) }},
+		{"many that begin alike", 2, 20_000, 3000, func(k uint32) uint32 { return k }},
+	} {
+		for seed := range uint64(of.seeds) {
+			r := rand.New(rand.NewPCG(seed, 1))
+			var x index[uint32]
+			twin := map[uint32]bool{}
+			for range of.steps {
+				k := 1 + r.Uint32N(of.numbers)
+				if found := x.find(of.hash(k), func(o uint32) bool { return o == k }) == k; found != twin[k] {
+					t.Fatalf("%s, seed %d: %d found: %v", of.name, seed, k, found)
+				}
+				switch {
+				case !twin[k] && r.IntN(4) > 0:
+					x.add(of.hash(k), k)
+					twin[k] = true
+				case twin[k] && r.IntN(4) == 0:
+					x.remove(of.hash(k), k)
+					delete(twin, k)
+				}
+				if x.used != len(twin) {
+					t.Fatalf("%s, seed %d: %d used, not %d", of.name, seed, x.used, len(twin))
+				}
 			}
 		}
 	}

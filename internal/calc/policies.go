@@ -25,7 +25,7 @@ type policies struct {
 	slots    slab[slotID, slot]
 	slotOf   map[slotKey]slotID
 	byPair   map[pairID][]slotID
-	byKey    map[*labelKey][]slotID
+	byKey    map[keyID][]slotID
 	tiers    map[string]*tier
 	order    []policyID // those that select a workload here, first to last
 	lists    map[uint64][]*tierLists
@@ -98,7 +98,7 @@ type selection struct {
 func newPolicies() *policies {
 	p := &policies{
 		texts: newTexts(), slotOf: map[slotKey]slotID{},
-		byPair: map[pairID][]slotID{}, byKey: map[*labelKey][]slotID{},
+		byPair: map[pairID][]slotID{}, byKey: map[keyID][]slotID{},
 		tiers: map[string]*tier{}, told: told{hosts: map[policyID]bool{}, http: map[policyID]bool{}, broken: map[model.ID]broken{}, profiles: map[string]bool{}},
 		lists:    map[uint64][]*tierLists{},
 		profiles: map[string]*[2]enforced{}, ends: map[string]end{}, shared: map[rulesKey]*sharedRules{}, seed: maphash.MakeSeed(),
@@ -220,10 +220,13 @@ func (p *policies) put(m *members, id model.ID, v *model.Policy, t *touched) {
 	old.release(&p.texts)
 }
 
-// putPart notes whether a profile or network set breaks the rules: a policy
-// may deny what it lists, or it may.
+// putPart notes that a profile in use here has changed, and whether a profile
+// or network set breaks the rules: a policy may deny what it lists, or it may.
 func (p *policies) putPart(e model.Event, t *touched) {
 	why := ""
+	if e.ID.Kind == model.KindProfile && p.profiles[e.ID.Name] != nil {
+		t.profiles = append(t.profiles, e.ID.Name)
+	}
 	switch v := e.Value.(type) {
 	case *model.Profile:
 		why = v.Broken
@@ -273,7 +276,7 @@ func (p *policies) erase(m *members, k policyID) {
 func (p *policies) enter(m *members, k policyID, v *model.Policy) {
 	at := p.all.at(k)
 	at.under = m.labels.register(byPolicies, uint32(k), v.Selects)
-	if at.under.scan || at.under.key != nil {
+	if at.under.scan || at.under.key != 0 {
 		s := v.Selects // apart from the event's value, which need not stay
 		at.parsed = &s
 	}
@@ -323,7 +326,7 @@ func (p *policies) candidates(k policyID, visit func(slotID)) {
 		for _, s := range p.slotOf {
 			visit(s)
 		}
-	case under.key != nil:
+	case under.key != 0:
 		for _, s := range p.byKey[under.key] {
 			visit(s)
 		}

@@ -50,11 +50,21 @@ func (s *slab[K, T]) settle() {
 	}
 }
 
-// index finds numbers by a hash of what they stand for: a table with open
-// addressing, a power of two in size.
+// index finds numbers by a hash of what they stand for: tables with open
+// addressing, found by the first bits of the hash. A table that is full is
+// split in two, so that what grows is not made anew as a whole.
 type index[K ~uint32] struct {
+	tables []*indexTable[K] // by the first depth bits; one table may stand at several places
+	depth  uint8
+	used   int
+}
+
+// indexTable has the numbers whose hashes begin with the same depth bits. Its
+// size is a power of two.
+type indexTable[K ~uint32] struct {
 	slots []indexSlot[K]
 	used  int
+	depth uint8
 }
 
 type indexSlot[K ~uint32] struct {
@@ -62,14 +72,20 @@ type indexSlot[K ~uint32] struct {
 	of   K // 0: empty
 }
 
+const indexSlots = 512 // of a table that is split rather than enlarged
+
+// table is the one that has what has a hash.
+func (x *index[K]) table(hash uint32) *indexTable[K] { return x.tables[hash>>(32-x.depth)] }
+
 // find returns the number with this hash that is the one asked for, or 0.
 func (x *index[K]) find(hash uint32, is func(K) bool) K {
-	if len(x.slots) == 0 {
+	if len(x.tables) == 0 {
 		return 0
 	}
-	mask := uint32(len(x.slots) - 1)
+	t := x.table(hash)
+	mask := uint32(len(t.slots) - 1)
 	for i := hash & mask; ; i = (i + 1) & mask {
-		s := x.slots[i]
+		s := t.slots[i]
 		if s.of == 0 || s.hash == hash && is(s.of) {
 			return s.of
 		}
@@ -78,52 +94,106 @@ func (x *index[K]) find(hash uint32, is func(K) bool) K {
 
 // add notes a number that is not there.
 func (x *index[K]) add(hash uint32, of K) {
-	if (x.used+1)*5 > len(x.slots)*4 {
-		old := x.slots
-		x.slots = make([]indexSlot[K], max(16, 2*len(old)))
-		for _, s := range old {
-			if s.of != 0 {
-				x.place(s)
+	if len(x.tables) == 0 {
+		x.tables = []*indexTable[K]{{slots: make([]indexSlot[K], 16)}}
+	}
+	t := x.table(hash)
+	for (t.used+1)*5 > len(t.slots)*4 {
+		if len(t.slots) < indexSlots || !x.split(t, hash) {
+			old := t.slots
+			t.slots, t.used = make([]indexSlot[K], 2*len(old)), 0
+			for _, s := range old {
+				if s.of != 0 {
+					t.place(s)
+				}
 			}
 		}
+		t = x.table(hash)
 	}
-	x.place(indexSlot[K]{hash, of})
+	t.place(indexSlot[K]{hash, of})
 	x.used++
 }
 
-func (x *index[K]) place(s indexSlot[K]) {
-	mask := uint32(len(x.slots) - 1)
+// split makes the table that has a hash two, and reports whether that parts
+// what is in it.
+func (x *index[K]) split(t *indexTable[K], hash uint32) bool {
+	bit, ones := uint32(1)<<(31-t.depth), 0
+	for _, s := range t.slots {
+		if s.of != 0 && s.hash&bit != 0 {
+			ones++
+		}
+	}
+	if t.depth == 24 || ones < t.used/8 || ones > t.used*7/8 {
+		return false
+	}
+	if t.depth == x.depth {
+		twice := make([]*indexTable[K], 2*len(x.tables))
+		for i, o := range x.tables {
+			twice[2*i], twice[2*i+1] = o, o
+		}
+		x.tables, x.depth = twice, x.depth+1
+	}
+	t.depth++
+	other := &indexTable[K]{slots: make([]indexSlot[K], len(t.slots)), depth: t.depth}
+	var space [indexSlots]indexSlot[K]
+	old := append(space[:0], t.slots...)
+	clear(t.slots)
+	t.used = 0
+	for _, s := range old {
+		switch {
+		case s.of == 0:
+		case s.hash&bit != 0:
+			other.place(s)
+		default:
+			t.place(s)
+		}
+	}
+	first := (hash>>(32-t.depth) | 1) << (x.depth - t.depth)
+	for i := range uint32(1) << (x.depth - t.depth) {
+		x.tables[first+i] = other
+	}
+	return true
+}
+
+func (t *indexTable[K]) place(s indexSlot[K]) {
+	mask := uint32(len(t.slots) - 1)
 	i := s.hash & mask
-	for x.slots[i].of != 0 {
+	for t.slots[i].of != 0 {
 		i = (i + 1) & mask
 	}
-	x.slots[i] = s
+	t.slots[i] = s
+	t.used++
 }
 
 // remove takes a number out and moves those back that it kept from their
 // place.
 func (x *index[K]) remove(hash uint32, of K) {
-	mask := uint32(len(x.slots) - 1)
+	if len(x.tables) == 0 {
+		return
+	}
+	t := x.table(hash)
+	mask := uint32(len(t.slots) - 1)
 	i := hash & mask
-	for x.slots[i].of != of {
-		if x.slots[i].of == 0 {
+	for t.slots[i].of != of {
+		if t.slots[i].of == 0 {
 			return
 		}
 		i = (i + 1) & mask
 	}
 	x.used--
+	t.used--
 	hole := i
 	for {
 		i = (i + 1) & mask
-		s := x.slots[i]
+		s := t.slots[i]
 		if s.of == 0 {
 			break
 		}
 		if home := s.hash & mask; (i-home)&mask >= (i-hole)&mask {
-			x.slots[hole], hole = s, i
+			t.slots[hole], hole = s, i
 		}
 	}
-	x.slots[hole] = indexSlot[K]{}
+	t.slots[hole] = indexSlot[K]{}
 }
 
 // link is a place in a list through the values of a slab.

@@ -16,7 +16,7 @@ type slot struct {
 	key      slotKey
 	count    int
 	pairs    []pairID // under which it is found
-	keys     []*labelKey
+	keys     []keyID
 	policies []policyID // that select it, in order
 	lists    *tierLists // nil: no policy
 }

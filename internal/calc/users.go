@@ -16,10 +16,10 @@ const (
 // registration says under which labels a selector is found. Whatever it
 // matches has one of them; with all empty it matches nothing.
 type registration struct {
-	key  *labelKey
+	key  keyID
 	pair pairID
-	scan bool      // it is looked at for everything
 	more *[]pairID // if one pair is not enough
+	scan bool      // it is looked at for everything
 }
 
 // each visits the pairs.
@@ -49,7 +49,7 @@ func (l *labels) register(kind int, user uint32, s selector.Selector) registrati
 		return registration{scan: true}
 	case best.AnyValue:
 		k := l.key(best.Key)
-		k.users[kind] = append(k.users[kind], user)
+		l.bags.add(&l.keys.at(k).users[kind], user)
 		return registration{key: k}
 	}
 	var out registration
@@ -58,8 +58,7 @@ func (l *labels) register(kind int, user uint32, s selector.Selector) registrati
 	}
 	for i, v := range best.Values {
 		id := l.pair(best.Key, v)
-		p := l.pairs.at(id)
-		p.users[kind] = append(p.users[kind], user)
+		l.bags.add(&l.pairs.at(id).users[kind], user)
 		if i == 0 {
 			out.pair = id
 		} else {
@@ -72,19 +71,20 @@ func (l *labels) register(kind int, user uint32, s selector.Selector) registrati
 // crowd is how much is registered under the labels of a requirement. A label
 // with a value is worth more than one with any.
 func (l *labels) crowd(kind int, r selector.Requirement) int {
-	k := l.keys[r.Key]
+	k, ok := l.keyOf[r.Key]
 	switch {
-	case r.AnyValue && k == nil:
-		return 16
 	case r.AnyValue:
-		return 16 + len(k.users[kind])
-	case k == nil:
+		if ok {
+			return 16 + l.bags.size(l.keys.at(k).users[kind])
+		}
+		return 16
+	case !ok:
 		return len(r.Values)
 	}
 	n := len(r.Values)
 	for _, v := range r.Values {
-		if id, ok := k.values[v]; ok {
-			n += len(l.pairs.at(id).users[kind])
+		if id := l.known(k, v); id != 0 {
+			n += l.bags.size(l.pairs.at(id).users[kind])
 		}
 	}
 	return n
@@ -94,13 +94,12 @@ func (l *labels) unregister(kind int, user uint32, r registration) {
 	if r.scan {
 		l.scan[kind] = remove(l.scan[kind], user)
 	}
-	if r.key != nil {
-		r.key.users[kind] = remove(r.key.users[kind], user)
+	if r.key != 0 {
+		l.bags.remove(&l.keys.at(r.key).users[kind], user)
 		l.tidyKey(r.key)
 	}
 	r.each(func(id pairID) {
-		p := l.pairs.at(id)
-		p.users[kind] = remove(p.users[kind], user)
+		l.bags.remove(&l.pairs.at(id).users[kind], user)
 		l.tidy(id)
 	})
 }
@@ -110,7 +109,7 @@ func (l *labels) usersFor(kind int, id classID, to []uint32) []uint32 {
 	to = append(to, l.scan[kind]...)
 	l.eachPair(id, func(id pairID) {
 		p := l.pairs.at(id)
-		to = append(append(to, p.users[kind]...), p.key.users[kind]...)
+		to = l.bags.list(l.keys.at(p.key).users[kind], l.bags.list(p.users[kind], to))
 	})
 	slices.Sort(to)
 	return slices.Compact(to)
@@ -130,38 +129,35 @@ func (l *labels) candidates(s selector.Selector, visit func(classID)) {
 		l.eachClass(visit)
 		return
 	}
-	k := l.keys[best.Key]
+	k, ok := l.keyOf[best.Key]
 	switch {
-	case k == nil:
+	case !ok:
 	case best.AnyValue:
-		for _, p := range k.values {
+		for p := l.keys.at(k).pairs; p != 0; p = l.pairs.at(p).ofKey.next {
 			l.eachWith(p, visit)
 		}
 	default:
 		for _, v := range best.Values {
-			if p, ok := k.values[v]; ok {
+			if p := l.known(k, v); p != 0 {
 				l.eachWith(p, visit)
 			}
 		}
 	}
 }
 
-// spread is about how many sets of labels meet a requirement.
+// spread is how many sets of labels meet a requirement.
 func (l *labels) spread(r selector.Requirement) int {
-	k := l.keys[r.Key]
-	if k == nil {
+	k, ok := l.keyOf[r.Key]
+	switch {
+	case !ok:
 		return 0
+	case r.AnyValue:
+		return l.keys.at(k).sets
 	}
 	n := 0
-	if r.AnyValue {
-		for _, p := range k.values {
-			n += len(l.pairs.at(p).sets)
-		}
-		return n
-	}
 	for _, v := range r.Values {
-		if p, ok := k.values[v]; ok {
-			n += len(l.pairs.at(p).sets)
+		if p := l.known(k, v); p != 0 {
+			n += l.bags.size(l.pairs.at(p).sets)
 		}
 	}
 	return n
