@@ -18,6 +18,9 @@ needs() {
 		/usr/bin/setpriv                util-linux        units of systemd, run without systemd
 		/usr/bin/systemd-analyze        systemd           units of systemd
 		/usr/lib/cni/host-local         containernetworking-plugins  IPAM plugins of others
+		/usr/share/bash-completion/bash_completion  bash-completion  completion
+		/usr/bin/zsh                    zsh               completion, and keys pressed in shells
+		/usr/bin/fish                   fish              completion
 		/usr/sbin/bird                  bird2             BGP interoperability
 		/usr/lib/frr/bgpd               frr               BGP interoperability
 		/usr/bin/qemu-system-x86_64     qemu-system-x86   other kernels

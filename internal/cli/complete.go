@@ -1,7 +1,9 @@
 package cli
 
 import (
+	"bytes"
 	"context"
+	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -121,6 +123,36 @@ func completeEverywhere(e *Env, c *cobra.Command) {
 func completeFlag(cmd *cobra.Command, flag string, f completion) {
 	if cmd.Flags().Lookup(flag) != nil {
 		_ = cmd.RegisterFlagCompletionFunc(flag, f) // the flag is there, and has none yet
+	}
+}
+
+// mendShells has the scripts for zsh and fish complete -o custom-columns=NAME.
+// The library's take what begins with "-" in the middle of that word for a flag,
+// and offer it twice.
+func mendShells(e *Env, root *cobra.Command) {
+	scripts := map[string]func(w io.Writer, described bool) error{
+		"zsh": func(w io.Writer, described bool) error {
+			if described {
+				return root.GenZshCompletion(w)
+			}
+			return root.GenZshCompletionNoDesc(w)
+		},
+		"fish": root.GenFishCompletion,
+	}
+	for name, print := range scripts {
+		c, _, err := root.Find([]string{"completion", name})
+		if err != nil {
+			continue // a library without it has nothing to mend
+		}
+		c.RunE = func(c *cobra.Command, _ []string) error {
+			short, _ := c.Flags().GetBool("no-descriptions") // it has that flag
+			var script bytes.Buffer
+			if err := print(&script, !short); err != nil {
+				return err
+			}
+			_, err := e.Stdout.Write(bytes.Replace(script.Bytes(), []byte(`'-.*='`), []byte(`'^-.*='`), 1))
+			return err
+		}
 	}
 }
 

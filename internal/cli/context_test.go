@@ -251,8 +251,12 @@ func TestCompletionOfNames(t *testing.T) {
 	if got := w.run("__complete", "get", "nodes", ""); got.status != 0 || !strings.HasPrefix(got.stdout, ":") {
 		t.Errorf("%+v", got)
 	}
-	for _, shell := range []string{"bash", "zsh", "fish"} {
-		if got := w.ok("completion", shell); !strings.Contains(got, "__complete") {
+	for _, shell := range []string{"bash", "zsh", "fish", "zsh --no-descriptions", "fish --no-descriptions"} {
+		got := w.ok(append([]string{"completion"}, strings.Fields(shell)...)...)
+		if shell != "bash" && !strings.Contains(got, `'^-.*='`) {
+			t.Errorf("the script for %s takes the middle of a word for a flag", shell)
+		}
+		if !strings.Contains(got, "__complete") {
 			t.Errorf("the script for %s does not ask the program", shell)
 		}
 	}

@@ -49,21 +49,23 @@ func (o *writeOptions) diff(ctx context.Context, e *Env) (bool, error) {
 	}
 	defer db.close()
 	after := newSession(newDryStore(db.driver))
-	v := applying()
-	if err := v.prepare(ctx, e, after, docs); err != nil {
+	if err := applying().prepare(ctx, e, after, docs); err != nil {
 		return false, err
 	}
 	changed := false
 	var errs []error
 	for _, d := range docs {
 		kind, m := kindOf(d.Object), d.Object.Meta()
-		before, err := db.Get(ctx, kind, m.Namespace, m.Name)
-		if client.IsNotFound(err) {
-			before, err = nil, nil
+		is, did, err := applyOne(ctx, after, d.Object)
+		if err == nil && did == client.Unchanged {
+			continue
 		}
-		var is v3.Object
+		var before v3.Object
 		if err == nil {
-			is, err = v.write(ctx, after, d.Object)
+			before, err = db.Get(ctx, kind, m.Namespace, m.Name)
+		}
+		if client.IsNotFound(err) && is != nil {
+			before, err = nil, nil
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s%w", place(d), plainError(kind, m, err)))

@@ -152,6 +152,7 @@ lets routes travel by BGP. Start with a network on this machine:
 	})
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
+	mendShells(e, root)
 	refuseStrangers(root)
 	completeEverywhere(e, root)
 	addLogLevel(root)

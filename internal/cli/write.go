@@ -41,11 +41,17 @@ func newApply(e *Env) *cobra.Command {
 func applying() verb {
 	return verb{
 		name: "apply", past: "applied", short: "Create resources, or bring those that exist to what the files say",
-		write: func(ctx context.Context, db *session, o v3.Object) (is v3.Object, err error) {
-			err = db.as(ctx, o, func(c *client.Client) (err error) { is, _, err = c.Apply(ctx, o); return err })
+		write: func(ctx context.Context, db *session, o v3.Object) (v3.Object, error) {
+			is, _, err := applyOne(ctx, db, o)
 			return is, err
 		},
 	}
+}
+
+// applyOne applies one object, and says what came of it.
+func applyOne(ctx context.Context, db *session, o v3.Object) (is v3.Object, did client.Outcome, err error) {
+	err = db.as(ctx, o, func(c *client.Client) (err error) { is, did, err = c.Apply(ctx, o); return err })
+	return is, did, err
 }
 
 // newReplace builds `brindle replace`.
