@@ -18,6 +18,7 @@ needs() {
 		/usr/bin/setpriv                util-linux        units of systemd, run without systemd
 		/usr/bin/systemd-analyze        systemd           units of systemd
 		/usr/lib/cni/host-local         containernetworking-plugins  IPAM plugins of others
+		/usr/sbin/dnsmasq               dnsmasq-base      a DHCP server for a plugin of others
 		/usr/share/bash-completion/bash_completion  bash-completion  completion
 		/usr/bin/zsh                    zsh               completion, and keys pressed in shells
 		/usr/bin/fish                   fish              completion

@@ -48,6 +48,9 @@ func TestWithARuntime(t *testing.T) {
 		h.sub("requested addresses", func(t *testing.T) { h.requested() })
 		h.sub("garbage collection", func(t *testing.T) { h.garbage() })
 		h.sub("addresses of another plugin", func(t *testing.T) { h.delegated() })
+		if family == testenv.V4 { // what the plugin speaks
+			h.sub("addresses by DHCP", func(t *testing.T) { h.dhcp() })
+		}
 		h.sub("addresses only", func(t *testing.T) { h.addressesOnly() })
 		h.sub("agent down", func(t *testing.T) { h.agentDown() })
 		h.sub("agent killed", func(t *testing.T) { h.agentKilled() })
