@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"math"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/brindle-net/brindle/internal/model"
@@ -12,8 +13,9 @@ import (
 
 // packed is a policy in few bytes: most policies of a cluster select nothing
 // on this host, and wait. First come the numbers of its texts, that of whom it
-// selects before all others, then all that the core needs, which takes the
-// texts in that order. Equal policies are equal as packed.
+// selects before all others. Last comes the number of its body, which is a text
+// too: all that the core needs, which takes the texts in that order. So policies
+// that differ in names only have one body. Equal policies are equal as packed.
 type packed string
 
 // What a policy is besides its rules, as the first byte after the texts.
@@ -78,7 +80,7 @@ func (p *packer) pack(v *model.Policy) []byte {
 	for _, id := range p.held {
 		p.out = binary.AppendUvarint(p.out, uint64(id))
 	}
-	p.out = append(p.out, p.body...)
+	p.out = binary.AppendUvarint(p.out, uint64(p.texts.holdBytes(p.body)))
 	return p.out
 }
 
@@ -229,16 +231,26 @@ type unpacker struct {
 	texts *texts
 	held  packed // numbers of texts not yet taken
 	body  packed
+	read  *readSelectors // nil: none
+}
+
+// readSelectors are those that need not be read again: that of whom the policy
+// selects, and those of the sets in use.
+type readSelectors struct {
+	own  selector.Selector
+	sets *memberSets
 }
 
 // open begins to read a policy.
-func (p packed) open(t *texts) *unpacker {
+func (p packed) open(t *texts) unpacker {
 	n, rest := uvarint(p)
-	u := &unpacker{texts: t, held: rest}
+	u := unpacker{texts: t, held: rest}
 	for range n {
 		_, rest = uvarint(rest)
 	}
-	u.held, u.body = u.held[:len(u.held)-len(rest)], rest
+	u.held = u.held[:len(u.held)-len(rest)]
+	body, _ := uvarint(rest)
+	u.body = packed(t.of(textID(body)))
 	return u
 }
 
@@ -247,9 +259,9 @@ func (p packed) release(t *texts) {
 	if p == "" {
 		return
 	}
-	for u := p.open(t); len(u.held) > 0; {
+	for _, rest := uvarint(p); len(rest) > 0; {
 		var id uint64
-		id, u.held = uvarint(u.held)
+		id, rest = uvarint(rest)
 		t.release(textID(id))
 	}
 }
@@ -284,7 +296,16 @@ func (u *unpacker) byte() byte {
 
 // selector reads one of our own making: it can be read.
 func (u *unpacker) selector() selector.Selector {
-	s, _ := selector.Parse(u.text())
+	text := u.text()
+	if u.read != nil {
+		if text == u.read.own.String() {
+			return u.read.own
+		}
+		if id, ok := u.read.sets.by[setKey{selected, text, ""}]; ok {
+			return u.read.sets.all.at(id).selects
+		}
+	}
+	s, _ := selector.Parse(text)
 	return s
 }
 
@@ -341,16 +362,19 @@ func (u *unpacker) skipHead() {
 	u.body = u.body[1+8:]
 }
 
-func (u *unpacker) rules() []model.Rule {
+// rules reads the rules of a direction into a list that is not needed any
+// more, or nil.
+func (u *unpacker) rules(to []model.Rule) []model.Rule {
 	n := u.number()
 	if n == 0 {
 		return nil
 	}
-	out := make([]model.Rule, n)
-	for i := range out {
-		u.rule(&out[i])
+	to = slices.Grow(to[:0], n)[:n]
+	clear(to)
+	for i := range to {
+		u.rule(&to[i])
 	}
-	return out
+	return to
 }
 
 func (u *unpacker) rule(r *model.Rule) {

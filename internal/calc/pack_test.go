@@ -39,7 +39,7 @@ func TestPackedPolicies(t *testing.T) {
 			if h.tier != v.Tier || h.order != v.Order || h.title != v.Title || h.key != key {
 				t.Fatalf("%s: head %+v", v.Title, h)
 			}
-			rules := [2][]model.Rule{u.rules(), u.rules()}
+			rules := [2][]model.Rule{u.rules(nil), u.rules(nil)}
 			want := [2][]model.Rule{v.Ingress.Rules, v.Egress.Rules}
 			for d := range want {
 				if !slices.EqualFunc(rules[d], want[d], sameRule) {

@@ -24,8 +24,9 @@ type policies struct {
 	packer   packer
 	slots    slab[slotID, slot]
 	slotOf   map[slotKey]slotID
-	byPair   map[pairID][]slotID
-	byKey    map[keyID][]slotID
+	byPair   map[pairID]bag // of slotID
+	byKey    map[keyID]bag
+	bags     bags
 	tiers    map[string]*tier
 	order    []policyID // those that select a workload here, first to last
 	lists    map[uint64][]*tierLists
@@ -35,8 +36,16 @@ type policies struct {
 	shared   map[rulesKey]*sharedRules
 	ends     map[string]end // by interface
 	seed     maphash.Seed
-	scratch  []uint32
-	owners   []string
+	scratch  scratch
+}
+
+// scratch is space that is used again and again.
+type scratch struct {
+	users  []uint32
+	owners []string
+	pairs  []pairID
+	keys   []keyID
+	rules  []model.Rule
 }
 
 // told is what a person must hear of.
@@ -98,7 +107,7 @@ type selection struct {
 func newPolicies() *policies {
 	p := &policies{
 		texts: newTexts(), slotOf: map[slotKey]slotID{},
-		byPair: map[pairID][]slotID{}, byKey: map[keyID][]slotID{},
+		byPair: map[pairID]bag{}, byKey: map[keyID]bag{},
 		tiers: map[string]*tier{}, told: told{hosts: map[policyID]bool{}, http: map[policyID]bool{}, broken: map[model.ID]broken{}, profiles: map[string]bool{}},
 		lists:    map[uint64][]*tierLists{},
 		profiles: map[string]*[2]enforced{}, ends: map[string]end{}, shared: map[rulesKey]*sharedRules{}, seed: maphash.MakeSeed(),
@@ -146,11 +155,14 @@ func (p *policies) reselect(m *members, s slotID) {
 			p.clear(id, s)
 		}
 	}
-	p.scratch = m.labels.usersFor(byPolicies, at.key.class, p.scratch[:0])
-	for _, u := range p.scratch {
+	p.scratch.users = m.labels.usersFor(byPolicies, at.key.class, p.scratch.users[:0])
+	for _, u := range p.scratch.users {
 		id := policyID(u)
-		if p.applies(id, at) && p.selectorOf(id).Matches(&v) {
-			p.set(id, s)
+		if !p.applies(id, at) {
+			continue
+		}
+		if selects := p.selectorOf(id); selects.Matches(&v) {
+			p.set(id, s, selects)
 		}
 	}
 }
@@ -171,6 +183,12 @@ func (p *policies) selectorOf(id policyID) selector.Selector {
 	}
 	u := at.packed.open(&p.texts)
 	return u.selector()
+}
+
+// headOf reads what a policy is besides whom it selects and its rules.
+func (p *policies) headOf(id policyID) head {
+	u := p.all.at(id).packed.open(&p.texts)
+	return u.head(p.id(id))
 }
 
 func (p *policies) hash(id model.ID) uint32 {
@@ -276,7 +294,7 @@ func (p *policies) erase(m *members, k policyID) {
 func (p *policies) enter(m *members, k policyID, v *model.Policy) {
 	at := p.all.at(k)
 	at.under = m.labels.register(byPolicies, uint32(k), v.Selects)
-	if at.under.scan || at.under.key != 0 {
+	if at.under.key != 0 {
 		s := v.Selects // apart from the event's value, which need not stay
 		at.parsed = &s
 	}
@@ -288,7 +306,7 @@ func (p *policies) enter(m *members, k policyID, v *model.Policy) {
 	p.candidates(k, func(s slotID) {
 		to := p.slots.at(s)
 		if seen.of = to.key.class; p.applies(k, to) && v.Selects.Matches(&seen) {
-			p.set(k, s)
+			p.set(k, s, v.Selects)
 		}
 	})
 }
@@ -311,7 +329,7 @@ func (p *policies) change(k policyID) {
 	}
 	p.changes.enforce[k] = true
 	p.changes.told = p.changes.told || at.on.hosts > 0
-	if next := at.packed.open(&p.texts).head(p.id(k)); next != at.on.head {
+	if next := p.headOf(k); next != at.on.head {
 		at.on.head, at.on.tier, p.changes.sort = next, nil, true
 		at.on.slots.each(func(s slotID) { p.changes.dirty[s] = true })
 	}
@@ -322,27 +340,23 @@ func (p *policies) change(k policyID) {
 func (p *policies) candidates(k policyID, visit func(slotID)) {
 	under := p.all.at(k).under
 	switch {
-	case under.scan:
+	case under.key == everyKey:
 		for _, s := range p.slotOf {
 			visit(s)
 		}
 	case under.key != 0:
-		for _, s := range p.byKey[under.key] {
-			visit(s)
-		}
+		p.bags.each(p.byKey[under.key], func(s uint32) { visit(slotID(s)) })
 	}
 	under.each(func(id pairID) {
-		for _, s := range p.byPair[id] {
-			visit(s)
-		}
+		p.bags.each(p.byPair[id], func(s uint32) { visit(slotID(s)) })
 	})
 }
 
-// set notes that a policy selects a slot.
-func (p *policies) set(k policyID, s slotID) {
+// set notes that a policy selects a slot, by a selector.
+func (p *policies) set(k policyID, s slotID, selects selector.Selector) {
 	at := p.all.at(k)
 	if at.on == nil {
-		at.on = &selection{selects: p.selectorOf(k), head: at.packed.open(&p.texts).head(p.id(k))}
+		at.on = &selection{selects: selects, head: p.headOf(k)}
 	}
 	if at.on.slots.has(s) {
 		return

@@ -69,11 +69,15 @@ func (c *Core) resolvePolicy(id policyID, d desired.Direction) *ruleList {
 		p.shared[key] = both
 	}
 	if both[d] == nil {
-		rules := u.rules()
+		u.read = &readSelectors{p.all.at(id).on.selects, &c.members.sets}
+		rules := u.rules(p.scratch.rules)
 		if d == desired.Egress {
-			rules = u.rules()
+			rules = u.rules(rules)
 		}
 		both[d] = c.resolve(rules)
+		if rules != nil {
+			p.scratch.rules = rules
+		}
 		both[d].drop = func() {
 			if both[d] = nil; both[0] == nil && both[1] == nil {
 				delete(p.shared, key)
@@ -255,7 +259,7 @@ func (c *Core) enforcePolicies(u *desired.Update) {
 func (p *policies) rulesOf(id policyID) [2][]model.Rule {
 	u := p.all.at(id).packed.open(&p.texts)
 	u.skipHead()
-	return [2][]model.Rule{u.rules(), u.rules()}
+	return [2][]model.Rule{u.rules(nil), u.rules(nil)}
 }
 
 // noteHTTP keeps who has rules with HTTP criteria in force.
@@ -283,6 +287,7 @@ func (p *policies) bury() {
 	}
 	p.tidyTiers()
 	p.slots.settle()
+	p.bags.crowds.settle()
 	p.all.settle()
 	p.texts.all.settle()
 }

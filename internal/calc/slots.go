@@ -104,30 +104,46 @@ func (p *policies) dropSlot(m *members, key slotKey, s slotID) {
 func (p *policies) find(m *members, s slotID) {
 	p.lose(s)
 	at := p.slots.at(s)
+	pairs, keys := p.scratch.pairs[:0], p.scratch.keys[:0]
 	m.labels.eachPair(at.key.class, func(id pairID) {
-		if key := m.labels.pairs.at(id).key; !slices.Contains(at.pairs, id) {
-			at.pairs = append(at.pairs, id)
-			p.byPair[id] = append(p.byPair[id], s)
-			if !slices.Contains(at.keys, key) {
-				at.keys = append(at.keys, key)
-				p.byKey[key] = append(p.byKey[key], s)
-			}
+		key := m.labels.pairs.at(id).key
+		if slices.Contains(pairs, id) {
+			return
+		}
+		pairs = append(pairs, id)
+		putInto(&p.bags, p.byPair, id, s)
+		if !slices.Contains(keys, key) {
+			keys = append(keys, key)
+			putInto(&p.bags, p.byKey, key, s)
 		}
 	})
+	at.pairs, at.keys = slices.Clone(pairs), slices.Clone(keys)
+	p.scratch.pairs, p.scratch.keys = pairs, keys
 }
 
 // lose is the opposite of find.
 func (p *policies) lose(s slotID) {
 	at := p.slots.at(s)
 	for _, id := range at.pairs {
-		if p.byPair[id] = remove(p.byPair[id], s); len(p.byPair[id]) == 0 {
-			delete(p.byPair, id)
-		}
+		takeFrom(&p.bags, p.byPair, id, s)
 	}
 	for _, key := range at.keys {
-		if p.byKey[key] = remove(p.byKey[key], s); len(p.byKey[key]) == 0 {
-			delete(p.byKey, key)
-		}
+		takeFrom(&p.bags, p.byKey, key, s)
 	}
 	at.pairs, at.keys = nil, nil
+}
+
+func putInto[K comparable](b *bags, table map[K]bag, key K, s slotID) {
+	of := table[key]
+	b.add(&of, uint32(s))
+	table[key] = of
+}
+
+func takeFrom[K comparable](b *bags, table map[K]bag, key K, s slotID) {
+	of := table[key]
+	if b.remove(&of, uint32(s)); of == 0 {
+		delete(table, key)
+		return
+	}
+	table[key] = of
 }

@@ -1,9 +1,6 @@
 package calc
 
-import (
-	"hash/maphash"
-	"strings"
-)
+import "hash/maphash"
 
 type textID uint32
 
@@ -21,13 +18,25 @@ type text struct {
 
 func newTexts() texts { return texts{seed: maphash.MakeSeed()} }
 
-// hold returns the number of a text and counts a reference to it.
+// hold returns the number of a text and counts a reference to it. The text is
+// kept as it is.
 func (t *texts) hold(s string) textID {
 	hash := mix(maphash.String(t.seed, s))
 	id := t.by.find(hash, func(id textID) bool { return t.all.at(id).of == s })
 	if id == 0 {
-		id = t.all.add(text{of: strings.Clone(s)})
+		id = t.all.add(text{of: s})
 		t.by.add(hash, id)
+	}
+	t.all.at(id).refs++
+	return id
+}
+
+// holdBytes holds a copy of what is in a buffer.
+func (t *texts) holdBytes(b []byte) textID {
+	hash := mix(maphash.Bytes(t.seed, b))
+	id := t.by.find(hash, func(id textID) bool { return t.all.at(id).of == string(b) })
+	if id == 0 {
+		return t.hold(string(b))
 	}
 	t.all.at(id).refs++
 	return id

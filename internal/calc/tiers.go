@@ -196,14 +196,14 @@ func (p *policies) assemble(at *slot) {
 func (p *policies) tiersOf(at *slot, d desired.Direction) []desired.Tier {
 	var out []desired.Tier
 	var last *tier
-	p.owners = p.owners[:0]
+	p.scratch.owners = p.scratch.owners[:0]
 	flush := func() {
 		if last != nil {
 			out = append(out, desired.Tier{Name: last.name, Pass: last.pass})
-			if len(p.owners) > 0 {
-				out[len(out)-1].Policies = slices.Clone(p.owners)
+			if len(p.scratch.owners) > 0 {
+				out[len(out)-1].Policies = slices.Clone(p.scratch.owners)
 			}
-			p.owners = p.owners[:0]
+			p.scratch.owners = p.scratch.owners[:0]
 		}
 	}
 	for _, id := range at.policies {
@@ -216,7 +216,7 @@ func (p *policies) tiersOf(at *slot, d desired.Direction) []desired.Tier {
 			last = v.on.tier
 		}
 		if !last.lost {
-			p.owners = append(p.owners, v.on.title)
+			p.scratch.owners = append(p.scratch.owners, v.on.title)
 		}
 	}
 	flush()

@@ -1,6 +1,7 @@
 package calc
 
 import (
+	"math"
 	"slices"
 
 	"github.com/brindle-net/brindle/internal/selector"
@@ -16,11 +17,12 @@ const (
 // registration says under which labels a selector is found. Whatever it
 // matches has one of them; with all empty it matches nothing.
 type registration struct {
-	key  keyID
+	key  keyID // everyKey: it is looked at for everything
 	pair pairID
 	more *[]pairID // if one pair is not enough
-	scan bool      // it is looked at for everything
 }
+
+const everyKey keyID = math.MaxUint32
 
 // each visits the pairs.
 func (r registration) each(visit func(pairID)) {
@@ -46,7 +48,7 @@ func (l *labels) register(kind int, user uint32, s selector.Selector) registrati
 	switch {
 	case cost < 0:
 		l.scan[kind] = append(l.scan[kind], user)
-		return registration{scan: true}
+		return registration{key: everyKey}
 	case best.AnyValue:
 		k := l.key(best.Key)
 		l.bags.add(&l.keys.at(k).users[kind], user)
@@ -91,10 +93,11 @@ func (l *labels) crowd(kind int, r selector.Requirement) int {
 }
 
 func (l *labels) unregister(kind int, user uint32, r registration) {
-	if r.scan {
+	switch r.key {
+	case 0:
+	case everyKey:
 		l.scan[kind] = remove(l.scan[kind], user)
-	}
-	if r.key != 0 {
+	default:
 		l.bags.remove(&l.keys.at(r.key).users[kind], user)
 		l.tidyKey(r.key)
 	}
