@@ -20,6 +20,7 @@ import (
 // counting counts what reaches a datastore.
 type counting struct {
 	store.Driver
+	deny          func(key string, value []byte, fresh bool) bool // nil denies nothing
 	mu            sync.Mutex // guards what follows
 	reads, writes int
 }
@@ -48,11 +49,17 @@ func (c *counting) List(ctx context.Context, prefix string) (store.Listing, erro
 
 func (c *counting) Create(ctx context.Context, key string, value []byte) (store.Revision, error) {
 	c.count(&c.writes)
+	if c.deny != nil && c.deny(key, value, true) {
+		return "", store.ErrDenied
+	}
 	return c.Driver.Create(ctx, key, value)
 }
 
 func (c *counting) Update(ctx context.Context, kv store.KV) (store.Revision, error) {
 	c.count(&c.writes)
+	if c.deny != nil && c.deny(kv.Key, kv.Value, false) {
+		return "", store.ErrDenied
+	}
 	return c.Driver.Update(ctx, kv)
 }
 

@@ -34,6 +34,8 @@ var (
 	errTaken = errors.New("block belongs to somebody else")
 	// errInUse says that a block was to be given up only if nobody uses it.
 	errInUse = errors.New("block is in use")
+	// errForbidden says that this owner may make no block there.
+	errForbidden = errors.New("block may not be made")
 )
 
 // reclaimAge is how long a block must have been somebody's before it may be
@@ -50,7 +52,8 @@ func affinityText(id store.AffinityID) string {
 // claim makes a block the owner's: a new one, one left without owner and
 // empty, or with reclaim set an empty one of somebody else. It completes a
 // claim that was interrupted. errTaken says that the block cannot be had, and
-// then no affinity is left behind.
+// errForbidden that others there will not do either; then no affinity is left
+// behind.
 func (m *Manager) claim(ctx context.Context, id store.AffinityID, reclaim bool) error {
 	for range maxAttempts {
 		rev, err := m.markAffinity(ctx, id, Pending, true)
@@ -58,7 +61,7 @@ func (m *Manager) claim(ctx context.Context, id store.AffinityID, reclaim bool) 
 			return err
 		}
 		err = m.claimBlock(ctx, id, reclaim)
-		if errors.Is(err, errTaken) {
+		if errors.Is(err, errTaken) || errors.Is(err, errForbidden) {
 			if err := m.db.Delete(ctx, id.Key(), rev); err != nil && !changed(err) {
 				return fmt.Errorf("withdraw affinity of %s to %s: %w", id.CIDR, id.Owner, err)
 			}
@@ -130,6 +133,9 @@ func (m *Manager) claimBlock(ctx context.Context, id store.AffinityID, reclaim b
 			m.remember(fresh, rev)
 			return nil
 		}
+		if errors.Is(err, store.ErrDenied) {
+			return fmt.Errorf("%w: %s: %w", errForbidden, id.CIDR, err)
+		}
 		if !errors.Is(err, store.ErrExists) {
 			return fmt.Errorf("create block %s: %w", id.CIDR, err)
 		}
@@ -143,9 +149,10 @@ func (m *Manager) claimBlock(ctx context.Context, id store.AffinityID, reclaim b
 		if err != nil {
 			return err
 		}
+		nobodys := b.Affinity == "" && b.empty()
 		switch {
 		case b.Affinity == mine:
-		case b.Affinity == "" && b.empty():
+		case nobodys:
 			b.Affinity, b.ClaimTime = mine, now.UTC().Truncate(time.Second)
 		case reclaim && m.reclaimable(b):
 			if err := m.takeAway(ctx, b); err != nil {
@@ -160,6 +167,9 @@ func (m *Manager) claimBlock(ctx context.Context, id store.AffinityID, reclaim b
 		if err == nil {
 			m.remember(b, rev)
 			return nil
+		}
+		if nobodys && errors.Is(err, store.ErrDenied) { // whoever guards it sees in it what is another's
+			return fmt.Errorf("%w: claim block %s: %w", errTaken, id.CIDR, err)
 		}
 		if !changed(err) {
 			return fmt.Errorf("claim block %s: %w", id.CIDR, err)

@@ -226,7 +226,7 @@ func (r *request) borrow(ctx context.Context, w *want) error {
 // listBlocks reads all blocks of a family, sorted. One that cannot be read is
 // left out: it is nobody's to change.
 func (m *Manager) listBlocks(ctx context.Context, f Family) ([]*Block, error) {
-	list, err := m.db.List(ctx, store.BlockRoot+strings.ToLower(f.String())+"/")
+	list, err := m.db.List(ctx, f.blocks())
 	if err != nil {
 		return nil, fmt.Errorf("list %s blocks: %w", f, err)
 	}

@@ -2,6 +2,7 @@ package ipam
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -9,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	v3 "github.com/brindle-net/brindle/api/v3"
 	"github.com/brindle-net/brindle/internal/store"
 )
 
@@ -25,10 +27,14 @@ const (
 // In a block its own are the addresses whose attribute names it, and in a block
 // that belongs to it those whose attribute names nobody. It may take free
 // addresses and such as were released, for itself, in any block (unless
-// affinity is strict); make a block of the size that the pool says, for itself;
-// make one its own that belongs to nobody and has no addresses of others; and
-// give up or delete its own. A handle is its own if no address of another host
+// affinity is strict); make a block of the size that the pool says, for itself,
+// if the pool is in use and for hosts; make one its own that belongs to nobody and
+// has no addresses of others; and give up or delete its own. Where a limit of
+// blocks is configured it holds. A handle is its own if no address of another host
 // has it.
+//
+// The nodeSelector of a pool is not asked: workloads may ask for a pool by name,
+// and a host writes its own labels.
 //
 // A value has to be as this package writes it: of what can be read in two ways
 // nobody knows how others read it.
@@ -75,6 +81,9 @@ func checkBlockWrite(w store.HostWrite, cidr netip.Prefix) error {
 	default:
 		if err = c.checkOwner(); err == nil {
 			err = c.checkRest()
+		}
+		if err == nil && old.Affinity != next.Affinity && next.Affinity == c.mine() {
+			err = c.checkLimit(w)
 		}
 		if err == nil {
 			err = c.checkUses(w)
@@ -130,10 +139,15 @@ func owns(host string, b *Block, at *Attribute) bool {
 	return (node == host || node == "" && b.Host() == host) && (len(at.Alternate) == 0 || at.Alternate[AttrNode] == host)
 }
 
-// foreign returns an address of a block that is in use and not the host's.
+// foreign returns an address of a block that is in use and not the host's. What
+// Windows kept back in a block that is nobody's by now is in nobody's use.
 func (c blockChange) foreign(b *Block) (netip.Addr, bool) {
 	for ord := range b.slots {
-		if at := b.attr(ord); at != nil && at.ReleasedAt.IsZero() && !c.owns(b, at) {
+		at := b.attr(ord)
+		if at == nil || b.Affinity == "" && at.Handle == WindowsReservedHandle && at.Owner[AttrNode] == "" {
+			continue
+		}
+		if at.ReleasedAt.IsZero() && !c.owns(b, at) {
 			return b.Addr(ord), true
 		}
 	}
@@ -164,13 +178,66 @@ func (c blockChange) checkNew(w store.HostWrite) error {
 	if err != nil {
 		return err
 	}
+	why := errors.New("there is no pool that has blocks there, or of that size")
 	for _, kv := range pools {
 		p, err := decodePool(kv)
-		if err == nil && p.CIDR.Contains(c.next.CIDR.Addr()) && p.BlockSize == c.next.CIDR.Bits() {
-			return nil
+		switch {
+		case err != nil || !p.CIDR.Contains(c.next.CIDR.Addr()) || p.BlockSize != c.next.CIDR.Bits():
+		case p.Unusable != "":
+			why = fmt.Errorf("%w: pool %s: %s", ErrNoPool, p.Name, p.Unusable)
+		case !slices.Contains(p.Uses, v3.UseWorkload) && !slices.Contains(p.Uses, v3.UseTunnel):
+			why = fmt.Errorf("%w: pool %s: its allowedUses %v are not for hosts", ErrNoPool, p.Name, p.Uses)
+		default:
+			return c.checkLimit(w)
 		}
 	}
-	return errors.New("there is no pool that has blocks there, or of that size")
+	return why
+}
+
+// checkLimit holds the host to the configured number of blocks, this one included.
+// It goes by the blocks: affinities the host may write as it likes. Where affinity
+// is not strict there is no such limit, and it would keep a host from nothing.
+func (c blockChange) checkLimit(w store.HostWrite) error {
+	conf, err := configuration(w)
+	if err != nil || !conf.StrictAffinity || conf.MaxBlocksPerHost == 0 {
+		return err
+	}
+	list, err := w.List(familyOf(c.next.CIDR.Addr()).blocks())
+	if err != nil {
+		return err
+	}
+	said, err := json.Marshal(c.mine())
+	if err != nil {
+		return err
+	}
+	have := 0
+	for _, kv := range list {
+		cidr, ok := store.ParseBlockKey(kv.Key)
+		if !ok || cidr == c.next.CIDR || !bytes.Contains(kv.Value, said) { // most are others'
+			continue
+		}
+		if b, err := decodeBlockAt(cidr, kv.Value); err == nil && !b.gone && b.Affinity == c.mine() {
+			have++
+		}
+	}
+	if have >= conf.MaxBlocksPerHost {
+		return fmt.Errorf("%w: this host has %s of at most %d", ErrBlockLimit, blocksText(have), conf.MaxBlocksPerHost)
+	}
+	return nil
+}
+
+// configuration reads the configuration that is stored.
+func configuration(w store.HostWrite) (Configuration, error) {
+	list, err := w.List(store.IPAMConfigKey)
+	if err != nil {
+		return Configuration{}, err
+	}
+	for _, kv := range list {
+		if kv.Key == store.IPAMConfigKey {
+			return DecodeConfiguration(kv.Value)
+		}
+	}
+	return DefaultConfiguration(), nil
 }
 
 // checkOwner judges whose block it is and becomes.
@@ -248,23 +315,11 @@ func (c blockChange) checkUses(w store.HostWrite) error {
 // mayBorrow asks the configuration whether hosts take addresses of blocks that
 // are not theirs.
 func (c blockChange) mayBorrow(w store.HostWrite) error {
-	list, err := w.List(store.IPAMConfigKey)
-	if err != nil {
-		return err
+	conf, err := configuration(w)
+	if err == nil && conf.StrictAffinity {
+		return fmt.Errorf("it is %s: %w, and affinity is strict", affinityOrNone(c.next.Affinity), ErrStrictAffinity)
 	}
-	for _, kv := range list {
-		if kv.Key != store.IPAMConfigKey {
-			continue
-		}
-		conf, err := DecodeConfiguration(kv.Value)
-		if err != nil {
-			return err
-		}
-		if conf.StrictAffinity {
-			return fmt.Errorf("it is %s: %w, and affinity is strict", affinityOrNone(c.next.Affinity), ErrStrictAffinity)
-		}
-	}
-	return nil
+	return err
 }
 
 // equal reports whether two attributes say the same.

@@ -2,6 +2,7 @@ package ipam
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	v3 "github.com/brindle-net/brindle/api/v3"
+	"github.com/brindle-net/brindle/internal/prefix"
 	"github.com/brindle-net/brindle/internal/store"
 )
 
@@ -48,6 +50,7 @@ func TestCheckHostWrite(t *testing.T) {
 		have  []func(h *holder)
 		edit  func(h *holder)
 		strict,
+		limit, // of one block, and it has another already
 		fresh, // the block is new
 		gone bool // it is deleted
 		text func(string) string // what is made of the value
@@ -55,6 +58,14 @@ func TestCheckHostWrite(t *testing.T) {
 	}{
 		{name: "a new block for itself", owner: "host:a", fresh: true},
 		{name: "with an address for itself", owner: "host:a", fresh: true, edit: give("a", "h")},
+		{name: "a new block at its limit", owner: "host:a", strict: true, limit: true, fresh: true, want: "1 block of at most 1"},
+		{name: "a new block, the limit being of no force", owner: "host:a", limit: true, fresh: true},
+		{name: "take nobody's block at its limit", strict: true, limit: true, edit: func(h *holder) { h.Affinity, h.ClaimTime = "host:a", now }, want: "1 block of at most 1"},
+		{name: "take one in its own at its limit", owner: "host:a", strict: true, limit: true, edit: give("a", "h")},
+		{name: "take nobody's block that Windows used", have: []func(*holder){give("", WindowsReservedHandle)}, edit: func(h *holder) { h.Affinity, h.ClaimTime = "host:a", now }},
+		{name: "delete nobody's that Windows used", have: []func(*holder){give("", WindowsReservedHandle)}, gone: true},
+		{name: "free what Windows keeps in another's", owner: "host:b", have: []func(*holder){give("", WindowsReservedHandle)}, edit: free(0), want: "is not this host's"},
+		{name: "take nobody's block with what another says is Windows'", have: []func(*holder){give("b", WindowsReservedHandle)}, edit: func(h *holder) { h.Affinity = "host:a" }, want: "is not this host's"},
 		{name: "a new block for another", owner: "host:b", fresh: true, want: "must be this host's, not host:b"},
 		{name: "a new block for nobody", fresh: true, want: "must be this host's, not nobody's"},
 		{name: "a new block for a load balancer", owner: "virtual:load-balancer", fresh: true, want: "must be this host's"},
@@ -130,7 +141,14 @@ func TestCheckHostWrite(t *testing.T) {
 				for _, f := range tt.have {
 					f(h)
 				}
-				w := store.HostWrite{Host: "a", Key: store.BlockKey(cidr), List: hostView(tt.strict, cidr)}
+				var more []store.KV
+				if tt.limit {
+					conf := DefaultConfiguration()
+					conf.StrictAffinity, conf.MaxBlocksPerHost = tt.strict, 1
+					other := newBlock(netip.PrefixFrom(prefix.Last(cidr).Next(), cidr.Bits()), "host:a", now)
+					more = []store.KV{{Key: store.IPAMConfigKey, Value: conf.Encode()}, {Key: store.BlockKey(other.CIDR), Value: other.encode()}}
+				}
+				w := store.HostWrite{Host: "a", Key: store.BlockKey(cidr), List: hostView(tt.strict, cidr, more...)}
 				if !tt.fresh {
 					w.Old = h.encode()
 				}
@@ -195,6 +213,42 @@ func TestCheckNewBlock(t *testing.T) {
 	}
 	expect(t, CheckHostWrite(store.HostWrite{Host: "a", Key: store.BlockRoot + "x", New: []byte("{}"), List: view}), "no block and no handle")
 	expect(t, CheckHostWrite(store.HostWrite{Host: "a", Key: store.HandleRoot, New: []byte("{}"), List: view}), "no block and no handle")
+}
+
+// TestCheckNewBlockOfPool goes by what a pool is for. Whose nodes its selector is
+// for is not asked: workloads may ask for it by name.
+func TestCheckNewBlockOfPool(t *testing.T) {
+	off := v3.IPPoolStatus{Conditions: []v3.Condition{{Type: v3.ConditionAllocatable, Status: "False", Reason: "PoolDisabled"}}}
+	for name, tt := range map[string]struct {
+		pool v3.IPPool
+		want string
+	}{
+		"in use":             {v3.IPPool{}, ""},
+		"disabled":           {v3.IPPool{Spec: v3.IPPoolSpec{Disabled: true}}, "it is disabled"},
+		"not allocatable":    {v3.IPPool{Status: &off}, "not allocatable (PoolDisabled)"},
+		"for load balancers": {v3.IPPool{Spec: v3.IPPoolSpec{AllowedUses: []v3.AllowedUse{v3.UseLoadBalancer}}}, "not for hosts"},
+		"for tunnels":        {v3.IPPool{Spec: v3.IPPoolSpec{AllowedUses: []v3.AllowedUse{v3.UseTunnel}}}, ""},
+		"for other nodes":    {v3.IPPool{Spec: v3.IPPoolSpec{NodeSelector: "!all()"}}, ""},
+		"for whom":           {v3.IPPool{Spec: v3.IPPoolSpec{NodeSelector: "a ="}}, "nodeSelector cannot be read"},
+	} {
+		for _, cidr := range []netip.Prefix{netip.MustParsePrefix("10.0.0.64/26"), netip.MustParsePrefix("fd00::40/122")} {
+			tt.pool.Spec.CIDR, tt.pool.Spec.BlockSize = netip.PrefixFrom(cidr.Addr(), cidr.Bits()-6).Masked().String(), cidr.Bits()
+			raw, err := json.Marshal(&tt.pool)
+			if err != nil {
+				t.Fatal(err)
+			}
+			view := func(prefix string) ([]store.KV, error) {
+				if prefix == store.ResourcePrefix(pluralPools, "") {
+					return []store.KV{{Key: prefix + "p", Value: raw}}, nil
+				}
+				return nil, nil
+			}
+			t.Run(fmt.Sprint(name, " ", cidr), func(t *testing.T) {
+				w := store.HostWrite{Host: "a", Key: store.BlockKey(cidr), New: newBlock(cidr, "host:a", time.Unix(1, 0)).encode(), List: view}
+				expect(t, CheckHostWrite(w), tt.want)
+			})
+		}
+	}
 }
 
 // TestCheckHandleWrite goes by the addresses that have a handle.
@@ -268,5 +322,37 @@ func TestCheckHostWriteOfOthersForm(t *testing.T) {
 		b.release(b.ordinalsOf("h"), time.Unix(1_800_000_000, 0), 0)
 		w.New = b.encode()
 		expect(t, CheckHostWrite(w), "is not this host's")
+	}
+}
+
+// TestClaimsThatAreDenied: a host that may not have nobody's block borrows from
+// it, and one that may make none anywhere says so at once and leaves no claim.
+func TestClaimsThatAreDenied(t *testing.T) {
+	for _, tt := range []struct {
+		pool   Pool
+		n4, n6 int
+	}{{pool("p", "10.0.0.0/29", 30), 1, 0}, {pool("p", "fd00::/125", 126), 0, 1}} {
+		t.Run(tt.pool.CIDR.String(), func(t *testing.T) {
+			w := newWorld(t, tt.pool)
+			w.mustAssign("n2", "all", 8*tt.n4, 8*tt.n6)
+			first := newBlock(netip.PrefixFrom(tt.pool.CIDR.Addr(), tt.pool.BlockSize), "", w.now)
+			first.assign(1, owner{handle: WindowsReservedHandle}, nil)
+			if _, err := w.db.Driver.Update(t.Context(), store.KV{Key: store.BlockKey(first.CIDR), Value: first.encode()}); err != nil {
+				t.Fatal(err)
+			}
+			w.db.deny = func(key string, value []byte, fresh bool) bool {
+				return !fresh && strings.HasPrefix(key, store.BlockRoot) && strings.Contains(string(value), `"host:n1"`)
+			}
+			got, err := w.assign(w.manager(), "n1", "a", tt.n4, tt.n6)
+			if all := append(got.V4, got.V6...); err != nil || len(all) != 1 || all[0].Block != first.CIDR {
+				t.Errorf("borrowed %+v, %v", got, err)
+			}
+			w = newWorld(t, tt.pool)
+			w.db.deny = func(key string, _ []byte, fresh bool) bool { return fresh && strings.HasPrefix(key, store.BlockRoot) }
+			if _, err := w.assign(w.m, "n1", "a", tt.n4, tt.n6); !errors.Is(err, store.ErrDenied) {
+				t.Errorf("error is %v", err)
+			}
+			w.want()
+		})
 	}
 }

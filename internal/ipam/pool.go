@@ -9,6 +9,7 @@ import (
 	v3 "github.com/brindle-net/brindle/api/v3"
 	"github.com/brindle-net/brindle/internal/prefix"
 	"github.com/brindle-net/brindle/internal/selector"
+	"github.com/brindle-net/brindle/internal/store"
 )
 
 // UseKind is what an address is for, as pools allow it; "" is nothing in
@@ -213,6 +214,9 @@ const (
 
 // String returns "IPv4" or "IPv6".
 func (f Family) String() string { return fmt.Sprintf("IPv%d", uint8(f)) }
+
+// blocks is what the keys of all blocks of a family begin with.
+func (f Family) blocks() string { return store.BlockRoot + strings.ToLower(f.String()) + "/" }
 
 func familyOf(a netip.Addr) Family {
 	if a.Is4() {

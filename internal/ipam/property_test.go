@@ -377,7 +377,8 @@ func newHistory(t *testing.T, seed uint64) *history {
 
 // hold holds hosts to what is their own, as a datastore does that knows who
 // writes. The claims of others are denied, which hosts have to live with; in
-// blocks and handles they never ask for what is not theirs.
+// blocks and handles they never ask for what is not theirs; what they knew of
+// pools and of their own blocks may be old.
 func (h *history) hold(by *process, key string, old, value []byte) error {
 	if by == h.cluster.proc {
 		return nil
@@ -395,13 +396,16 @@ func (h *history) hold(by *process, key string, old, value []byte) error {
 		case store.ResourcePrefix(pluralPools, ""):
 			var all []store.KV
 			for _, p := range h.settings.Pools {
-				raw, _ := json.Marshal(&v3.IPPool{Spec: v3.IPPoolSpec{CIDR: p.CIDR.String(), BlockSize: p.BlockSize}})
+				raw, _ := json.Marshal(&v3.IPPool{Spec: v3.IPPoolSpec{CIDR: p.CIDR.String(), BlockSize: p.BlockSize, Disabled: p.Unusable != ""}})
 				all = append(all, store.KV{Key: prefix + p.Name, Value: raw})
 			}
 			return all, nil
 		}
 		return h.list(prefix, h.rev).KVs, nil
 	}})
+	if errors.Is(err, ErrNoPool) || errors.Is(err, ErrBlockLimit) {
+		return fmt.Errorf("%w: %w", store.ErrDenied, err)
+	}
 	if err != nil {
 		h.t.Errorf("host %s is refused: %v\nold %s\nnew %s", by.name, err, old, value)
 	}

@@ -292,3 +292,15 @@ func TestGuardOfWhatIsShared(t *testing.T) {
 		t.Error("one without a judge lets all pass")
 	}
 }
+
+// TestGuardAsksTheMembers: a member that lags behind does not decide by pools and
+// settings of a moment ago.
+func TestGuardAsksTheMembers(t *testing.T) {
+	for prefix, alone := range map[string]bool{
+		store.ResourcePrefix("ippools", ""): false, store.IPAMConfigKey: false, store.BlockRoot + "ipv4/": true,
+	} {
+		if r := listing(prefix); r.Serializable != alone || string(r.Key) != prefix || len(r.RangeEnd) == 0 {
+			t.Errorf("%s: %v", prefix, r)
+		}
+	}
+}

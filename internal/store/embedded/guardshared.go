@@ -119,12 +119,9 @@ func (g *guard) at(ctx context.Context, key string, rev int64) (value []byte, no
 	return value, now, nil
 }
 
-// list reads what is below a prefix. The latest this member knows will do: it
-// is about pools and settings, which change seldom, and about what is in the
-// blocks of a handle.
+// list reads what is below a prefix.
 func (g *guard) list(ctx context.Context, prefix string) ([]store.KV, error) {
-	r := &etcdserverpb.RangeRequest{Key: []byte(prefix), RangeEnd: after(prefix), Serializable: true}
-	resp, err := g.open.Load().Server.Range(asRoot(ctx), r)
+	resp, err := g.open.Load().Server.Range(asRoot(ctx), listing(prefix))
 	if err != nil {
 		return nil, err
 	}
@@ -133,6 +130,15 @@ func (g *guard) list(ctx context.Context, prefix string) ([]store.KV, error) {
 		out = append(out, store.KV{Key: string(kv.Key), Value: kv.Value})
 	}
 	return out, nil
+}
+
+// listing asks for what is below a prefix. Pools and settings decide what a host
+// may have, and are asked for seldom: what the members agree on counts, not what
+// this one knows, which may lag behind. Of blocks, which are asked for with every
+// handle, the latest that it knows will do.
+func listing(prefix string) *etcdserverpb.RangeRequest {
+	known := strings.HasPrefix(prefix, store.BlockRoot)
+	return &etcdserverpb.RangeRequest{Key: []byte(prefix), RangeEnd: after(prefix), Serializable: known}
 }
 
 // after is the first key after all that begin with a prefix.
