@@ -15,7 +15,7 @@ type (
 	pairID    uint32 // a label key with a value
 	labelsID  uint32 // labels of one endpoint or profile
 	profileID uint32
-	listID    uint32 // profiles of one endpoint
+	listID    uint32 // profiles of one endpoint; lonely marks the number of the only one
 	classID   uint32 // labels and profiles of one endpoint
 )
 
@@ -72,12 +72,13 @@ type labelSet struct {
 
 // profile is there as long as it exists or an endpoint names it.
 type profile struct {
-	name   string
-	set    labelsID // 0: no labels
-	bySet  link[profileID]
-	lists  bag // of listID
-	exists bool
-	rules  *profileRules // nil: none
+	name    string
+	set     labelsID // 0: no labels
+	bySet   link[profileID]
+	lists   bag     // of listID, those with others beside it
+	classes classID // those with it alone
+	exists  bool
+	rules   *profileRules // nil: none
 }
 
 type profileRules struct{ ingress, egress []model.Rule }
@@ -88,6 +89,8 @@ type profileList struct {
 	hash    uint32
 	classes classID
 }
+
+const lonely listID = 1 << 31
 
 type class struct {
 	set    labelsID
@@ -234,104 +237,6 @@ func (l *labels) releaseSet(id labelsID) {
 	l.sets.drop(id)
 }
 
-// profile returns the number of a profile, a new one if need be.
-func (l *labels) profile(name string) profileID {
-	hash, id := l.profileOf(name)
-	if id == 0 {
-		id = l.profiles.add(profile{name: strings.Clone(name)})
-		l.profileBy.add(hash, id)
-	}
-	return id
-}
-
-// profileOf returns the number of a profile, or 0, and its hash.
-func (l *labels) profileOf(name string) (uint32, profileID) {
-	hash := mix(maphash.String(l.seed, name))
-	return hash, l.profileBy.find(hash, func(id profileID) bool { return l.profiles.at(id).name == name })
-}
-
-func (l *labels) tidyProfile(id profileID) {
-	p := l.profiles.at(id)
-	if !p.exists && p.lists == 0 {
-		l.profileBy.remove(mix(maphash.String(l.seed, p.name)), id)
-		l.profiles.drop(id)
-	}
-}
-
-// setProfile stores a profile, or that there is none, and reports whether
-// that changes any labels.
-func (l *labels) setProfile(name string, v *model.Profile) (profileID, bool) {
-	id := l.profile(name)
-	p := l.profiles.at(id)
-	old := p.set
-	var set labelsID
-	p.exists, p.rules = v != nil, nil
-	if v != nil {
-		set = l.holdSet(v.Labels)
-		if len(v.Ingress)+len(v.Egress) > 0 {
-			p.rules = &profileRules{v.Ingress, v.Egress}
-		}
-	}
-	if set == old {
-		l.releaseSet(set)
-		l.tidyProfile(id)
-		return id, false
-	}
-	if old != 0 {
-		l.carriers().unlink(&l.sets.at(old).profiles, id)
-	}
-	if p.set = set; set != 0 {
-		l.carriers().push(&l.sets.at(set).profiles, id)
-	}
-	l.releaseSet(old)
-	l.tidyProfile(id)
-	return id, true
-}
-
-func (l *labels) holdList(names []string) listID {
-	if len(names) == 0 {
-		return 0
-	}
-	l.scratchP = l.scratchP[:0]
-	sum := uint64(len(names))
-	for _, n := range names {
-		p := l.profile(n)
-		l.scratchP = append(l.scratchP, p)
-		sum = (sum ^ uint64(p)) * 0x100000001B3
-	}
-	hash := mix(sum)
-	id := l.listsBy.find(hash, func(id listID) bool { return slices.Equal(l.lists.at(id).of, l.scratchP) })
-	if id == 0 {
-		id = l.lists.add(profileList{of: slices.Clone(l.scratchP), hash: hash})
-		l.listsBy.add(hash, id)
-		for i, p := range l.scratchP {
-			if !slices.Contains(l.scratchP[:i], p) {
-				l.bags.add(&l.profiles.at(p).lists, uint32(id))
-			}
-		}
-	}
-	l.lists.at(id).refs++
-	return id
-}
-
-func (l *labels) releaseList(id listID) {
-	if id == 0 {
-		return
-	}
-	s := l.lists.at(id)
-	if s.refs--; s.refs > 0 {
-		return
-	}
-	l.listsBy.remove(s.hash, id)
-	for i, p := range s.of {
-		if !slices.Contains(s.of[:i], p) {
-			l.bags.remove(&l.profiles.at(p).lists, uint32(id))
-			l.tidyProfile(p)
-		}
-	}
-	l.lists.drop(id)
-}
-
 // holdClass returns the class of an endpoint with these labels and profiles,
 // counts a reference to it, and says whether it is new.
 func (l *labels) holdClass(own map[string]string, profiles []string) (classID, bool) {
@@ -353,7 +258,7 @@ func (l *labels) holdClass(own map[string]string, profiles []string) (classID, b
 		l.bySet().push(&l.sets.at(set).classes, id)
 	}
 	if list != 0 {
-		l.byList().push(&l.lists.at(list).classes, id)
+		l.byList().push(l.classesWith(list), id)
 	}
 	return id, true
 }
@@ -369,7 +274,7 @@ func (l *labels) releaseClass(id classID) {
 		l.bySet().unlink(&l.sets.at(set).classes, id)
 	}
 	if list != 0 {
-		l.byList().unlink(&l.lists.at(list).classes, id)
+		l.byList().unlink(l.classesWith(list), id)
 	}
 	l.classes.drop(id)
 	l.releaseSet(set)
@@ -392,10 +297,11 @@ func (v *view) Get(key string) (string, bool) {
 		return "", false
 	}
 	c := v.l.classes.at(v.of)
-	if value, ok := v.l.value(c.set, k); ok || c.list == 0 {
-		return value, ok
+	if value, ok := v.l.value(c.set, k); ok {
+		return value, true
 	}
-	for _, p := range v.l.lists.at(c.list).of {
+	var space [1]profileID
+	for _, p := range v.l.listed(c.list, &space) {
 		if value, ok := v.l.value(v.l.profiles.at(p).set, k); ok {
 			return value, true
 		}
@@ -420,10 +326,8 @@ func (l *labels) value(set labelsID, k keyID) (string, bool) {
 func (l *labels) eachPair(id classID, visit func(pairID)) {
 	c := l.classes.at(id)
 	l.eachOf(c.set, visit)
-	if c.list == 0 {
-		return
-	}
-	for _, p := range l.lists.at(c.list).of {
+	var space [1]profileID
+	for _, p := range l.listed(c.list, &space) {
 		l.eachOf(l.profiles.at(p).set, visit)
 	}
 }
@@ -456,15 +360,6 @@ func (l *labels) eachWith(id pairID, visit func(classID)) {
 		}
 		for p := s.profiles; p != 0; p = l.profiles.at(p).bySet.next {
 			l.eachIn(p, visit)
-		}
-	})
-}
-
-// eachIn visits the classes that name a profile.
-func (l *labels) eachIn(id profileID, visit func(classID)) {
-	l.bags.each(l.profiles.at(id).lists, func(list uint32) {
-		for c := l.lists.at(listID(list)).classes; c != 0; c = l.classes.at(c).byList.next {
-			visit(c)
 		}
 	})
 }

@@ -10,7 +10,7 @@ type slab[K ~uint32, T any] struct {
 	dropped []K
 }
 
-const slabChunk = 256
+const slabChunk = 64
 
 // at returns where a value is. The pointer is good for as long as the number.
 func (s *slab[K, T]) at(k K) *T { return &s.chunks[k/slabChunk][k%slabChunk] }
@@ -72,7 +72,7 @@ type indexSlot[K ~uint32] struct {
 	of   K // 0: empty
 }
 
-const indexSlots = 512 // of a table that is split rather than enlarged
+const indexSlots = 256 // of a table that is split rather than enlarged
 
 // table is the one that has what has a hash.
 func (x *index[K]) table(hash uint32) *indexTable[K] { return x.tables[hash>>(32-x.depth)] }

@@ -8,9 +8,7 @@ import (
 // node is one operation of a parsed selector. Leaves are comparable values.
 type node interface {
 	matches(Labels) bool
-	// writeTo writes the canonical form.
-	writeTo(*strings.Builder)
-	// size is how many bytes that has.
+	// size is how many bytes the canonical form has.
 	size() int
 	// depth is how deep parentheses nest in the canonical form.
 	depth() int
@@ -125,56 +123,54 @@ func (n group) matches(l Labels) bool {
 	return !n.or
 }
 
-func (all) writeTo(b *strings.Builder)    { b.WriteString("all()") }
-func (global) writeTo(b *strings.Builder) { b.WriteString("global()") }
-
-func (n has) writeTo(b *strings.Builder) {
-	b.WriteString("has(")
-	b.WriteString(string(n))
-	b.WriteByte(')')
-}
-
-func (n compare) writeTo(b *strings.Builder) {
-	b.WriteString(n.key)
-	b.WriteByte(' ')
-	b.WriteString(string(n.op))
-	b.WriteByte(' ')
-	quote(b, n.value)
-}
-
-func (n member) writeTo(b *strings.Builder) {
-	b.WriteString(n.key)
-	if n.not {
-		b.WriteString(" not")
-	}
-	b.WriteString(" in {")
-	for i, v := range n.values {
-		if i > 0 {
-			b.WriteString(", ")
+// write writes the canonical form of n. It is no method, so that the builder
+// need not be on the heap.
+func write(b *strings.Builder, n node) {
+	switch n := n.(type) {
+	case all:
+		b.WriteString("all()")
+	case global:
+		b.WriteString("global()")
+	case has:
+		b.WriteString("has(")
+		b.WriteString(string(n))
+		b.WriteByte(')')
+	case compare:
+		b.WriteString(n.key)
+		b.WriteByte(' ')
+		b.WriteString(string(n.op))
+		b.WriteByte(' ')
+		quote(b, n.value)
+	case member:
+		b.WriteString(n.key)
+		if n.not {
+			b.WriteString(" not")
 		}
-		quote(b, v)
-	}
-	b.WriteByte('}')
-}
-
-func (n not) writeTo(b *strings.Builder) {
-	b.WriteByte('!')
-	n.of.writeTo(b)
-}
-
-func (n group) writeTo(b *strings.Builder) {
-	op := " && "
-	if n.or {
-		op = " || "
-	}
-	b.WriteByte('(')
-	for i, o := range n.of {
-		if i > 0 {
-			b.WriteString(op)
+		b.WriteString(" in {")
+		for i, v := range n.values {
+			if i > 0 {
+				b.WriteString(", ")
+			}
+			quote(b, v)
 		}
-		o.writeTo(b)
+		b.WriteByte('}')
+	case not:
+		b.WriteByte('!')
+		write(b, n.of)
+	case group:
+		op := " && "
+		if n.or {
+			op = " || "
+		}
+		b.WriteByte('(')
+		for i, o := range n.of {
+			if i > 0 {
+				b.WriteString(op)
+			}
+			write(b, o)
+		}
+		b.WriteByte(')')
 	}
-	b.WriteByte(')')
 }
 
 // quote writes a string literal. A value never holds both kinds of quote: the

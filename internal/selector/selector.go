@@ -54,7 +54,7 @@ func build(n node) Selector {
 	}
 	var b strings.Builder
 	b.Grow(n.size())
-	n.writeTo(&b)
+	write(&b, n)
 	return Selector{root: n, text: b.String()}
 }
 
