@@ -240,6 +240,17 @@ func (m *Manager) releaseHandleIn(ctx context.Context, cidr netip.Prefix, id str
 // IPsByHandle lists the addresses that a handle has, IPv4 first, in order.
 // There may be none.
 func (m *Manager) IPsByHandle(ctx context.Context, id string) ([]Assignment, error) {
+	return m.byHandle(ctx, id, func(string) bool { return true })
+}
+
+// IPsOfHost is IPsByHandle without what another host has under the same name:
+// names of handles can be guessed, and whoever had one first must not choose the
+// address of somebody else's workload.
+func (m *Manager) IPsOfHost(ctx context.Context, id, host string) ([]Assignment, error) {
+	return m.byHandle(ctx, id, func(node string) bool { return node == "" || node == host })
+}
+
+func (m *Manager) byHandle(ctx context.Context, id string, on func(node string) bool) ([]Assignment, error) {
 	blocks, err := m.blocksOf(ctx, id)
 	if err != nil {
 		return nil, err
@@ -247,7 +258,9 @@ func (m *Manager) IPsByHandle(ctx context.Context, id string) ([]Assignment, err
 	var out []Assignment
 	for _, b := range blocks {
 		for _, ord := range b.ordinalsOf(id) {
-			out = append(out, Assignment{Addr: b.Addr(ord), Block: b.CIDR, Sequence: b.seqs[ord]})
+			if on(b.attr(ord).Owner[AttrNode]) {
+				out = append(out, Assignment{Addr: b.Addr(ord), Block: b.CIDR, Sequence: b.seqs[ord]})
+			}
 		}
 	}
 	return out, nil

@@ -93,7 +93,7 @@ func (m *Manager) add(ctx context.Context, req agentapi.AddRequest, id Identity)
 		}
 		return err
 	}, func() (err error) {
-		had, err = m.cfg.IPAM.IPsByHandle(ctx, id.Handle)
+		had, err = m.cfg.IPAM.IPsOfHost(ctx, id.Handle, m.cfg.Node)
 		return err
 	})
 	if err != nil {

@@ -70,7 +70,7 @@ func requested(req agentapi.AddRequest) ([]netip.Addr, error) {
 
 // addresses returns the addresses of an attachment, IPv4 first.
 func (m *Manager) addresses(ctx context.Context, req agentapi.AddRequest, id Identity) ([]ipam.Assignment, error) {
-	had, err := m.cfg.IPAM.IPsByHandle(ctx, id.Handle)
+	had, err := m.cfg.IPAM.IPsOfHost(ctx, id.Handle, m.cfg.Node)
 	if err != nil {
 		return nil, err
 	}

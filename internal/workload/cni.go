@@ -148,7 +148,7 @@ func (m *Manager) held(ctx context.Context, add agentapi.AddRequest) ([]string, 
 	if err != nil {
 		return nil, err
 	}
-	got, err := m.cfg.IPAM.IPsByHandle(ctx, id.Handle)
+	got, err := m.cfg.IPAM.IPsOfHost(ctx, id.Handle, m.cfg.Node)
 	return described(id, "", kernel.Wired{}, addrsOf(got)).Addresses, err
 }
 

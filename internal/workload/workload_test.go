@@ -105,6 +105,33 @@ func TestANewerContainerKeepsTheEndpoint(t *testing.T) {
 	w.wantEmpty("after both")
 }
 
+// TestAHandleThatAnotherHostMade: what another host took under the name of a
+// workload here is not the workload's.
+func TestAHandleThatAnotherHostMade(t *testing.T) {
+	w := newWorld(t)
+	m := w.start(nil)
+	req := request("cni", "aaa", true, true)
+	other := ipam.AssignArgs{Host: "another", Handle: "net.aaa", Num4: 1, Num6: 1, Attrs: map[string]string{ipam.AttrNode: "another"}}
+	made, err := m.cfg.IPAM.AutoAssign(t.Context(), other)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		got := mustAdd(t, m, req)
+		for _, a := range append(made.V4, made.V6...) {
+			if slices.ContainsFunc(got.Addresses, func(s string) bool { return strings.HasPrefix(s, a.Addr.String()+"/") }) {
+				t.Errorf("it has %s, which another host chose: %v", a.Addr, got.Addresses)
+			}
+		}
+		if len(got.Addresses) != 2 {
+			t.Errorf("it has %v", got.Addresses)
+		}
+		if _, err := m.Check(t.Context(), refOf(req)); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // TestAFailedAddLeavesTheOlderContainerAlone: until a wire is laid, the older
 // one still works.
 func TestAFailedAddLeavesTheOlderContainerAlone(t *testing.T) {
