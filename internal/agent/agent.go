@@ -8,12 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/netip"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,6 +21,7 @@ import (
 	"github.com/brindle-net/brindle/internal/calc"
 	"github.com/brindle-net/brindle/internal/client"
 	"github.com/brindle-net/brindle/internal/config"
+	"github.com/brindle-net/brindle/internal/dataplane/rules"
 	"github.com/brindle-net/brindle/internal/desired"
 	"github.com/brindle-net/brindle/internal/feed"
 	"github.com/brindle-net/brindle/internal/health"
@@ -43,16 +42,9 @@ type Config struct {
 	Outcome  config.Result // where Settings come from
 	HoldTime time.Duration // of BGP sessions; 0: the default
 	Log      *slog.Logger
-	Handed   []int // descriptors of sockets that were opened for this process
-	// Changed returns when the settings have changed and the agent must start
-	// anew.
-	Changed func(ctx context.Context) error
-	// Fresh fails unless Settings are what the datastore says now; nil: nobody
-	// changes them.
-	Fresh func(ctx context.Context) error
-
-	refused *refusals // nil: nobody changes settings
-	live    *live     // nil: nobody changes settings
+	Handed   []int     // descriptors of sockets that were opened for this process
+	refused  *refusals // nil: nobody changes settings
+	live     *live     // nil: nobody changes settings
 }
 
 // agent is one running agent.
@@ -74,12 +66,20 @@ type agent struct {
 	search     search
 	registered atomic.Pointer[registered]
 	nodeGone   chan struct{} // capacity 1: this host's Node was deleted
+	mtu        atomic.Int64
+	measuring  sync.Mutex // held from reading the settings until what is measured is known
+	listeners  *listeners
+	progress
+}
+
+// progress is how far a run has come.
+type progress struct {
 	// programmedOnce says that the kernel has been right since the start: from
 	// then on a change under way is no reason not to be ready.
 	programmedOnce atomic.Bool
-	enforcedOnce   atomic.Bool // the same of policy
-	mtu            atomic.Int64
+	enforcedOnce   atomic.Bool  // the same of policy
 	busySince      atomic.Int64 // when the core began its batch, Unix seconds; 0: idle
+	began          time.Time
 }
 
 // engine is the core with those beside it that know of tunnels and of what the
@@ -122,6 +122,7 @@ func Run(ctx context.Context, cfg Config) error {
 	a := &agent{
 		cfg: cfg, log: cfg.Log, client: client.New(cfg.Driver, client.Config{}), kernel: k,
 		probes: newProbes(cfg, k), notices: newNotices(), nodeGone: make(chan struct{}, 1), search: newSearch(cfg.Settings),
+		progress: progress{began: time.Now()},
 	}
 	a.engine.init(cfg, k)
 	a.nexthops.resolve = a.resolve
@@ -139,7 +140,7 @@ func Run(ctx context.Context, cfg Config) error {
 		return errors.Join(err, l.Close())
 	}
 	defer a.policy.Close()
-	a.health = a.newHealth()
+	a.health, a.listeners = a.newHealth()
 	cache := ipam.NewCache(cfg.Driver, cfg.Log)
 	addresses := ipam.New(ipam.Config{Driver: cfg.Driver, Settings: cache.Settings})
 	a.addresses = tunnel.New(tunnel.Config{
@@ -171,11 +172,9 @@ func Run(ctx context.Context, cfg Config) error {
 	g.start("socket", func() error { return serveHTTP(ctx, l, a.routes()) })
 	g.start("queued removals", func() error { return a.workload.Run(ctx) })
 	g.start("address collector", func() error { return a.workload.Collect(ctx) })
-	g.start("settings", func() error { return cfg.Changed(ctx) })
+	g.start("settings", func() error { return cfg.live.changed(ctx) })
 	g.start("answers to those who wait", func() error { return a.answerWaiters(ctx) })
-	for _, addr := range listenOn(cfg.Settings) {
-		g.start("health listener", func() error { return a.listen(ctx, addr) })
-	}
+	g.start("health listeners", func() error { return a.listeners.run(ctx) })
 	return g.wait()
 }
 
@@ -194,11 +193,14 @@ func (a *agent) startTunnels(ctx context.Context, g *group) {
 	g.start("own addresses", func() error { return a.watchReach(ctx) })
 }
 
-// newHealth is how the agent says how it is.
-func (a *agent) newHealth() *health.Health {
-	return health.New(health.Config{Checks: a.checks(), Samples: a.samples, Alive: a.alive, Log: a.log,
+// newHealth is how the agent says how it is, and where.
+func (a *agent) newHealth() (*health.Health, *listeners) {
+	h := health.New(health.Config{Checks: a.checks(), Samples: a.samples, Alive: a.alive, Log: a.log,
 		OmitGo:      func() bool { return !a.cfg.inForce().Metrics.Go },
 		OmitProcess: func() bool { return !a.cfg.inForce().Metrics.Process }})
+	l := newListeners(h.Handler(), a.log)
+	l.want(listenOn(a.cfg.Settings))
+	return h, l
 }
 
 // speaks reports whether this host speaks BGP.
@@ -274,6 +276,9 @@ func (a *agent) follow(ctx context.Context) error {
 		defer a.busySince.Store(0)
 		a.noteNode(b)
 		a.noteSaid(b.Events)
+		if before, others := a.cfg.heed(ctx, b); others {
+			b.Events = append(b.Events, a.adopt(before))
+		}
 		a.applyBatch(ctx, b.Events)
 		if err := keepObjects(a.cfg.Settings.Paths.StateDir, b.Events, b.InSync); err != nil {
 			a.log.WarnContext(ctx, "objects not kept for the next start", "err", err)
@@ -303,7 +308,17 @@ func (a *agent) apply(_ context.Context, events []model.Event) {
 	a.notices.note(u.Notices)
 	handed := u
 	var patch uint64
-	handed.Devices, patch = a.gate.pass(u, a.policy.loop.Want)
+	var next *rules.Config // nil: as they are
+	if slices.ContainsFunc(events, func(e model.Event) bool { return e.ID.Kind == model.KindSettings }) {
+		next = a.policy.nextRules(a.cfg.inForce())
+	}
+	handed.Devices, patch = a.gate.pass(u, func(p desired.PolicyPatch) uint64 {
+		defer func() { next = nil }()
+		return a.policy.loop.Want(policyPatch{p, next})
+	})
+	if next != nil {
+		a.policy.loop.Want(policyPatch{rules: next})
+	}
 	handed.Routes = a.nexthops.pass(u.Routes)
 	a.tables.want(handed)
 	if patch != 0 {
@@ -413,19 +428,6 @@ func (a *agent) watchDrift(ctx context.Context) error {
 	})
 }
 
-// listenOn lists the addresses of health and metrics: one listener serves both
-// where they are the same.
-func listenOn(s config.Agent) []string {
-	var out []string
-	for _, l := range []config.Listener{s.Health, s.Metrics.Listener} {
-		addr := net.JoinHostPort(l.Host, strconv.Itoa(l.Port))
-		if l.Enabled && !slices.Contains(out, addr) {
-			out = append(out, addr)
-		}
-	}
-	return out
-}
-
 // routes is everything that the socket serves.
 func (a *agent) routes() http.Handler {
 	mux := http.NewServeMux()
@@ -437,21 +439,11 @@ func (a *agent) routes() http.Handler {
 		answer(w, stats, err, http.StatusInternalServerError)
 	})
 	mux.HandleFunc("GET "+agentapi.PathPolicyRules, func(w http.ResponseWriter, r *http.Request) {
-		rules, err := a.policy.rulesOf(r.Context(), r.URL.Query().Get("interface"))
-		answer(w, rules, err, http.StatusNotFound)
+		shown, err := a.policy.rulesOf(r.Context(), r.URL.Query().Get("interface"))
+		answer(w, shown, err, http.StatusNotFound)
 	})
 	mux.HandleFunc("GET "+agentapi.PathPaths, a.servePaths)
 	mux.HandleFunc("GET "+agentapi.PathSettings, a.serveSettings)
 	mux.Handle("/", a.health.Handler())
 	return mux
-}
-
-// listen serves health and metrics on one TCP address.
-func (a *agent) listen(ctx context.Context, addr string) error {
-	var lc net.ListenConfig
-	l, err := lc.Listen(ctx, "tcp", addr)
-	if err != nil {
-		return fmt.Errorf("listen for health and metrics: %w", err)
-	}
-	return serveHTTP(ctx, l, a.health.Handler())
 }

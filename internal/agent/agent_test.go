@@ -187,11 +187,11 @@ func TestFillNodeKeepsWhatOthersWrote(t *testing.T) {
 func TestSettingsThatChangeEndTheRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		db := mem.New()
-		done := watchedSettings(t, db, Config{Driver: db, Log: slog.New(slog.DiscardHandler), refused: &refusals{}})
+		done, _ := watchedSettings(t, db, Config{Driver: db, Log: slog.New(slog.DiscardHandler), refused: &refusals{}})
 		c := client.New(db, client.Config{})
 		felix := &v3.FelixConfiguration{}
 		felix.Name = "node.h2" // another host's
-		felix.Spec.LogPrefix = "here"
+		felix.Spec.VXLANPort = new(4790)
 		if _, err := client.Create(t.Context(), c, felix); err != nil {
 			t.Fatal(err)
 		}
@@ -345,7 +345,7 @@ func (f *failing) List(ctx context.Context, prefix string) (store.Listing, error
 }
 
 // watchedSettings starts to watch the settings of host h1.
-func watchedSettings(t *testing.T, db store.Driver, run Config) <-chan error {
+func watchedSettings(t *testing.T, db store.Driver, run Config) (<-chan error, Config) {
 	t.Helper()
 	src := config.Sources{Node: "h1", Flags: map[string]string{"stateDir": t.TempDir()}}
 	if err := readSettings(t.Context(), client.New(db, client.Config{}), &src); err != nil {
@@ -357,24 +357,24 @@ func watchedSettings(t *testing.T, db store.Driver, run Config) <-chan error {
 	}
 	done := make(chan error, 1)
 	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan struct{})
-	src.Running = res.Values
-	if run.Outcome = res; run.live == nil {
-		run.live = &live{}
-	}
-	go func() { defer close(ended); done <- watchSettings(ctx, run, src) }()
-	t.Cleanup(func() { cancel(); <-ended })
+	var ended sync.WaitGroup
+	run.Outcome, run.Settings, run.live = res, res.Agent, newLive(src, res, "")
+	ended.Go(func() { done <- run.live.changed(ctx) })
+	ended.Go(func() {
+		_ = feed.Run(ctx, feed.Config{Driver: db, Node: "h1"}, func(b feed.Batch) { _, _ = run.heed(ctx, b) }) // ends with ctx
+	})
+	t.Cleanup(func() { cancel(); ended.Wait() })
 	synctest.Wait()
-	return done
+	return done, run
 }
 
 // TestLiveSettings: a run goes on when all that changes takes effect by itself,
 // or only who says a value does.
 func TestLiveSettings(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		db, now := mem.New(), &live{}
-		run := Config{Driver: db, Log: slog.New(slog.DiscardHandler), refused: &refusals{}, live: now}
-		done, c := watchedSettings(t, db, run), client.New(db, client.Config{})
+		db := mem.New()
+		done, run := watchedSettings(t, db, Config{Driver: db, Log: slog.New(slog.DiscardHandler), refused: &refusals{}})
+		c, now := client.New(db, client.Config{}), run.live
 		felix := &v3.FelixConfiguration{}
 		felix.Name, felix.Spec.LogSeverityScreen, felix.Spec.LogPrefix = "default", "Debug", "calico-packet"
 		if _, err := client.Create(t.Context(), c, felix); err != nil {
@@ -394,7 +394,7 @@ func TestLiveSettings(t *testing.T) {
 		default:
 		}
 		_, err := client.Modify(t.Context(), c, "", "default", func(f *v3.FelixConfiguration) error {
-			f.Spec.LogSeverityScreen, f.Spec.LogPrefix = "Error", "here"
+			f.Spec.LogSeverityScreen, f.Spec.VXLANPort = "Error", new(4790)
 			return nil
 		})
 		if err != nil {
@@ -409,9 +409,9 @@ func TestLiveSettings(t *testing.T) {
 func TestSettingsThatWereNotReadAreReadLater(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		db := &failing{Driver: mem.New()}
-		done := watchedSettings(t, db, Config{Driver: db, Log: slog.New(slog.DiscardHandler), refused: &refusals{}})
+		done, _ := watchedSettings(t, db, Config{Driver: db, Log: slog.New(slog.DiscardHandler), refused: &refusals{}})
 		felix := &v3.FelixConfiguration{}
-		felix.Name, felix.Spec.LogPrefix = "default", "here"
+		felix.Name, felix.Spec.VXLANPort = "default", new(4790)
 		db.fail.Store(1)
 		if _, err := client.Create(t.Context(), client.New(db, client.Config{}), felix); err != nil {
 			t.Fatal(err)
@@ -434,14 +434,14 @@ func TestLabelsOfTheNodeChooseSettings(t *testing.T) {
 		node := &v3.Node{}
 		node.Name = "h1"
 		felix := &v3.FelixConfiguration{}
-		felix.Name, felix.Spec.LogPrefix, felix.Spec.NodeSelector = "edge", "here", "role == 'edge'"
+		felix.Name, felix.Spec.VXLANPort, felix.Spec.NodeSelector = "edge", new(4790), "role == 'edge'"
 		if _, err := client.Create(t.Context(), c, node); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := client.Create(t.Context(), c, felix); err != nil {
 			t.Fatal(err)
 		}
-		done := watchedSettings(t, db, Config{Driver: db, Log: slog.New(slog.DiscardHandler), refused: &refusals{}})
+		done, _ := watchedSettings(t, db, Config{Driver: db, Log: slog.New(slog.DiscardHandler), refused: &refusals{}})
 		_, err := client.Modify(t.Context(), c, "", "h1", func(n *v3.Node) error {
 			n.Labels = map[string]string{"role": "edge"}
 			return nil
@@ -508,7 +508,7 @@ func TestUnreadableSettingsChangeNothing(t *testing.T) {
 		if _, err := db.Create(t.Context(), key, []byte(stored)); err != nil {
 			t.Fatal(err)
 		}
-		done := watchedSettings(t, db, Config{Driver: db, Log: slog.New(slog.DiscardHandler), refused: &refusals{}})
+		done, _ := watchedSettings(t, db, Config{Driver: db, Log: slog.New(slog.DiscardHandler), refused: &refusals{}})
 		if _, err := db.Update(t.Context(), store.KV{Key: key, Value: []byte(`{"spec":`)}); err != nil {
 			t.Fatal(err)
 		}

@@ -279,10 +279,8 @@ func (a *agent) inStep(ctx context.Context) error {
 	if err := a.feed.HandedOver(ctx, at); err != nil {
 		return &lateness{client.ReasonDatastoreBehind, errors.New("what came from the datastore is still being computed")}
 	}
-	if a.cfg.Fresh != nil {
-		if err := a.cfg.Fresh(ctx); err != nil {
-			return &lateness{client.ReasonSettings, err}
-		}
+	if err := a.cfg.live.renewing(); err != nil {
+		return &lateness{client.ReasonSettings, err}
 	}
 	if err := a.policySettled(ctx); err != nil {
 		return err
@@ -335,6 +333,9 @@ func (a *agent) unfinished() (string, error) {
 	}
 	if done, err := a.carrier.settled(); !done || err != nil {
 		return "IP in IP is being set up", err
+	}
+	if _, tried := a.listeners.trouble(); !tried {
+		return "listeners of health and metrics are being opened", nil
 	}
 	return "", nil
 }

@@ -231,5 +231,6 @@ func (a *agent) samples() []health.Sample {
 	st := a.feed.State()
 	return append(out,
 		health.Sample{Name: "brindle_datastore_age_seconds", Help: "How old what we know of the datastore may be.", Value: st.Age(time.Now()).Seconds()},
+		health.Sample{Name: "brindle_start_time_seconds", Help: "When the agent began, or last replaced itself, since 1970.", Value: float64(a.began.UnixMilli()) / 1000},
 		health.Sample{Name: "brindle_workload_mtu_bytes", Help: "MTU of new workload interfaces.", Value: float64(a.mtu.Load())})
 }

@@ -1,13 +1,16 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/brindle-net/brindle/internal/agentapi"
 	"github.com/brindle-net/brindle/internal/config"
@@ -30,13 +33,32 @@ type enforcement struct {
 	driver *nft.Driver
 	table  *conntrack.Table
 	doc    *policyDoc
-	loop   *reconcile.Whole[desired.PolicyPatch]
+	loop   *reconcile.Whole[policyPatch]
 	hits   *hits
 	log    *slog.Logger
 	group  uint16 // of the Log action; 0: the kernel logs
 
 	strangers *strangers
-	sampled   bool // what unknown senders send goes to senderGroup
+	sampled   bool         // what unknown senders send goes to senderGroup
+	rules     rules.Config // that the driver was told, or is about to be; guarded as the core is
+}
+
+// policyPatch is a change of policy, of the settings that it is enforced by, or of
+// both: they are in force together.
+type policyPatch struct {
+	desired.PolicyPatch
+	rules *rules.Config // nil: as they are
+}
+
+// policyAndSettings is the document with the settings that it is enforced by.
+type policyAndSettings struct{ *policyDoc }
+
+// Take plays a patch into what is wanted.
+func (d policyAndSettings) Take(p policyPatch) {
+	if p.rules != nil {
+		d.byOthers(p.rules)
+	}
+	d.policyDoc.Take(p.PolicyPatch)
 }
 
 // openEnforcement opens the back end of policy and the table of connections.
@@ -49,11 +71,8 @@ func openEnforcement(cfg Config, k *kernel.Kernel) (*enforcement, error) {
 	if e.sampled = err == nil; !e.sampled {
 		cfg.Log.Warn("no sample of packets from unknown senders: they are counted, and logged by the kernel", "err", err)
 	}
-	c := ruleConfig(cfg.Settings, e.group)
-	if e.sampled {
-		c.SenderGroup = senderGroup
-	}
-	if e.driver, err = nft.Open(nft.Config{Rules: c, Log: cfg.Log}); err != nil {
+	e.rules = e.ruleConfig(cfg.Settings)
+	if e.driver, err = nft.Open(nft.Config{Rules: e.rules, Log: cfg.Log}); err != nil {
 		return nil, err
 	}
 	if e.table, err = conntrack.Open(nil); err != nil {
@@ -63,16 +82,37 @@ func openEnforcement(cfg Config, k *kernel.Kernel) (*enforcement, error) {
 	e.doc = newPolicyDoc(e.driver, flowConfig{
 		table: e.table, mark: p.FlowMark, keep: p.KeepFlows, host: k.OwnAddresses, route: wayTo(k), barrier: conntrack.Barrier, allows: e.allows,
 	}, cfg.Log)
-	refresh := p.Refresh
-	if refresh == 0 {
-		refresh = never
-	}
-	e.loop = reconcile.NewWhole(e.doc, reconcile.WholeConfig{
-		Name: "policy", Settle: settle, Resync: refresh, MaxRetry: maxRetry, Log: cfg.Log,
+	e.doc.others.tell = e.driver.Configure
+	e.loop = reconcile.NewWhole(policyAndSettings{e.doc}, reconcile.WholeConfig{
+		Name: "policy", Settle: settle, Resync: refreshOf(cfg.Settings), MaxRetry: maxRetry, Log: cfg.Log,
 	})
 	e.hits = newHits(cfg.Settings.Paths.StateDir+"/policy-hits.json", cfg.Log)
 	e.hits.counters, e.hits.listed = e.counters, e.doc.listed
 	return e, nil
+}
+
+// refreshOf is the most time between two read-backs, where 0 leaves it to events
+// alone.
+func refreshOf(s config.Agent) time.Duration { return cmp.Or(s.Policy.Refresh, never) }
+
+// ruleConfig is what the settings make of the rules on this host.
+func (e *enforcement) ruleConfig(s config.Agent) rules.Config {
+	c := ruleConfig(s, e.group)
+	if e.sampled {
+		c.SenderGroup = senderGroup
+	}
+	return c
+}
+
+// nextRules is that if it is another one than before, which it is no more then;
+// nil if it is not.
+func (e *enforcement) nextRules(s config.Agent) *rules.Config {
+	c := e.ruleConfig(s)
+	if reflect.DeepEqual(c, e.rules) {
+		return nil
+	}
+	e.rules = c
+	return &c
 }
 
 // countStrangers reads what the rules have counted of unknown senders.

@@ -149,5 +149,5 @@ func (a *agent) dropRules(name string, since <-chan struct{}) {
 		return
 	}
 	delete(a.gate.leaving, name)
-	a.policy.loop.Want(desired.PolicyPatch{Tunnels: desired.Patch[string, netip.Addr]{Delete: []string{name}}})
+	a.policy.loop.Want(policyPatch{PolicyPatch: desired.PolicyPatch{Tunnels: desired.Patch[string, netip.Addr]{Delete: []string{name}}}})
 }

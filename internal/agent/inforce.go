@@ -1,12 +1,8 @@
 package agent
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -14,7 +10,6 @@ import (
 	"github.com/brindle-net/brindle/internal/client"
 	"github.com/brindle-net/brindle/internal/config"
 	"github.com/brindle-net/brindle/internal/desired"
-	"github.com/brindle-net/brindle/internal/files"
 	"github.com/brindle-net/brindle/internal/health"
 )
 
@@ -60,92 +55,28 @@ func (r *refusals) texts() []string {
 	return out
 }
 
-// live is what of the settings changes while the agent runs.
-type live struct {
-	level slog.LevelVar
-
-	mu  sync.Mutex     // guards now
-	now *config.Result // nil: as it started
-}
-
-// take makes settings those in force. Only the live ones differ from those that
-// the agent started with.
-func (l *live) take(res config.Result) {
-	l.level.Set(res.Agent.LogLevel)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.now = &res
-}
-
-// outcome is where the settings in force come from, for whoever asks.
-func (c Config) outcome() config.Result {
-	if c.live != nil {
-		c.live.mu.Lock()
-		defer c.live.mu.Unlock()
-		if c.live.now != nil {
-			return *c.live.now
-		}
-	}
-	return c.Outcome
-}
-
-// inForce is the settings in force.
-func (c Config) inForce() config.Agent {
-	if c.live != nil {
-		c.live.mu.Lock()
-		defer c.live.mu.Unlock()
-		if c.live.now != nil {
-			return c.live.now.Agent
-		}
-	}
-	return c.Settings
-}
-
 // checkSettings holds when this host does all that settings say.
 func (a *agent) checkSettings() health.Verdict {
 	stored, _, _ := a.notices.of(desired.ConditionSettings)
-	if wrong := append(a.cfg.refused.texts(), stored...); len(wrong) > 0 {
+	unserved, _ := a.listeners.trouble()
+	if wrong := slices.Concat(a.cfg.refused.texts(), stored, unserved); len(wrong) > 0 {
 		return health.Verdict{Reason: "InvalidSettings", Message: strings.Join(wrong, "; ")}
 	}
 	return health.Verdict{OK: true, Reason: "InForce"}
 }
 
-// settingsFile is where a host keeps what objects said of its settings when it
-// last started: should one be wrong at its next start, that holds.
-const settingsFile = "/settings.json"
-
-// recallSettings reads it. What is missing was never written.
-func recallSettings(dir string) ([]config.Value, error) {
-	data, err := os.ReadFile(dir + settingsFile)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
-	}
-	var out []config.Value
-	if err == nil {
-		err = json.Unmarshal(data, &out)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("recall the settings of the last start: %w", err)
-	}
-	return out, nil
+// settingKeeper keeps what objects said of a host's settings: should one be wrong
+// at its next start, that holds.
+func settingKeeper() keeper[[]config.Value] {
+	return keeper[[]config.Value]{"settings.json", "the settings of the last start"}
 }
 
-// keepSettings writes it, unless it says the same already.
-func keepSettings(dir string, values []config.Value) error {
-	if was, err := recallSettings(dir); err == nil && slices.Equal(was, values) {
-		return nil
+// keepSettings keeps those of a cluster; with "" of the one that they were of.
+func keepSettings(dir, cluster string, values []config.Value) error {
+	if was, err := settingKeeper().read(dir); err == nil && cluster == "" {
+		cluster = was.Cluster
 	}
-	data, err := json.Marshal(values)
-	if err == nil {
-		err = os.MkdirAll(dir, 0o700)
-	}
-	if err == nil {
-		err = files.Write(filepath.Clean(dir+settingsFile), data, 0o600)
-	}
-	if err != nil {
-		return fmt.Errorf("keep the settings for the next start: %w", err)
-	}
-	return nil
+	return settingKeeper().keep(dir, kept[[]config.Value]{cluster, values})
 }
 
 // honoured says whether what this host cannot do has to do with a question. That
@@ -159,6 +90,10 @@ func (a *agent) honoured(ask client.Ask) client.Answer {
 	}
 	if len(wrong) > 0 {
 		return client.Answer{Reason: client.ReasonSettings, Message: brief(errors.New(strings.Join(wrong, "; "))), Final: true}
+	}
+	unserved, _ := a.listeners.trouble()
+	if len(unserved) > 0 && concerns(ask, desired.NoticeKey{Condition: desired.ConditionSettings}, "") {
+		return client.Answer{Reason: client.ReasonSettings, Message: brief(errors.New(strings.Join(unserved, "; ")))}
 	}
 	wrong, final := a.notices.against(func(k desired.NoticeKey, reason string) bool { return concerns(ask, k, reason) })
 	if len(wrong) > 0 {

@@ -81,7 +81,7 @@ func TestInvalidSettings(t *testing.T) {
 				if v := a.checkSettings(); !v.OK {
 					t.Errorf("mended: %+v", v)
 				}
-				write("default", stored("default", `{"vxlanMTU":1300}`))
+				write("default", stored("default", `{"vxlanPort":4790}`))
 				if err := <-done; !errors.Is(err, ErrReconfigured) {
 					t.Error(err)
 				}
@@ -93,14 +93,19 @@ func TestInvalidSettings(t *testing.T) {
 // watchedAgent is as much of an agent as watches settings.
 func watchedAgent(t *testing.T, db store.Driver) (<-chan error, *agent) {
 	t.Helper()
-	a := &agent{notices: newNotices(), cfg: Config{Driver: db, Log: slog.New(slog.DiscardHandler), refused: &refusals{}}}
-	return watchedSettings(t, db, a.cfg), a
+	a := &agent{notices: newNotices()}
+	done, run := watchedSettings(t, db, Config{Driver: db, Log: slog.New(slog.DiscardHandler), refused: &refusals{}})
+	a.cfg = run
+	return done, a
 }
 
 // TestSettingsAreKept: what objects said is known at the next start, and only
 // written when it is new.
 func TestSettingsAreKept(t *testing.T) {
 	dir := t.TempDir() + "/state"
+	const settingsFile = "/settings.json"
+	recallSettings := func(dir string) ([]config.Value, error) { return settingKeeper().recall(dir, "") }
+	keepSettings := func(dir string, values []config.Value) error { return keepSettings(dir, "", values) }
 	values := []config.Value{{Name: "vxlanMTU", Value: "1400", Source: "FelixConfiguration default"}}
 	if was, err := recallSettings(dir); was != nil || err != nil {
 		t.Errorf("%v, %v", was, err)
@@ -130,6 +135,36 @@ func TestSettingsAreKept(t *testing.T) {
 	}
 	if err := keepSettings(dir, values); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestSettingsOfAnotherCluster: a host that has moved does not take what it knew of
+// the cluster before, and knows it where an agent wrote it that named no cluster.
+func TestSettingsOfAnotherCluster(t *testing.T) {
+	values := []config.Value{{Name: "vxlanMTU", Value: "1400", Source: "FelixConfiguration default"}}
+	for _, tt := range []struct {
+		name  string
+		write func(dir string) error
+		want  map[string]int
+	}{
+		{"of one", func(dir string) error { return keepSettings(dir, "one", values) }, map[string]int{"one": 1, "two": 0, "": 1}},
+		{"of one, kept again while nobody knows of which", func(dir string) error {
+			return errors.Join(keepSettings(dir, "one", values), keepSettings(dir, "", values))
+		}, map[string]int{"one": 1, "two": 0, "": 1}},
+		{"of nobody knows which", func(dir string) error { return keepSettings(dir, "", values) }, map[string]int{"one": 1, "": 1}},
+		{"as it was written before", func(dir string) error {
+			return os.WriteFile(dir+"/settings.json", []byte(`[{"Name":"vxlanMTU","Value":"1400","Source":"FelixConfiguration default"}]`), 0o600)
+		}, map[string]int{"one": 1, "": 1}},
+	} {
+		dir := t.TempDir()
+		if err := tt.write(dir); err != nil {
+			t.Fatal(err)
+		}
+		for cluster, want := range tt.want {
+			if got, err := settingKeeper().recall(dir, cluster); err != nil || len(got) != want {
+				t.Errorf("%s: of %q: %+v, %v", tt.name, cluster, got, err)
+			}
+		}
 	}
 }
 

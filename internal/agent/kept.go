@@ -2,46 +2,25 @@ package agent
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
-	"fmt"
 	"maps"
-	"os"
 	"reflect"
 	"slices"
 
 	v3 "github.com/brindle-net/brindle/api/v3"
 	"github.com/brindle-net/brindle/internal/client"
-	"github.com/brindle-net/brindle/internal/files"
 	"github.com/brindle-net/brindle/internal/model"
 )
 
-// objectsFile is where a host keeps the pools, BGPConfigurations and BGPPeers that
-// it has read: should one not be readable when the agent starts, what was read of
-// it holds.
-const objectsFile = "/objects.json"
-
-// keptObjects is what the file says.
+// keptObjects are the pools, BGPConfigurations and BGPPeers that a host has read:
+// should one not be readable when the agent starts, what was read of it holds.
 type keptObjects struct {
-	Cluster string // GUID of the cluster that they are of; "": it has none
 	Configs []*model.BGPConfig
 	Peers   []*model.BGPPeer
 	Pools   []*model.Pool
 }
 
-func readKept(dir string) (keptObjects, error) {
-	var kept keptObjects
-	data, err := os.ReadFile(dir + objectsFile)
-	if errors.Is(err, os.ErrNotExist) {
-		return kept, nil
-	}
-	if err == nil {
-		err = json.Unmarshal(data, &kept)
-	}
-	if err != nil {
-		return keptObjects{}, fmt.Errorf("recall the objects of the last start: %w", err)
-	}
-	return kept, nil
+func objectKeeper() keeper[keptObjects] {
+	return keeper[keptObjects]{"objects.json", "the objects of the last start"}
 }
 
 // any reports whether there are any.
@@ -72,30 +51,25 @@ func (k keptObjects) by() map[model.ID]model.Value {
 // enough, which is in its key.
 func keeps(k model.Kind) bool { return k.Configures() && k != model.KindBGPFilter }
 
-// recallObjects reads them. What is missing was never written. Those of another
-// cluster than the one with a GUID are none of ours: the host has moved. With ""
-// nobody knows which one it is.
-func recallObjects(dir, cluster string) (map[model.ID]model.Value, error) {
-	kept, err := readKept(dir)
-	if kept.Cluster != "" && cluster != "" && kept.Cluster != cluster {
-		kept = keptObjects{}
-	}
-	return kept.by(), err
-}
-
 // lastRead is what this host knew last of this cluster's objects.
 func (a *agent) lastRead(ctx context.Context) (map[model.ID]model.Value, error) {
 	dir := a.cfg.Settings.Paths.StateDir
-	if kept, err := readKept(dir); err != nil || !kept.any() {
+	if last, err := objectKeeper().read(dir); err != nil || !last.Is.any() {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, firstRead)
 	defer cancel()
-	guid := ""
-	if info, err := client.Get[v3.ClusterInformation](ctx, a.client, "", v3.DefaultName); err == nil {
-		guid = info.Spec.ClusterGUID
+	last, err := objectKeeper().recall(dir, clusterGUID(ctx, a.client))
+	return last.by(), err
+}
+
+// clusterGUID is the GUID of the cluster, "" if it has none or none can be read.
+func clusterGUID(ctx context.Context, c *client.Client) string {
+	info, err := client.Get[v3.ClusterInformation](ctx, c, "", v3.DefaultName)
+	if err != nil {
+		return ""
 	}
-	return recallObjects(dir, guid)
+	return info.Spec.ClusterGUID
 }
 
 // keepObjects notes what has come of them. What cannot be read changes nothing.
@@ -105,15 +79,15 @@ func keepObjects(dir string, events []model.Event, first bool) error {
 	if !first && !slices.ContainsFunc(events, concerns) {
 		return nil
 	}
-	was, err := readKept(dir)
+	was, err := objectKeeper().read(dir)
 	changed := err != nil // broken: written anew
-	is, there, cluster := was.by(), map[model.ID]bool{}, was.Cluster
+	is, there, cluster := was.Is.by(), map[model.ID]bool{}, was.Cluster
 	for _, e := range events {
 		if info, ok := e.Value.(*model.ClusterInfo); ok && info.GUID != "" && info.GUID != cluster {
 			if cluster != "" {
 				clear(is)
 			}
-			cluster, changed = info.GUID, changed || was.any()
+			cluster, changed = info.GUID, changed || was.Is.any()
 		}
 	}
 	for _, e := range events {
@@ -134,30 +108,21 @@ func keepObjects(dir string, events []model.Event, first bool) error {
 	if !changed {
 		return nil
 	}
-	return writeKept(dir, cluster, is)
+	return objectKeeper().keep(dir, kept[keptObjects]{cluster, keptOf(is)})
 }
 
-func writeKept(dir, cluster string, is map[model.ID]model.Value) error {
-	kept := keptObjects{Cluster: cluster}
+// keptOf is what the file says of objects.
+func keptOf(is map[model.ID]model.Value) keptObjects {
+	var out keptObjects
 	for _, id := range slices.SortedFunc(maps.Keys(is), model.ID.Compare) {
 		switch v := is[id].(type) {
 		case *model.BGPConfig:
-			kept.Configs = append(kept.Configs, v)
+			out.Configs = append(out.Configs, v)
 		case *model.BGPPeer:
-			kept.Peers = append(kept.Peers, v)
+			out.Peers = append(out.Peers, v)
 		case *model.Pool:
-			kept.Pools = append(kept.Pools, v)
+			out.Pools = append(out.Pools, v)
 		}
 	}
-	data, err := json.Marshal(kept)
-	if err == nil {
-		err = os.MkdirAll(dir, 0o700)
-	}
-	if err == nil {
-		err = files.Write(dir+objectsFile, data, 0o600)
-	}
-	if err != nil {
-		return fmt.Errorf("keep the objects for the next start: %w", err)
-	}
-	return nil
+	return out
 }

@@ -10,6 +10,13 @@ import (
 	"github.com/brindle-net/brindle/internal/selector"
 )
 
+const objectsFile = "/objects.json"
+
+func recallObjects(dir, cluster string) (map[model.ID]model.Value, error) {
+	is, err := objectKeeper().recall(dir, cluster)
+	return is.by(), err
+}
+
 // TestAllOfAnObjectIsKept: every field of them comes back from the file.
 func TestAllOfAnObjectIsKept(t *testing.T) {
 	racks, err := selector.Parse("rack == 'a' && !has(spare)")

@@ -12,7 +12,9 @@ const mtuPeriod = 30 * time.Second
 // measureMTU finds the MTU of the host, that of the smallest interface that
 // counts, and with it that of workloads' interfaces.
 func (a *agent) measureMTU() {
-	mtu, err := a.kernel.HostMTU(a.cfg.Settings.Interfaces.MTUPattern)
+	a.measuring.Lock()
+	defer a.measuring.Unlock()
+	mtu, err := a.kernel.HostMTU(a.cfg.inForce().Interfaces.MTUPattern)
 	if err != nil {
 		a.log.Warn("mtu not measured", "err", err)
 		return

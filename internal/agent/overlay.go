@@ -61,6 +61,16 @@ func newOverlay(s config.Agent) *overlay {
 		until: map[string]time.Time{}, ready: map[string]bool{}, held: map[string]netip.Addr{}, wake: make(chan struct{}, 1)}
 }
 
+// configure takes those of other settings that change while the agent runs.
+func (o *overlay) configure(s config.Overlay, now time.Time) {
+	o.mu.Lock()
+	o.cfg.IPIP, o.cfg.VXLAN = s.IPIP, s.VXLAN
+	o.cfg.IPIPMTU, o.cfg.VXLANMTU, o.cfg.VXLANMTU6 = s.IPIPMTU, s.VXLANMTU, s.VXLANMTU6
+	o.sum(now)
+	o.mu.Unlock()
+	o.stir()
+}
+
 // found takes the devices that there are at the start: others may send to
 // them, whatever pools ask for by now.
 func (o *overlay) found(devices map[string]desired.Device, now time.Time) {

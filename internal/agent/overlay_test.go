@@ -249,12 +249,25 @@ type ruled struct {
 	mu   sync.Mutex    // guards everything below
 	want map[string]netip.Addr
 	now  map[string]netip.Addr
+	took []policyPatch
 }
 
-func (r *ruled) Take(p desired.PolicyPatch) {
+func (r *ruled) Take(p policyPatch) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	p.Tunnels.Play(r.want)
+	r.took = append(r.took, p)
+}
+
+// last is the patch that came last.
+func (r *ruled) last(t *testing.T) policyPatch {
+	t.Helper()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.took) == 0 {
+		t.Fatal("there was no policy")
+	}
+	return r.took[len(r.took)-1]
 }
 
 func (r *ruled) Sync(ctx context.Context, _ bool) error {

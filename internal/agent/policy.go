@@ -24,15 +24,13 @@ type policyDoc struct {
 	driver dataplane.Driver
 	log    *slog.Logger
 	flows  flowConfig
-	// configure has the driver enforce by other settings from its next Sync on.
-	configure func(rules.Config)
-	again     chan struct{} // capacity 1: connections want a look
+	again  chan struct{} // capacity 1: connections want a look
 
 	mu      sync.Mutex // guards everything below, and the driver
 	want    desired.Policy
 	changed desired.PolicyPatch
-	unknown bool                  // changed does not say all
-	rules   *rules.Config         // the driver is to be told; nil: nothing new
+	unknown bool // changed does not say all
+	others  others
 	inForce bool                  // the back end enforces what it was last told
 	commits uint64                // how often it was told
 	left    map[netip.Addr]uint64 // addresses that are no longer here, by which of leaves it was
@@ -46,11 +44,11 @@ type policyDoc struct {
 	looking bool              // a look is under way
 }
 
-// policyPatch is a change of policy, of the settings that it is enforced by, or of
-// both: they are in force together.
-type policyPatch struct {
-	desired.PolicyPatch
-	rules *rules.Config // nil: as they are
+// others are other settings by which policy is enforced.
+type others struct {
+	// tell has the driver enforce by them from its next Sync on.
+	tell  func(rules.Config)
+	rules *rules.Config // to be told; nil: nothing new
 }
 
 // flowConfig is how connections are treated.
@@ -78,13 +76,9 @@ func newPolicyDoc(driver dataplane.Driver, cfg flowConfig, log *slog.Logger) *po
 }
 
 // Take plays a patch into what is wanted.
-func (d *policyDoc) Take(next policyPatch) {
+func (d *policyDoc) Take(p desired.PolicyPatch) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	p := next.PolicyPatch
-	if next.rules != nil {
-		d.rules, d.unknown, d.scope = next.rules, true, flows.Everything()
-	}
 	for _, iface := range p.Endpoints.Delete {
 		d.leave(iface, &desired.Endpoint{})
 	}
@@ -98,6 +92,14 @@ func (d *policyDoc) Take(next policyPatch) {
 		d.unknown = true
 	}
 	p.Play(d.want)
+}
+
+// byOthers has policy enforced by other settings from the next Sync on, and all
+// connections judged by them.
+func (d *policyDoc) byOthers(c *rules.Config) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.others.rules, d.unknown, d.scope = c, true, flows.Everything()
 }
 
 // leave notes which addresses the workload of an interface no longer has. One
@@ -130,9 +132,9 @@ func (d *policyDoc) Sync(ctx context.Context, all bool) error {
 		changed = nil
 	}
 	d.inForce = false
-	if d.rules != nil {
-		d.configure(*d.rules)
-		d.rules = nil
+	if d.others.rules != nil {
+		d.others.tell(*d.others.rules)
+		d.others.rules = nil
 	}
 	if err := d.driver.Sync(ctx, &d.want, changed); err != nil {
 		return err

@@ -16,7 +16,7 @@ import (
 // status is what the agent says of itself.
 func (a *agent) status(ctx context.Context) agentapi.Status {
 	st := agentapi.Status{
-		Version: agentapi.Version, Build: a.cfg.Build, Node: a.cfg.Node, MTU: int(a.mtu.Load()),
+		Version: agentapi.Version, Build: a.cfg.Build, Node: a.cfg.Node, Started: a.began.UTC().Format(time.RFC3339Nano), MTU: int(a.mtu.Load()),
 		Addresses: []string{}, Sessions: []agentapi.Session{}, BGPOff: !a.speaks(),
 		Workloads: a.tables.links.Stats().Wanted - a.tables.devices.Stats().Wanted,
 	}

@@ -51,6 +51,18 @@ func paceOf(s config.Agent) pace {
 	return pace{links: cmp.Or(s.Interfaces.Refresh, never), routes: cmp.Or(s.Routes.Refresh, never)}
 }
 
+// changePace goes from one pace to another.
+func (t *tables) changePace(from, to pace) {
+	if from.links != to.links {
+		t.devices.Resync(to.links)
+		t.links.Resync(to.links)
+	}
+	if from.routes != to.routes {
+		t.routes.Resync(to.routes)
+		t.learned.Resync(to.routes)
+	}
+}
+
 // newTables connects every table to its loop.
 func newTables(k *kernel.Kernel, speaker *bgp.Server, p pace, log *slog.Logger) *tables {
 	ways := reconcile.NewChain()

@@ -160,7 +160,7 @@ func (a *agent) keepWaysBack(ctx context.Context) error {
 			}
 		}
 		if told = now; !p.Empty() {
-			a.policy.loop.Want(p)
+			a.policy.loop.Want(policyPatch{PolicyPatch: p})
 		}
 		select {
 		case <-ctx.Done():

@@ -154,6 +154,7 @@ type Status struct {
 	Version    int         `json:"version"`
 	Build      string      `json:"build"`
 	Node       string      `json:"node"`
+	Started    string      `json:"started,omitempty"` // RFC 3339; a program that replaces itself starts anew
 	Ready      bool        `json:"ready"`
 	Conditions []Condition `json:"conditions"`
 	Addresses  []string    `json:"addresses"`
