@@ -127,6 +127,8 @@ func (l *lowered) statement(s rules.Statement) ([]expr, error) {
 		return l.byMap(s.Fields, s.Map, rules.NumberValue, lookup{set: s.Map, load: true}, meta{key: unix.NFT_META_MARK, set: true})
 	case rules.CountBy:
 		return l.byMap(s.Fields, s.Map, rules.CounterValue, objref{set: s.Map})
+	case rules.Decide:
+		return l.decide(s)
 	case rules.SourceNAT:
 		return newSource(s)
 	case rules.Untrack:

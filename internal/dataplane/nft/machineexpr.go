@@ -180,18 +180,32 @@ func (w *walk) bitwise(e bitwise) error {
 		for i := range v {
 			v[i] = v[i]&e.mask[i] ^ e.xor[i]
 		}
-	case e.op != unix.NFT_BITWISE_BOOL && len(v) == 4 && len(e.shift) == 4:
-		n, by := native.Uint32(v), native.Uint32(e.shift)
-		if e.op == bitwiseLeft {
-			n <<= by
-		} else {
-			n >>= by
-		}
-		native.PutUint32(v, n)
+	case e.op != unix.NFT_BITWISE_BOOL && len(v)%4 == 0 && len(e.shift) == 4 && native.Uint32(e.shift) < 32:
+		shiftWords(v, native.Uint32(e.shift), e.op == bitwiseLeft)
 	default:
 		return fmt.Errorf("bitwise of %d bytes: %w", len(v), ErrUnsound)
 	}
 	return w.load(e.to, v)
+}
+
+// shiftWords shifts a row of words as one number, of which the first is the
+// highest.
+func shiftWords(v []byte, by uint32, left bool) {
+	carry := uint32(0)
+	for i := range len(v) / 4 {
+		at := v[4*i:]
+		if left {
+			at = v[len(v)-4*(i+1):]
+		}
+		n := uint64(native.Uint32(at))
+		if left {
+			native.PutUint32(at, uint32(n<<by)|carry)
+			carry = uint32(n << by >> 32)
+		} else {
+			native.PutUint32(at, uint32(n>>by)|carry)
+			carry = uint32(n << 32 >> by)
+		}
+	}
 }
 
 func (w *walk) byteorder(e byteorder) error {

@@ -53,6 +53,12 @@ func language() *rules.Program {
 	set("marks", rules.NoValue, true, []rules.Type{rules.MarkType},
 		rules.Element{Lo: be32(0x100), Hi: be32(0x1ff)}, rules.Element{Lo: be32(0xff000000), Hi: be32(0xffffffff)})
 	set("hits", rules.CounterValue, true, []rules.Type{rules.MarkType}, rules.Element{Lo: be32(0x40000000), Hi: be32(0x80000000), Name: "hit"})
+	set("kinds", rules.NumberValue, false, []rules.Type{rules.Addr4Type},
+		rules.Element{Lo: "\x0a\x00\x00\x01", Number: 1}, rules.Element{Lo: "\x0a\x00\x00\x02", Number: 2})
+	set("told", rules.NumberValue, false, row, rules.Element{Lo: be32(0x40001) + "\x06" + be16(80), Number: 0x30000005},
+		rules.Element{Lo: be32(0x40002) + "\x06" + be16(80), Number: 0x10000005})
+	set("usual", rules.NumberValue, false, row[:1], rules.Element{Lo: be32(0x40000), Number: 0x10000006})
+	set("paid", rules.CounterValue, false, row[:1], rules.Element{Lo: be32(0x30000005), Name: "hit"}, rules.Element{Lo: be32(0x10000006), Name: "all"})
 	set("byport", rules.ChainValue, false, []rules.Type{rules.PortType}, rules.Element{Lo: be16(443), Name: "sub"})
 	for _, c := range []string{"hit", "all", "sub", "limited"} {
 		p.Counters[c] = rules.Counter{Name: c, What: "what " + c + " counts"}
@@ -68,6 +74,9 @@ func language() *rules.Program {
 		{Matches: ports, Do: []rules.Statement{rules.MarkBy{Fields: []rules.Field{rules.Mark, proto, port}, Map: "rows"}}},
 		{Do: []rules.Statement{rules.CountBy{Fields: []rules.Field{rules.Mark}, Map: "hits"}}},
 		{Matches: []rules.Match{{Fields: []rules.Field{rules.Mark}, Set: "marks"}}, Do: []rules.Statement{rules.Count{Counter: "sub"}}},
+		{Matches: append(ports, four), Do: []rules.Statement{rules.Decide{Far: rules.Source4, Classes: "kinds", Group: 0x40000, Fields: []rules.Field{proto, port},
+			Rows: "told", Mask: 0x20000000, Is: 0x20000000, Counted: "paid"}}},
+		{Do: []rules.Statement{rules.Decide{Group: 0x40000, Rows: "usual", Counted: "paid"}}},
 		{Matches: []rules.Match{not(one(rules.Mark, rules.Range{Lo: be32(0), Hi: be32(0xff)}, rules.Range{Lo: be32(0x40000000), Hi: be32(0x40000000)}))},
 			Do: []rules.Statement{rules.Log{Prefix: "odd", Group: 5}}},
 		{Matches: []rules.Match{one(rules.InInterface, exactly(string(interfaceName("cali1")), string(interfaceName("cali2")))...)}, Do: []rules.Statement{rules.Jump{Chain: "sub"}}},
@@ -144,7 +153,7 @@ func TestLanguage(t *testing.T) {
 	if e := difference(inet, have.tables[inet], im.tables[inet]); !e.empty() {
 		t.Errorf("the kernel holds something else: %s", missing(e))
 	}
-	lists(t, ns)
+	t.Log(lists(t, ns))
 
 	// A value that somebody changed is a difference.
 	for id := range have.tables[inet].sets["classes"].elems {

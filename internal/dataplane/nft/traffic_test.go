@@ -231,12 +231,57 @@ func first(c *rand.Rand, i, j int, port uint16) rules.Packet {
 	return p
 }
 
+// lookable leaves of all rules what look-ups can decide by themselves.
+func lookable(p *desired.Policy) {
+	for id, l := range p.Rules {
+		for i := range l.Rules {
+			r := &l.Rules[i]
+			r.ICMP, r.NotICMP = nil, nil
+			if r.Action == desired.Log {
+				r.Action = desired.Allow
+			}
+			source, dest := &r.Source, &r.Destination
+			source.Ports, source.NotPorts, source.PortSets, source.NotPortSets = nil, nil, nil, nil
+			if id.Direction == desired.Egress {
+				*source = desired.Side{}
+			} else {
+				*dest = desired.Side{Ports: dest.Ports, NotPorts: dest.NotPorts}
+			}
+		}
+	}
+}
+
+// othersMark is what another program marks packets with.
+const othersMark = 0x4000
+
+// mark is that other program: it marks all packets from senders whose number is
+// even.
+func (w *wires) mark() {
+	c, err := dial(w.host)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	others := tableID{unix.NFPROTO_INET, "others"}
+	var b batch
+	b.addTable(others)
+	b.addChain(others, "mark", &base{hook: unix.NF_INET_PRE_ROUTING, priority: -150})
+	b.addRules(others, "mark", []rule{{exprs: []expr{
+		payload{base: unix.NFT_PAYLOAD_LL_HEADER, offset: 11, size: 1},
+		bitwise{size: 1, mask: []byte{1}, xor: []byte{0}}, comparison{op: unix.NFT_CMP_EQ, value: []byte{0}},
+		immediate{value: native.AppendUint32(nil, othersMark)}, meta{key: unix.NFT_META_MARK, set: true},
+	}}})
+	if err := errors.Join(c.commit(&b, 0), c.close()); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
 // The kernel does with packets what the program says: random policies, random
 // first packets of connections of both families, and for each the counters
 // that it hit and whether it came out at the other end.
 func TestPackets(t *testing.T) {
 	w := newWires(t)
-	passed, dropped, seen := 0, 0, map[string]bool{}
+	w.mark()
+	passed, dropped, seen, anyMark := 0, 0, map[string]bool{}, 0
 	for seed := range rounds(10) {
 		c := newChaos(seed)
 		for range 5 {
@@ -244,6 +289,10 @@ func TestPackets(t *testing.T) {
 		}
 		for i := 1; i <= wireCount; i++ { // most packets should get beyond the spoof filter
 			c.policy.Endpoints[cali(i)] = c.endpoint(i)
+		}
+		if seed%2 == 1 {
+			c.cfg.Compiled, c.cfg.CompileFrom = true, 1
+			lookable(&c.policy)
 		}
 		clear(c.policy.Pools) // these links have no addresses to masquerade with: TestNATMatrix
 		d := openWith(t, w.host, c.cfg)
@@ -258,6 +307,9 @@ func TestPackets(t *testing.T) {
 		for range 150 {
 			i, j := 1+c.IntN(wireCount), 1+c.IntN(wireCount)
 			p := first(c.Rand, i, j, uint16(1000+w.sent))
+			if p.EthSource[5]%2 == 0 {
+				p.Mark = othersMark
+			}
 			// A protocol without ports has one connection between two addresses,
 			// of which only the first packet that got through was new.
 			tuple := fmt.Sprint(i+j, i*j, p.Source.Is4())
@@ -277,6 +329,9 @@ func TestPackets(t *testing.T) {
 			for _, s := range trace.Steps {
 				if s.Counter != "" {
 					want[s.Counter]++
+				}
+				if strings.HasPrefix(s.Chain, "u-") && s.Counter != "" {
+					anyMark++
 				}
 			}
 		}
@@ -303,7 +358,10 @@ func TestPackets(t *testing.T) {
 	if least := 5 * int(rounds(10)); passed < least || dropped < least {
 		t.Errorf("%d packets passed and %d were dropped: the worlds are too simple", passed, dropped)
 	}
-	t.Logf("%d packets passed, %d were dropped", passed, dropped)
+	if anyMark < int(rounds(10)) {
+		t.Errorf("%d marked packets were decided by look-ups", anyMark)
+	}
+	t.Logf("%d packets passed, %d were dropped; look-ups decided %d marked ones", passed, dropped, anyMark)
 }
 
 // hits says which counters did not move as they should have.

@@ -11,12 +11,12 @@ import (
 // makes a new group of the same endpoints, and most rows stay what they are.
 func (c *compiler) adopt(g *compiled) {
 	old := g.from
-	if old.refs > 0 || old.rows == nil || old.broken || old.full || old.program == nil ||
+	if old.refs > 0 || old.spare || old.rows == nil || old.broken || old.full || old.program == nil ||
 		old.dir != g.dir || old.key.family != g.key.family || old.key.local != g.key.local {
 		return
 	}
 	c.given.release(g.number)
-	g.number, g.rows, g.count, g.plain = old.number, old.rows, old.count, old.plain
+	g.number, g.rows, g.count, g.plain, g.several = old.number, old.rows, old.count, old.plain, old.several
 	old.rows, g.adopted = nil, true
 	c.removeGroup(old)
 	g.program = c.flatten(g)

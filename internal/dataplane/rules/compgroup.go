@@ -171,15 +171,23 @@ func (c *compiler) holdGroup(plain string, dir desired.Direction, a netip.Addr) 
 		g.refs++
 		return g
 	}
-	chain := "q-" + hash(plain, familyOf(a).digit(), c.space.words(local))
+	g := c.newGroup(key, dir, local)
+	if g != nil {
+		g.refs = 1
+	}
+	return g
+}
+
+// newGroup makes a group without endpoints, nil if there are too many.
+func (c *compiler) newGroup(key groupKey, dir desired.Direction, local signature) *compiled {
+	chain := "q-" + hash(key.plain, families[key.family].digit(), c.space.words(local))
 	number := c.given.take(chain)
 	if number >= 1<<groupBits {
 		c.given.release(number)
 		return nil
 	}
-	g := &compiled{key: key, dir: dir, number: number, local: local, refs: 1, chain: chain}
+	g := &compiled{key: key, dir: dir, number: number, local: local, chain: chain}
 	c.groups[key] = g
-	c.b.putChain(frontOf(plain), front(plain, dir))
 	return g
 }
 
@@ -195,18 +203,13 @@ func (c *compiler) dropGroup(g *compiled) {
 func (c *compiler) removeGroup(g *compiled) {
 	delete(c.groups, g.key)
 	// Another group of this chain may have come: its key differs where a set was
-	// made anew. And another may have this front.
-	chain, begins := true, true
+	// made anew.
 	for _, other := range c.groups {
-		chain = chain && other.chain != g.chain
-		begins = begins && other.key.plain != g.key.plain
+		if other.chain == g.chain {
+			return
+		}
 	}
-	if chain {
-		c.b.putChain(g.chain, nil)
-	}
-	if begins {
-		c.b.putChain(frontOf(g.key.plain), nil)
-	}
+	c.b.putChain(g.chain, nil)
 }
 
 // paintGroup makes all rows of a group anew.
@@ -271,6 +274,7 @@ func (c *compiler) paintClass(g *compiled, cl *class) {
 	}
 	g.rows[cl.number] = now
 	g.plain += now.plain - old.plain
+	g.several += now.several - old.several
 	c.rows += len(fresh)
 	if g.count += len(fresh); g.count > c.limits.group {
 		c.breakGroup(g)
@@ -313,6 +317,7 @@ func (c *compiler) unpaint(g *compiled, number uint32) {
 	if old := g.rows[number]; old != nil {
 		c.clearRows(g, old)
 		g.plain -= old.plain
+		g.several -= old.several
 		delete(g.rows, number)
 	}
 }

@@ -52,6 +52,7 @@ type compiler struct {
 	rows   int              // of all groups
 	given  *numbers         // to groups
 	asks   map[string]asked // by plain group
+	fronts map[string]alone // by plain group: how its front is written
 
 	decisions map[string]*decision
 	numbered  *numbers
@@ -86,6 +87,9 @@ type compiled struct {
 	rows    map[uint32]*painted // by class; 0 is the class of nothing
 	count   int
 	plain   int  // rows that leave it to the plain rules
+	several int  // decisions of rows that have several counters
+	spare   bool // no endpoint has an address of the family, but another has
+	alone   bool // with the group of the other family: see alone.go
 	broken  bool // too many rows
 	full    bool // too many classes
 	// Of a group that was broken: how many rows it had, and classes there were.
@@ -98,6 +102,7 @@ type painted struct {
 	elements  []placed
 	decisions []*decision
 	plain     int // rows that leave it to the plain rules
+	several   int // decisions that have several counters
 }
 
 // decision is a verdict, and the counters of the rules that led to it.
@@ -201,26 +206,36 @@ func (g *compiled) entry() *Chain {
 		c.Rules = []Rule{when().do(Goto{g.key.plain})}
 		return c
 	}
-	far, f := [2][2]Field{{Source4, Source6}, {Destination4, Destination6}}[g.dir][g.key.family], families[g.key.family]
+	far, f := g.far(), families[g.key.family]
 	fam := bytesOf(Family, byte(f))
 	c.Rules = []Rule{
 		when(fam).do(MarkBy{[]Field{far}, mapRanges + f.digit()}),
 		when(fam).do(MarkBy{[]Field{far}, mapClasses + f.digit()}),
 		when().do(SetMark{groupMask, g.number << classBits}, Jump{chainDecide}),
-		when().do(SetMark{everyMark, 0}, Goto{g.key.plain}),
+		when().do(SetMark{everyMark, 0}, Goto{g.rest()}),
 	}
 	return c
 }
 
 // front is where the packets of a plain group's endpoints come in: compiled
 // rules are for packets whose mark nobody else has a bit in, from or to an
-// address of an endpoint's own.
-func front(plain string, dir desired.Direction) *Chain {
+// address of an endpoint's own; or for all packets, if they decide all.
+func front(plain string, dir desired.Direction, a alone) *Chain {
 	m, iface, near := mapTo, OutInterface, []Field{Destination4, Destination6}
 	if dir == desired.Egress {
 		m, iface, near = mapFrom, InInterface, []Field{Source4, Source6}
 	}
 	c := &Chain{Name: frontOf(plain), Note: "group, " + dir.String()}
+	if a.groups[0] != nil {
+		for i, g := range a.groups {
+			c.Rules = append(c.Rules, when(is(Mark, markBytes(0)), bytesOf(Family, byte(families[i]))).do(Goto{g.chain}))
+		}
+		for i, g := range a.groups {
+			c.Rules = append(c.Rules, when(bytesOf(Family, byte(families[i]))).do(Goto{g.unmarked()}))
+		}
+		c.Rules = append(c.Rules, when().do(Goto{chainMissing}))
+		return c
+	}
 	for i, f := range families {
 		c.Rules = append(c.Rules, when(is(Mark, markBytes(0)), bytesOf(Family, byte(f))).do(Dispatch{[]Field{iface, near[i]}, m + f.digit()}))
 	}

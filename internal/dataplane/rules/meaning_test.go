@@ -159,7 +159,7 @@ func TestMeaning(t *testing.T) {
 	if testing.Short() {
 		seeds = 50
 	}
-	verdicts, ways := map[bool]int{}, map[string]int{}
+	verdicts, ways, anyMark := map[bool]int{}, map[string]int{}, 0
 	for seed := range seeds {
 		w := newWorld(uint64(seed))
 		w.full()
@@ -179,8 +179,14 @@ func TestMeaning(t *testing.T) {
 			verdicts[want]++
 			for _, s := range got.Steps {
 				ways[s.Chain]++
+				if strings.HasPrefix(s.Chain, "u-") && s.Counter != "" {
+					anyMark++
+				}
 			}
 		}
+	}
+	if anyMark < seeds*5 {
+		t.Errorf("only %d marked flows were decided by look-ups", anyMark)
 	}
 	if ways[chainDecided] < seeds*5 {
 		t.Errorf("only %d flows were decided by look-ups", ways[chainDecided])

@@ -69,6 +69,9 @@ func (c *compiler) paint(g *compiled, cl *class) *painted {
 	}
 	for d := range p.held {
 		out.decisions = append(out.decisions, d)
+		if len(d.counters) > 1 {
+			out.several++
+		}
 	}
 	return out
 }

@@ -217,6 +217,21 @@ type CountBy struct {
 	Map    string
 }
 
+// Decide looks up in one step what rows say of the packet, and leaves no trace
+// of it in the packet: the class of its far address, with that and a group's
+// bits and other fields a decision, and the decision's counter, to which it
+// adds the packet. The rule ends here where one of these is not there.
+type Decide struct {
+	Far     Field
+	Classes string // map from far address to class; "": the class of nothing
+	Group   uint32 // bits beside the class's, in what rows are looked up by
+	Fields  []Field
+	Rows    string // map from class and group, and the fields, to a decision
+	Mask    uint32 // bits of a decision of which the rule asks
+	Is      uint32 // what they must be, or the rule ends here
+	Counted string // map from decision to counter; "": it counts nothing
+}
+
 // SourceNAT gives the packet's connection another source, and ends the chain
 // as Accept does. It is for chains with Hook.NAT, and those that they lead to.
 type SourceNAT struct {
@@ -248,6 +263,7 @@ func (Goto) statement()      {}
 func (Dispatch) statement()  {}
 func (MarkBy) statement()    {}
 func (CountBy) statement()   {}
+func (Decide) statement()    {}
 func (SourceNAT) statement() {}
 func (Untrack) statement()   {}
 func (Return) statement()    {}

@@ -24,16 +24,17 @@ func (c *compiler) update(lists map[desired.RulesID]struct{}) {
 		c.assign(iface)
 	}
 	clear(c.dirtyEnd)
+	c.addSpares()
 	full := c.space.given.highest > classMask
 	for _, g := range c.sortedGroups() {
-		if g.from != nil && g.refs > 0 && !full {
+		if g.from != nil && (g.refs > 0 || g.spare) && !full {
 			c.adopt(g)
 		}
 		g.from = nil
 	}
 	for _, g := range c.sortedGroups() {
 		switch ids := stale[g.key.plain]; {
-		case g.refs == 0:
+		case g.refs == 0 && !g.spare:
 			c.dropGroup(g)
 			continue
 		case g.adopted:
@@ -56,6 +57,7 @@ func (c *compiler) update(lists map[desired.RulesID]struct{}) {
 			}
 		}
 	}
+	c.settleFronts()
 	c.forgetDecisions()
 	for _, n := range []*numbers{c.space.given, c.given, c.numbered} {
 		n.forgetHints()

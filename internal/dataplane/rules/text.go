@@ -266,6 +266,26 @@ func (s MarkBy) String() string { return "mark by " + fieldsText(s.Fields) + " @
 // String writes "count by FIELDS @MAP".
 func (s CountBy) String() string { return "count by " + fieldsText(s.Fields) + " @" + s.Map }
 
+// String writes "decide by source4 @class4 | 0x40000 . protocol @row-protocols /0x20000000 is 0 count @counted1".
+func (s Decide) String() string {
+	words := []string{"decide by"}
+	if s.Classes != "" {
+		words = append(words, s.Far.String(), "@"+s.Classes, "|")
+	}
+	words = append(words, fmt.Sprintf("%#x", s.Group))
+	for _, f := range s.Fields {
+		words = append(words, ".", f.String())
+	}
+	words = append(words, "@"+s.Rows)
+	if s.Mask != 0 {
+		words = append(words, fmt.Sprintf("/%#x is %#x", s.Mask, s.Is))
+	}
+	if s.Counted != "" {
+		words = append(words, "count", "@"+s.Counted)
+	}
+	return strings.Join(words, " ")
+}
+
 // String writes "masquerade", "source 192.0.2.1 ports 1024-4788".
 func (s SourceNAT) String() string {
 	text := "masquerade"

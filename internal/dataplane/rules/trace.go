@@ -286,6 +286,12 @@ func (w *walk) plain(s Statement, step *Step) (end outcome, ended bool, err erro
 			return next, true, err
 		}
 		step.Counter = e.Name
+	case Decide:
+		e, err := w.decide(s)
+		if err != nil || e == nil {
+			return next, true, err
+		}
+		step.Counter = e.Name
 	case Untrack:
 		w.pkt.State, w.trace.Untracked = StateUntracked, true
 	case Return:
