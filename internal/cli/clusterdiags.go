@@ -87,7 +87,9 @@ func (d *clusterDiags) run(ctx context.Context) error {
 		return err // nothing else would come either
 	}
 	err = d.gather(ctx, []diagsPart{
-		{"resources", func(ctx context.Context) error { return d.resources(ctx, db) }},
+		{"resources", func(ctx context.Context) error {
+			return d.ofDatastore(ctx, func(ctx context.Context) error { return d.resources(ctx, db) })
+		}},
 		{"addresses", func(ctx context.Context) error { return d.addresses(ctx, db) }},
 		{"answers of hosts", func(ctx context.Context) error { return d.answers(ctx, db) }},
 		{"settings of hosts", func(ctx context.Context) error { return d.hosts(ctx, db) }},
@@ -130,13 +132,6 @@ func (d *clusterDiags) thisHost(ctx context.Context) error {
 
 // resources are those of every kind, some kinds at a time.
 func (d *clusterDiags) resources(ctx context.Context, db *session) error {
-	ctx, cancel := context.WithTimeout(ctx, gatherLimit)
-	defer cancel()
-	cfg, err := d.ds.config(d.e)
-	if err != nil {
-		return err
-	}
-	d.add("datastore/where.json", map[string]any{"type": "etcdv3", "endpoints": cfg.Endpoints})
 	kinds := slices.DeleteFunc(v3.Kinds(), func(k v3.KindInfo) bool {
 		return slices.Contains([]string{"BlockAffinity", "IPAMBlock", "IPAMHandle"}, k.Kind)
 	})

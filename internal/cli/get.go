@@ -122,7 +122,9 @@ func (o *getOptions) list(ctx context.Context, p *printer, kind v3.KindInfo, mat
 	if kind.Kind == "Tier" {
 		out = &tierList{lister: out}
 	}
+	begun := false
 	err = p.db.Pages(ctx, kind, namespace, func(list client.Listing) error {
+		begun = true
 		list.Objects = slices.DeleteFunc(list.Objects, func(obj v3.Object) bool {
 			return !match.Matches(selector.Map(obj.Meta().Labels))
 		})
@@ -132,6 +134,9 @@ func (o *getOptions) list(ctx context.Context, p *printer, kind v3.KindInfo, mat
 		return fmt.Errorf("%w: what was printed is not all, because the datastore forgot that moment meanwhile; try again", err)
 	}
 	if err != nil && !errors.Is(err, client.ErrUnreadable) {
+		if begun {
+			err = fmt.Errorf("%w: what was printed is not all", err)
+		}
 		return err
 	}
 	return errors.Join(out.end(), err)

@@ -263,6 +263,23 @@ func (v settingView) hostOnly() bool {
 
 // datastore puts the objects that say how hosts are joined into the bundle.
 func (d *diags) datastore(ctx context.Context) error {
+	return d.ofDatastore(ctx, func(ctx context.Context) error {
+		db, err := d.ds.connect(d.e)
+		if err != nil {
+			return err
+		}
+		defer db.close()
+		return errors.Join(
+			addKind[v3.Node](ctx, d, db, "nodes"), addKind[v3.IPPool](ctx, d, db, "ippools"), addKind[v3.IPReservation](ctx, d, db, "ipreservations"),
+			addKind[v3.BGPConfiguration](ctx, d, db, "bgpconfigurations"), addKind[v3.BGPPeer](ctx, d, db, "bgppeers"), addKind[v3.BGPFilter](ctx, d, db, "bgpfilters"),
+			addKind[v3.FelixConfiguration](ctx, d, db, "felixconfigurations"), addKind[v3.ClusterInformation](ctx, d, db, "clusterinformations"),
+		)
+	})
+}
+
+// ofDatastore puts into the bundle where the datastore is, and then what f
+// finds there.
+func (d *diags) ofDatastore(ctx context.Context, f func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, gatherLimit)
 	defer cancel()
 	cfg, err := d.ds.config(d.e)
@@ -270,16 +287,7 @@ func (d *diags) datastore(ctx context.Context) error {
 		return err
 	}
 	d.add("datastore/where.json", map[string]any{"type": "etcdv3", "endpoints": cfg.Endpoints})
-	db, err := d.ds.connect(d.e)
-	if err != nil {
-		return err
-	}
-	defer db.close()
-	return errors.Join(
-		addKind[v3.Node](ctx, d, db, "nodes"), addKind[v3.IPPool](ctx, d, db, "ippools"), addKind[v3.IPReservation](ctx, d, db, "ipreservations"),
-		addKind[v3.BGPConfiguration](ctx, d, db, "bgpconfigurations"), addKind[v3.BGPPeer](ctx, d, db, "bgppeers"), addKind[v3.BGPFilter](ctx, d, db, "bgpfilters"),
-		addKind[v3.FelixConfiguration](ctx, d, db, "felixconfigurations"), addKind[v3.ClusterInformation](ctx, d, db, "clusterinformations"),
-	)
+	return f(ctx)
 }
 
 func addKind[T any, P client.Pointer[T]](ctx context.Context, d *diags, db *session, name string) error {

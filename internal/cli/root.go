@@ -67,7 +67,7 @@ func Run(ctx context.Context, e *Env, args []string) int {
 	own := *e
 	e = &own
 	root := newRoot(e)
-	root.SetArgs(shortLogLevel(args))
+	root.SetArgs(append([]string{}, shortLogLevel(args)...)) // of nil the library makes those of the process
 	root.PersistentPreRun = func(c *cobra.Command, _ []string) {
 		e.jsonErrors, e.command = asksJSON(c, args), c.CommandPath()
 	}

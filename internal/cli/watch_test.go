@@ -149,6 +149,44 @@ func TestGetForgottenMeanwhile(t *testing.T) {
 	}
 }
 
+// So does one whose datastore dies: no format ends as if all were there.
+func TestGetFromADatastoreThatDies(t *testing.T) {
+	for _, c := range []struct{ in, begins, ends string }{
+		{"get wep", "WORKLOAD ", ""},
+		{"get wep -o wide", "NAME ", ""},
+		{"get wep -o name", "workloadendpoint.projectcalico.org/", ""},
+		{"get wep -o custom-columns=NAME", "NAME", ""},
+		{"get wep -o json", "{", "}\n"},
+		{"get wep -o yaml", "apiVersion: ", "metadata: {}\n"},
+		{"get wep -o go-template={{range.}}x{{end}}", "", ""},
+	} {
+		w := newWorld(t)
+		w.db = dying{manyStore{mem.New(), 500, 500, new([]uint64)}}
+		got := w.run(line(c.in)...)
+		if got.status != 1 || !strings.HasPrefix(got.stdout, c.begins) || c.begins == "" && got.stdout != "" || c.ends != "" && strings.HasSuffix(got.stdout, "\n"+c.ends) {
+			t.Errorf("%s: status %d, %.100q … %.100q", c.in, got.status, got.stdout, got.stdout[max(0, len(got.stdout)-100):])
+		}
+		if !strings.Contains(got.stderr, errBroken.Error()) || !strings.Contains(got.stderr, "what was printed is not all") {
+			t.Errorf("%s: %s", c.in, got.stderr)
+		}
+	}
+	w := newWorld(t)
+	w.db = dying{manyStore{mem.New(), 500, 500, new([]uint64)}}
+	if got := w.run(line("delete wep nosuch")...); got.status != 1 {
+		t.Errorf("%+v", got)
+	}
+}
+
+// dying hands over a page, and is not there for the next.
+type dying struct{ manyStore }
+
+func (d dying) Pages(ctx context.Context, prefix string, page func([]store.KV, store.Revision) error) error {
+	if err := d.manyStore.Pages(ctx, prefix, page); err != nil {
+		return err
+	}
+	return fmt.Errorf("list %s: %w", prefix, errBroken)
+}
+
 type forgetful struct{ store.Driver }
 
 func (f forgetful) Pages(ctx context.Context, prefix string, page func([]store.KV, store.Revision) error) error {
