@@ -32,6 +32,7 @@ type Driver struct {
 	look *conn // for what only reads, which need not wait for Sync
 
 	stats   atomic.Pointer[rules.Stats] // of the program in force
+	noFlows atomic.Pointer[error]       // why there is no flowtable; nil: there is, or need not be
 	hearing atomic.Pointer[listener]    // Watch's; nil while nobody watches
 
 	mu      sync.Mutex // guards what follows
@@ -40,6 +41,7 @@ type Driver struct {
 	last    *rules.Builder // the last that was: look-ups keep its numbers
 	tracer  *rules.Tracer  // of that program; nil until somebody asks
 	held    *held
+	flows   offload
 }
 
 var _ dataplane.Driver = (*Driver)(nil)
@@ -52,7 +54,7 @@ const staleTries = 8
 // Open opens the driver and finds out whether this kernel has nftables. It
 // changes nothing.
 func Open(cfg Config) (*Driver, error) {
-	d := &Driver{ns: cfg.NS, log: cfg.Log, cfg: cfg.Rules}
+	d := &Driver{ns: cfg.NS, log: cfg.Log, cfg: cfg.Rules, flows: offload{ns: cfg.NS}}
 	err := error(nil)
 	if d.conn, err = dial(cfg.NS); err != nil {
 		return nil, fmt.Errorf("open nftables: %w", err)
@@ -66,8 +68,9 @@ func Open(cfg Config) (*Driver, error) {
 	return d, nil
 }
 
-// Close lets go of the sockets. What is enforced stays.
-func (d *Driver) Close() error { return errors.Join(d.conn.close(), d.look.close()) }
+// Close lets go of the sockets. What is enforced stays; no connection bypasses
+// the rules any more.
+func (d *Driver) Close() error { return errors.Join(d.Halt(), d.conn.close(), d.look.close()) }
 
 // Configure changes the settings. The next Sync puts them in force, by a full
 // read-back.
@@ -87,7 +90,11 @@ func (d *Driver) Sync(ctx context.Context, want *desired.Policy, changed *desire
 	}
 	d.tracer = nil
 	if changed == nil || d.builder == nil {
-		return d.whole(want)
+		err := d.whole(want)
+		if err == nil {
+			d.offer(ctx, want, nil)
+		}
+		return err
 	}
 	// From here on the builder is ahead of the kernel: on an error it is of no
 	// more use.
@@ -104,6 +111,7 @@ func (d *Driver) Sync(ctx context.Context, want *desired.Policy, changed *desire
 	held.settle(d.held)
 	d.builder = builder
 	d.note()
+	d.offer(ctx, want, changed)
 	return nil
 }
 
@@ -281,7 +289,7 @@ func (d *Driver) Rules() string {
 	if d.builder == nil {
 		return ""
 	}
-	return d.builder.Program().String()
+	return d.builder.Program().String() + d.flows.String()
 }
 
 // Remove takes away both tables of ours from a namespace, or from that of the

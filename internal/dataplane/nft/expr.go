@@ -187,6 +187,8 @@ func (r *reader) known(name string, data []byte) expr {
 		return r.nat(name, data)
 	case "notrack":
 		return notrack{}
+	case "flow_offload":
+		return r.flowAdd(data)
 	}
 	return nil
 }

@@ -35,6 +35,15 @@ func seeds(f *testing.F) {
 	difference(arp, nil, im.tables[arp]).write(&whole)
 	whole.seal()
 	f.Add(whole.buf)
+	var flows batch
+	cfg := settings()
+	cfg.Offload = cfg.CutMark
+	if err := flows.addFlows(inet, cfg.OffloadChains()); err != nil {
+		f.Fatal(err)
+	}
+	flows.addFlowtable(inet, rules.Flowtable, []string{"cali1"})
+	flows.seal()
+	f.Add(flows.buf)
 	f.Add([]byte{})
 }
 

@@ -133,6 +133,8 @@ func (l *lowered) statement(s rules.Statement) ([]expr, error) {
 		return newSource(s)
 	case rules.Untrack:
 		return []expr{notrack{}}, nil
+	case rules.Offload:
+		return []expr{flowAdd{s.Flowtable}}, nil
 	case rules.Return:
 		return ends(verdict{code: goReturn}), nil
 	case rules.Accept:

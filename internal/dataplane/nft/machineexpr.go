@@ -82,7 +82,7 @@ func (w *walk) expr(e expr, step *rules.Step) (verdict, error) {
 	case reject:
 		w.trace.Rejected = true
 		return verdict{code: drop}, nil
-	case counter:
+	case counter, flowAdd:
 		return onward, nil
 	case notrack:
 		w.packet.state, w.trace.Untracked = stateUntracked, true

@@ -27,6 +27,8 @@ type street struct {
 	host, pod, out *netns.NS
 	driver         *Driver
 	policy         desired.Policy
+	ears           map[string]net.PacketConn // who answers datagrams, by address
+	wires          *wires                    // of a neighbour; nil: there is none
 }
 
 // The street's addresses.
@@ -51,7 +53,7 @@ func newStreet(t *testing.T) *street {
 	testenv.NeedProgram(t, "ip")
 	pod, podName := testenv.NamedNS(t, "brindle-nat-pod")
 	out, outName := testenv.NamedNS(t, "brindle-nat-out")
-	s := &street{t: t, host: testenv.NetNS(t), pod: pod, out: out, policy: desired.NewPolicy()}
+	s := &street{t: t, host: testenv.NetNS(t), pod: pod, out: out, policy: desired.NewPolicy(), ears: map[string]net.PacketConn{}}
 	ip := func(ns *netns.NS, lines string) {
 		for line := range strings.Lines(lines) {
 			if words := strings.Fields(line); len(words) > 0 {
@@ -161,6 +163,7 @@ func (s *street) answer(ns *netns.NS, at string) {
 		streams, err = net.Listen("tcp", where)
 		return err
 	})
+	s.ears[at] = datagrams
 	var all sync.WaitGroup
 	s.t.Cleanup(func() { datagrams.Close(); streams.Close(); all.Wait() })
 	all.Go(func() {

@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/brindle-net/brindle/internal/dataplane/rules"
 	"github.com/brindle-net/brindle/internal/netns"
 )
 
@@ -55,6 +56,9 @@ type feature struct {
 	ask  func(b *batch, id tableID)
 }
 
+// FeatureFlowtable is the feature that Config.Offload of rules needs.
+const FeatureFlowtable = "flowtable"
+
 func features() []feature {
 	mark := shape{keyType: typeMark, keyLen: 4}
 	with := func(s shape, flags uint32) shape {
@@ -90,6 +94,12 @@ func features() []feature {
 		{"masquerade", false, func(b *batch, id tableID) {
 			b.addChain(id, "c", &base{hook: unix.NF_INET_POST_ROUTING, priority: 100, nat: true})
 			b.addRules(id, "c", []rule{{exprs: []expr{nat{masquerade: true}}}})
+		}},
+		{FeatureFlowtable, false, func(b *batch, _ tableID) {
+			chains := rules.Config{Prefixes: []string{"try"}, Offload: 1}.OffloadChains()
+			if err := b.addFlows(flowsTable, chains); err != nil { // it goes with the socket
+				b.err = err
+			}
 		}},
 	}
 }

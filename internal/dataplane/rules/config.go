@@ -19,6 +19,13 @@ type Config struct {
 	// CutMark is the bit of the connection's mark that says that policy cut
 	// the connection. 0: nothing is ever cut.
 	CutMark uint32
+	// Offload is the bit of the connection's mark that keeps a connection out of
+	// the flowtable: that of CutMark, also where that is 0. 0: there is no
+	// flowtable.
+	Offload uint32
+	// OffloadDevices is a regular expression for names of interfaces at which the
+	// flowtable looks for packets, beside those of workloads and tunnels. "": none.
+	OffloadDevices string
 	// Reject answers packets that policy denies, instead of only dropping them.
 	Reject bool
 	// ToHost is what becomes of a packet from a workload to this host that the
