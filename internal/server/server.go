@@ -162,6 +162,9 @@ func (s *server) watchEtcd(ctx context.Context) error {
 	case <-s.etcd.Done():
 		return errors.New("stopped by itself; its log says why")
 	case err := <-s.etcd.Err():
-		return fmt.Errorf("cannot serve any more: %w", err)
+		if err == nil { // it has been stopped
+			return errors.New("stopped by itself; its log says why")
+		}
+		return fmt.Errorf("lets nobody in any more at one of its addresses; its log says why: %w", err)
 	}
 }

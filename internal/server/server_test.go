@@ -6,14 +6,17 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	v3 "github.com/brindle-net/brindle/api/v3"
 	"github.com/brindle-net/brindle/internal/client"
@@ -274,4 +277,66 @@ func TestJobs(t *testing.T) {
 		t.Errorf("the server ended with %v", err)
 	}
 	<-ended
+}
+
+// breakListener makes the listening socket of this process at an address accept
+// nothing more.
+func breakListener(t *testing.T, addr string) {
+	t.Helper()
+	list, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range list {
+		fd, err := strconv.Atoi(e.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		listens, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
+		if err != nil || listens == 0 {
+			continue
+		}
+		var at netip.AddrPort
+		name, err := unix.Getsockname(fd)
+		switch name := name.(type) {
+		case *unix.SockaddrInet4:
+			at = netip.AddrPortFrom(netip.AddrFrom4(name.Addr), uint16(name.Port))
+		case *unix.SockaddrInet6:
+			at = netip.AddrPortFrom(netip.AddrFrom16(name.Addr), uint16(name.Port))
+		}
+		if err == nil && at.String() == addr {
+			if err := unix.Shutdown(fd, unix.SHUT_RDWR); err != nil {
+				t.Fatal(err)
+			}
+			return
+		}
+	}
+	t.Fatalf("nobody listens on %s", addr)
+}
+
+// TestListenerThatFails: a server that lets nobody in any more at one of its
+// addresses ends, so that whoever looks after it starts it anew.
+func TestListenerThatFails(t *testing.T) {
+	for _, ip := range []string{"127.0.0.1", "::1"} {
+		t.Run(ip, func(t *testing.T) {
+			dir := shortDir(t)
+			certs := Certs{Dir: filepath.Join(dir, "certs")}
+			must(t, second(certs.Init()))
+			must(t, second(certs.Make(CertRequest{Kind: MemberCert, Name: "a", Addresses: []string{ip}})))
+			cert, key := CertFiles(certs.Dir, MemberCert, "a")
+			addr := freePort(t, ip)
+			r := start(t, Config{Dir: filepath.Join(dir, "d"), TLS: &embedded.TLS{Listen: addr, CertFile: cert, KeyFile: key, CAFile: AuthorityFile(certs.Dir)}})
+			breakListener(t, addr)
+			if err := <-r.done; err == nil || !strings.Contains(err.Error(), "etcd: lets nobody in any more at one of its addresses; its log says why: ") {
+				t.Errorf("it ended with %v", err)
+			}
+			if !strings.Contains(r.log.String(), "invalid argument") { // as the kernel says it
+				t.Errorf("the log does not say why: %s", r.log)
+			}
+			r.once.Do(func() {
+				r.cancel()
+				r.db.Close()
+			})
+		})
+	}
 }
