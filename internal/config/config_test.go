@@ -411,3 +411,22 @@ func FuzzResolve(f *testing.F) {
 		}
 	})
 }
+
+// TestFieldsSayWhatStartsAnew: the reference of the API marks those fields for
+// which the agent replaces its program, and no others.
+func TestFieldsSayWhatStartsAnew(t *testing.T) {
+	page, err := os.ReadFile("../../docs/reference/fields.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, part, _ := strings.Cut(string(page), "\n## FelixConfiguration\n")
+	part, _, _ = strings.Cut(part, "\n## ")
+	for _, p := range Params() {
+		_, row, found := strings.Cut(part, "\n| `spec."+p.Name+"` |")
+		row, _, _ = strings.Cut(row, "\n")
+		marked := strings.HasSuffix(row, "*the agent replaces its program* |")
+		if !p.Local && !found || found && marked == p.Live {
+			t.Errorf("%s: live %v, and the page says %q", p.Name, p.Live, row)
+		}
+	}
+}

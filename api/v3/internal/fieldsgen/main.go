@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	v3 "github.com/brindle-net/brindle/api/v3"
@@ -30,7 +31,7 @@ func render(kinds []v3.KindInfo, fields []v3.FieldInfo) []byte {
 		"- **honoured**: the field does what it says, and the test beside it proves that.\n" +
 		"- *accepted, not honoured yet*: the field is stored and nothing comes of it yet. `brindle apply` warns about each such field by name.\n\n" +
 		"The default is what holds when the field is not set; where it is in words, it depends on something else.\n\n" +
-		"No field needs a restart by hand: a change is taken up by itself. For fields of FelixConfiguration but `logSeverityScreen` the agent replaces its own program when what it runs with would differ, while the kernel keeps routes and policy and peers keep their routes. A workload keeps the MTU and the name of its interface for life.\n\n" +
+		"No field needs a restart by hand: a change is taken up by itself, by most fields while the agent goes on as it is. For the few fields of FelixConfiguration that say so the agent replaces its own program when what it runs with would differ, while the kernel keeps routes and policy and peers keep their routes; other fields that change together with one of these wait for it. Every field of BGPConfiguration that is honoured takes effect while the agent goes on; only another AS number makes sessions begin anew for good, while for another port or address to listen on peers keep their routes. A workload keeps the MTU and the name of its interface for life.\n\n" +
 		summary(kinds, fields) +
 		"\n## Metadata of every kind\n\n")
 	table(&b, fields, "")
@@ -91,12 +92,23 @@ func table(b *bytes.Buffer, fields []v3.FieldInfo, kind string) {
 // a test proves the block as a whole.
 func status(f v3.FieldInfo) string {
 	switch {
+	case f.Test != "" && f.Kind == "FelixConfiguration" && slices.Contains(renewing(), f.Path):
+		return "**honoured**: `" + f.Test + "`; *the agent replaces its program*"
 	case f.Test != "":
 		return "**honoured**: `" + f.Test + "`"
 	case f.Block:
 		return "see its fields"
 	}
 	return "*accepted, not honoured yet*"
+}
+
+// renewing are the fields of FelixConfiguration for which the agent replaces its
+// program. A test in internal/config holds the page against what the agent does.
+func renewing() []string {
+	return []string{
+		"spec.interfacePrefix", "spec.ipv6Support", "spec.ipv4NormalRoutePriority", "spec.ipv6NormalRoutePriority", "spec.nftablesMarkMask",
+		"spec.vxlanPort", "spec.vxlanVNI", "spec.routeSyncDisabled", "spec.featureDetectOverride",
+	}
 }
 
 // code marks a value as such; a bar in it would end the table's cell.
