@@ -132,7 +132,7 @@ func TestWithoutAnAgent(t *testing.T) {
 	if err := json.Unmarshal(data, &req); err != nil || req.Command != "DEL" || req.Env.ContainerID != "c1" {
 		t.Errorf("queued %s: %v", data, err)
 	}
-	if left, _ := filepath.Glob(dir + "/q/.new-*"); len(left) > 0 {
+	if left, _ := filepath.Glob(dir + "/q/.brindle-new-*"); len(left) > 0 {
 		t.Errorf("left over: %v", left)
 	}
 }

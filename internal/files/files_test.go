@@ -7,6 +7,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"sync"
+	"syscall"
 	"testing"
 )
 
@@ -70,5 +73,86 @@ func TestWrite(t *testing.T) {
 	}
 	if list, _ := os.ReadDir(filepath.Dir(dir)); len(list) != 1 {
 		t.Errorf("it left %v behind", list)
+	}
+}
+
+// TestFolderThatCannotBeSynced: a file system that syncs no folders is no error,
+// a disk that fails is one. The file is the new one in any case.
+func TestFolderThatCannotBeSynced(t *testing.T) {
+	broken := errors.New("the disk is gone")
+	for name, tt := range map[string]struct{ says, want error }{
+		"there is no such thing": {syscall.EINVAL, nil},
+		"not supported":          {&fs.PathError{Op: "sync", Err: syscall.ENOTSUP}, nil},
+		"input/output error":     {&fs.PathError{Op: "sync", Err: syscall.EIO}, syscall.EIO},
+		"another":                {broken, broken},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "f")
+			err := replace(path, 0o600, func(w io.Writer) error { return nil }, func(f *os.File) error {
+				if info, err := f.Stat(); err != nil || !info.IsDir() {
+					return err
+				}
+				return tt.says
+			})
+			if !errors.Is(err, tt.want) || (err == nil) != (tt.want == nil) {
+				t.Errorf("error is %v, want %v", err, tt.want)
+			}
+			if _, err := os.Stat(path); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	if err := SyncDir("/proc/self"); err != nil { // one whose folders cannot be
+		t.Error(err)
+	}
+	if err := replace(filepath.Join(t.TempDir(), "f"), 0o600, func(w io.Writer) error { return nil }, func(*os.File) error { return syscall.EINVAL }); err == nil {
+		t.Error("a file that cannot be synced is written")
+	}
+}
+
+// TestUnfinishedGoes: what a writer that was killed left goes with the next write
+// to the folder, and nothing else: not what somebody writes, nor what is not ours.
+func TestUnfinishedGoes(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{begun + "1234", begun + "mine", ".new-77", begun} {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink("f", filepath.Join(dir, begun+"5")); err != nil {
+		t.Fatal(err)
+	}
+	err := Replace(filepath.Join(dir, "f"), 0o600, func(w io.Writer) error {
+		return Write(filepath.Join(dir, "g"), nil, 0o600) // while f is written
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := os.ReadDir(dir)
+	var names []string
+	for _, e := range list {
+		names = append(names, e.Name())
+	}
+	if want := []string{begun, begun + "5", begun + "mine", ".new-77", "f", "g"}; err != nil || !slices.Equal(names, want) {
+		t.Errorf("there is %v, %v; want %v", names, err, want)
+	}
+}
+
+// TestManyWriters: writers do not take each other's work for left over.
+func TestManyWriters(t *testing.T) {
+	dir := t.TempDir()
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			for range 20 {
+				if err := Write(filepath.Join(dir, fmt.Sprint(i%3)), []byte("x"), 0o600); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if list, err := os.ReadDir(dir); err != nil || len(list) != 3 {
+		t.Errorf("there is %v, %v", list, err)
 	}
 }

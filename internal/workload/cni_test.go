@@ -406,7 +406,7 @@ func TestTheQueueIsDrained(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.put("two.json", queued("c2"))
-	w.put(".new-123", "half a fi")
+	w.put(".brindle-new-123", "half a fi")
 	w.put("garbage.json", "{")
 	w.put("add.json", strings.Replace(queued("c3"), "DEL", "ADD", 1))
 	w.put("nonsense.json", strings.Replace(queued("c3"), "k8s-pod-network", "../..", 1))
@@ -434,7 +434,7 @@ func TestTheQueueIsDrained(t *testing.T) {
 		names = append(names, e.Name())
 	}
 	want := []string{
-		".new-123", "add.json.unreadable", "garbage.json.unreadable", "link.json.unreadable", "newer.json",
+		".brindle-new-123", "add.json.unreadable", "garbage.json.unreadable", "link.json.unreadable", "newer.json",
 		"nonsense.json.unreadable", "pipe.json.unreadable",
 	}
 	if !slices.Equal(names, want) {

@@ -11,7 +11,7 @@ import (
 // stays.
 func TestRemaindersOfRecordsGo(t *testing.T) {
 	dir := t.TempDir()
-	for _, name := range []string{"0123" + unfinished, ".new-123", "readme.txt"} {
+	for _, name := range []string{"0123" + unfinished, ".brindle-new-123", "readme.txt"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte("half a"), 0o600); err != nil {
 			t.Fatal(err)
 		}
