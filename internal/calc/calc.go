@@ -4,6 +4,8 @@
 package calc
 
 import (
+	"maps"
+
 	"github.com/brindle-net/brindle/internal/desired"
 	"github.com/brindle-net/brindle/internal/model"
 )
@@ -92,9 +94,14 @@ func diff[K comparable, V any](old, next map[K]V, equal func(a, b V) bool) desir
 }
 
 // exchange takes some entries out of a table and puts others in, and says what
-// it took.
-func exchange[K comparable, V any](table, out, in map[K]V, equal func(a, b V) bool) desired.Patch[K, V] {
+// it took. An empty table becomes what is put into it.
+func exchange[K comparable, V any](to *map[K]V, out, in map[K]V, equal func(a, b V) bool) desired.Patch[K, V] {
 	var p desired.Patch[K, V]
+	table := *to
+	if len(table) == 0 && len(in) > 0 {
+		*to = in
+		return desired.Patch[K, V]{Set: maps.Clone(in)}
+	}
 	for k, v := range in {
 		if o, ok := table[k]; !ok || !equal(o, v) {
 			if p.Set == nil {

@@ -116,10 +116,18 @@ func (c *Core) enforceProfiles(t *touched, u *desired.Update) {
 	for _, name := range slices.Compact(look) {
 		ingress, egress := c.members.labels.rulesOf(name)
 		owner := profileOwner(name)
-		c.enforce(&p.profiles[name][0], desired.RulesID{Owner: owner, Direction: desired.Ingress}, c.resolve(ingress), u)
-		c.enforce(&p.profiles[name][1], desired.RulesID{Owner: owner, Direction: desired.Egress}, c.resolve(egress), u)
+		c.enforce(&p.profiles[name][0], desired.RulesID{Owner: owner, Direction: desired.Ingress}, c.resolveProfile(ingress), u)
+		c.enforce(&p.profiles[name][1], desired.RulesID{Owner: owner, Direction: desired.Egress}, c.resolveProfile(egress), u)
 		p.noteProfile(name, hasHTTP(ingress) || hasHTTP(egress))
 	}
+}
+
+// resolveProfile makes a list of rules; most profiles have none.
+func (c *Core) resolveProfile(rules []model.Rule) *ruleList {
+	if len(rules) == 0 {
+		return c.policies.none
+	}
+	return c.resolve(rules)
 }
 
 // noteProfile keeps which profiles in force have rules with HTTP criteria.

@@ -22,7 +22,7 @@ func (c *Core) kernel(t *touched, u *desired.Update) {
 	if t.blocks || t.sessions || c.gatewayConcerned() {
 		u.Routes = diff(c.own.routes, c.routes(), desired.Route.Equal)
 	} else if t.workloads {
-		u.Routes = exchange(c.own.routes, c.routesOf(c.active.went), c.routesOf(c.active.came), desired.Route.Equal)
+		u.Routes = exchange(&c.own.routes, c.routesOf(c.active.went), c.routesOf(c.active.came), desired.Route.Equal)
 	}
 	u.Routes.Play(c.asked.Routes)
 }
@@ -72,9 +72,9 @@ func (c *Core) sysctls() map[string]string {
 func (c *Core) links(u *desired.Update) {
 	gone, goneNeighbours := linksOf(c.active.went)
 	next, nextNeighbours := linksOf(c.active.came)
-	u.Links = exchange(c.own.links, gone, next, same)
+	u.Links = exchange(&c.own.links, gone, next, same)
 	u.Links.Play(c.asked.Links)
-	u.Neighbours = exchange(c.own.neighbours, goneNeighbours, nextNeighbours, same)
+	u.Neighbours = exchange(&c.own.neighbours, goneNeighbours, nextNeighbours, same)
 	u.Neighbours.Play(c.asked.Neighbours)
 }
 
@@ -82,7 +82,7 @@ func linksOf(list []activeWorkload) (map[string]desired.Link, map[desired.NeighK
 	if len(list) == 0 {
 		return nil, nil
 	}
-	links := map[string]desired.Link{}
+	links := make(map[string]desired.Link, len(list))
 	neighbours := map[desired.NeighKey]desired.Neigh{}
 	sysctls := desired.SysctlLines(desired.WorkloadSysctls())
 	for _, w := range list {

@@ -39,10 +39,12 @@ func (a *active) update(in *inputs, o *overlay, t *touched) {
 	}
 	t.workloads = true
 	before := a.workloads
-	*a = active{addrs: map[netip.Addr]bool{}, asked: map[netip.Addr]bool{}, clashes: desired.Notices{}}
-	byInterface := map[string]model.ID{}
-	byAddr := map[netip.Addr]model.ID{}
-	for _, id := range in.local {
+	n := len(in.local)
+	*a = active{addrs: make(map[netip.Addr]bool, n), asked: make(map[netip.Addr]bool, n), clashes: desired.Notices{}}
+	a.workloads = make([]activeWorkload, 0, n)
+	byInterface := make(map[string]int, n) // places in the list
+	byAddr := make(map[netip.Addr]int, n)
+	for at, id := range in.local {
 		w := in.workloads[id]
 		if len(w.Addrs) == 0 || w.Interface == "" {
 			continue
@@ -52,10 +54,10 @@ func (a *active) update(in *inputs, o *overlay, t *touched) {
 			continue
 		}
 		if first, taken := byInterface[w.Interface]; taken {
-			a.clashes.DuplicateInterface(id.String(), first.String(), w.Interface)
+			a.clashes.DuplicateInterface(id.String(), in.local[first].String(), w.Interface)
 			continue
 		}
-		byInterface[w.Interface] = id
+		byInterface[w.Interface] = at
 		won := activeWorkload{Workload: w}
 		for _, addr := range w.Addrs {
 			if in.set.NoIPv6 && addr.Is6() {
@@ -69,10 +71,10 @@ func (a *active) update(in *inputs, o *overlay, t *touched) {
 			first, taken := byAddr[addr]
 			switch {
 			case !taken:
-				byAddr[addr], a.addrs[addr] = id, true
+				byAddr[addr], a.addrs[addr] = at, true
 				won.addrs = append(won.addrs, addr)
-			case first != id:
-				a.clashes.DuplicateAddress(id.String(), first.String(), addr)
+			case first != at:
+				a.clashes.DuplicateAddress(id.String(), in.local[first].String(), addr)
 			}
 		}
 		a.workloads = append(a.workloads, won)

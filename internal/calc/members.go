@@ -27,6 +27,7 @@ type members struct {
 	changed  []classID        // those of them whose labels came out anew in this batch
 	scratch  []uint32
 	was, is  []uint32 // sets, in order
+	view     view     // of the class that is looked at
 }
 
 // item is an endpoint or a network set. Most have one address.
@@ -226,10 +227,10 @@ func (i *item) size() int {
 // next call.
 func (m *members) matching(id classID) []memberSetID {
 	m.scratch = m.labels.usersFor(bySets, id, m.scratch[:0])
-	v := view{&m.labels, id}
+	m.view = view{&m.labels, id}
 	m.sets.scratch = m.sets.scratch[:0]
 	for _, u := range m.scratch {
-		if m.sets.all.at(memberSetID(u)).selects.Matches(&v) {
+		if m.sets.all.at(memberSetID(u)).selects.Matches(&m.view) {
 			m.sets.scratch = append(m.sets.scratch, memberSetID(u))
 		}
 	}

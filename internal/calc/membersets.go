@@ -206,7 +206,7 @@ func (m *members) flush(to map[desired.SetID]*desired.Set) map[desired.SetID]des
 	if len(m.sets.touched) == 0 {
 		return nil
 	}
-	out := map[desired.SetID]desired.SetPatch{}
+	out := make(map[desired.SetID]desired.SetPatch, len(m.sets.touched))
 	slices.Sort(m.sets.touched)
 	for _, id := range m.sets.touched {
 		set := m.sets.all.at(id)

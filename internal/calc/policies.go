@@ -4,6 +4,7 @@ import (
 	"hash/maphash"
 	"slices"
 
+	"github.com/brindle-net/brindle/internal/desired"
 	"github.com/brindle-net/brindle/internal/model"
 	"github.com/brindle-net/brindle/internal/selector"
 )
@@ -36,6 +37,7 @@ type policies struct {
 	shared   map[rulesKey]*sharedRules
 	ends     map[string]end // by interface
 	seed     maphash.Seed
+	none     *ruleList // no rules; always held
 	scratch  scratch
 }
 
@@ -109,7 +111,7 @@ func newPolicies() *policies {
 		texts: newTexts(), slotOf: map[slotKey]slotID{},
 		byPair: map[pairID]bag{}, byKey: map[keyID]bag{},
 		tiers: map[string]*tier{}, told: told{hosts: map[policyID]bool{}, http: map[policyID]bool{}, broken: map[model.ID]broken{}, profiles: map[string]bool{}},
-		lists:    map[uint64][]*tierLists{},
+		lists: map[uint64][]*tierLists{}, none: &ruleList{of: &desired.RuleList{}, refs: 1},
 		profiles: map[string]*[2]enforced{}, ends: map[string]end{}, shared: map[rulesKey]*sharedRules{}, seed: maphash.MakeSeed(),
 	}
 	p.packer.texts = &p.texts
@@ -302,10 +304,9 @@ func (p *policies) enter(m *members, k policyID, v *model.Policy) {
 		at.on.selects = v.Selects
 		p.change(k)
 	}
-	seen := view{l: &m.labels}
 	p.candidates(k, func(s slotID) {
 		to := p.slots.at(s)
-		if seen.of = to.key.class; p.applies(k, to) && v.Selects.Matches(&seen) {
+		if m.view = (view{&m.labels, to.key.class}); p.applies(k, to) && v.Selects.Matches(&m.view) {
 			p.set(k, s, v.Selects)
 		}
 	})

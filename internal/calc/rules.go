@@ -95,7 +95,7 @@ func (c *Core) enforce(e *enforced, id desired.RulesID, list *ruleList, u *desir
 	*e = enforced{id, list}
 	if old.list == nil || old.id != id || old.list != list && !reflect.DeepEqual(old.list.of, list.of) {
 		if u.Policy.Rules.Set == nil {
-			u.Policy.Rules.Set = map[desired.RulesID]*desired.RuleList{}
+			u.Policy.Rules.Set = make(map[desired.RulesID]*desired.RuleList, 2*len(c.policies.changes.enforce))
 		}
 		u.Policy.Rules.Set[id], c.asked.Policy.Rules[id] = list.of, list.of
 	}

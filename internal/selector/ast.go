@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// node is one operation of a parsed selector. Leaves are comparable values.
+// node is one operation of a parsed selector. It never changes.
 type node interface {
 	matches(Labels) bool
 	// size is how many bytes the canonical form has.
@@ -19,10 +19,12 @@ type (
 	global struct{} // as a predicate always true; composition gives it meaning
 	has    string
 
-	// compare is a comparison with one value.
+	// compare is a comparison with one value, which is an array so that it can
+	// be had as a list too.
 	compare struct {
-		key, value string
-		op         operator
+		key   string
+		op    operator
+		value [1]string
 	}
 
 	// member is "in" or, negated, "not in". The values are sorted, each once.
@@ -87,19 +89,19 @@ func (n has) matches(l Labels) bool {
 	return ok
 }
 
-func (n compare) matches(l Labels) bool {
+func (n *compare) matches(l Labels) bool {
 	v, ok := l.Get(n.key)
 	switch n.op {
 	case notEqual:
-		return !ok || v != n.value
+		return !ok || v != n.value[0]
 	case contains:
-		return ok && strings.Contains(v, n.value)
+		return ok && strings.Contains(v, n.value[0])
 	case startsWith:
-		return ok && strings.HasPrefix(v, n.value)
+		return ok && strings.HasPrefix(v, n.value[0])
 	case endsWith:
-		return ok && strings.HasSuffix(v, n.value)
+		return ok && strings.HasSuffix(v, n.value[0])
 	default:
-		return ok && v == n.value
+		return ok && v == n.value[0]
 	}
 }
 
@@ -135,12 +137,12 @@ func write(b *strings.Builder, n node) {
 		b.WriteString("has(")
 		b.WriteString(string(n))
 		b.WriteByte(')')
-	case compare:
+	case *compare:
 		b.WriteString(n.key)
 		b.WriteByte(' ')
 		b.WriteString(string(n.op))
 		b.WriteByte(' ')
-		quote(b, n.value)
+		quote(b, n.value[0])
 	case member:
 		b.WriteString(n.key)
 		if n.not {
@@ -185,11 +187,11 @@ func quote(b *strings.Builder, v string) {
 	b.WriteByte(quote)
 }
 
-func (all) size() int       { return len("all()") }
-func (global) size() int    { return len("global()") }
-func (n has) size() int     { return len("has()") + len(n) }
-func (n compare) size() int { return len(n.key) + len(n.op) + len(n.value) + len(`  ""`) }
-func (n not) size() int     { return 1 + n.of.size() }
+func (all) size() int        { return len("all()") }
+func (global) size() int     { return len("global()") }
+func (n has) size() int      { return len("has()") + len(n) }
+func (n *compare) size() int { return len(n.key) + len(n.op) + len(n.value[0]) + len(`  ""`) }
+func (n not) size() int      { return 1 + n.of.size() }
 
 func (n member) size() int {
 	sum := len(n.key) + len(" in {}")
@@ -213,12 +215,12 @@ func (n group) size() int {
 	return sum
 }
 
-func (all) depth() int     { return 0 }
-func (global) depth() int  { return 0 }
-func (has) depth() int     { return 0 }
-func (compare) depth() int { return 0 }
-func (member) depth() int  { return 0 }
-func (n not) depth() int   { return n.of.depth() }
+func (all) depth() int      { return 0 }
+func (global) depth() int   { return 0 }
+func (has) depth() int      { return 0 }
+func (*compare) depth() int { return 0 }
+func (member) depth() int   { return 0 }
+func (n not) depth() int    { return n.of.depth() }
 
 func (n group) depth() int {
 	deepest := 0

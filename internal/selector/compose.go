@@ -228,9 +228,8 @@ func withPrefix(n node, prefix string) (node, error) {
 		switch n := n.(type) {
 		case has:
 			return has(add(string(n)))
-		case compare:
-			n.key = add(n.key)
-			return n
+		case *compare:
+			return &compare{key: add(n.key), op: n.op, value: n.value}
 		case member:
 			n.key = add(n.key)
 			return n
@@ -255,7 +254,7 @@ func inNamespace(namespace string) (node, error) {
 	if !quotable(namespace) {
 		return nil, fmt.Errorf("namespace: %q: %w", namespace, ErrUnquotable)
 	}
-	return compare{key: NamespaceLabel, op: equal, value: namespace}, nil
+	return &compare{key: NamespaceLabel, op: equal, value: [1]string{namespace}}, nil
 }
 
 func quotable(value string) bool {

@@ -133,7 +133,7 @@ func (p *parser) comparison(key string) (node, error) {
 	if op, ok := p.operator(); ok {
 		p.space()
 		v, err := p.str(op)
-		return compare{key: key, op: op, value: v}, err
+		return &compare{key: key, op: op, value: [1]string{v}}, err
 	}
 	switch {
 	case p.word("in"):

@@ -34,9 +34,9 @@ func eachRequirement(n node, visit func(Requirement)) {
 			}
 			return
 		}
-	case compare:
+	case *compare:
 		if n.op == equal {
-			visit(Requirement{Key: n.key, Values: []string{n.value}})
+			visit(Requirement{Key: n.key, Values: n.value[:]})
 			return
 		}
 	case has:
@@ -57,10 +57,10 @@ func requires(n node, negated bool) []Requirement {
 		if !negated {
 			return []Requirement{{Key: string(n), AnyValue: true}}
 		}
-	case compare:
+	case *compare:
 		switch {
 		case n.op == equal && !negated, n.op == notEqual && negated:
-			return []Requirement{{Key: n.key, Values: []string{n.value}}}
+			return []Requirement{{Key: n.key, Values: n.value[:]}}
 		case n.op != equal && n.op != notEqual && !negated:
 			return []Requirement{{Key: n.key, AnyValue: true}}
 		}

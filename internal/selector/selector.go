@@ -133,7 +133,7 @@ func (s Selector) Keys() []string {
 		switch n := n.(type) {
 		case has:
 			keys = append(keys, string(n))
-		case compare:
+		case *compare:
 			keys = append(keys, n.key)
 		case member:
 			keys = append(keys, n.key)
