@@ -258,8 +258,25 @@ func TestPatience(t *testing.T) {
 	} {
 		p := newSession(desired.PeerKey{Addr: tt.them}, desired.Peer{LocalAddr: tt.us})
 		p.since, p.stalls, p.restarting = now, tt.stalls, tt.returning
-		if got := p.stuck(now); got != tt.want {
+		if got := p.stuck(now, netip.Addr{}); got != tt.want {
 			t.Errorf("%s: %v, want %v", tt.name, got, tt.want)
 		}
+	}
+	// Two ends that do not know their own addresses do not wait as long as each
+	// other every time.
+	near := 0
+	for stalls := range 6 {
+		a, b := newSession(desired.PeerKey{Addr: higher}, desired.Peer{}), newSession(desired.PeerKey{Addr: lower}, desired.Peer{})
+		a.since, b.since, a.stalls, b.stalls = now, now, stalls, stalls
+		x, y, least := a.stuck(now, netip.MustParseAddr("192.0.2.1")), b.stuck(now, netip.MustParseAddr("192.0.2.2")), 3*time.Second<<min(stalls, 5)
+		if x < least || x >= 2*least || y < least || y >= 2*least {
+			t.Errorf("the %dth time: %v and %v, want from %v", stalls, x, y, least)
+		}
+		if (x - y).Abs() < 200*time.Millisecond {
+			near++
+		}
+	}
+	if near > 1 {
+		t.Errorf("%d times of 6 both waited as long", near)
 	}
 }

@@ -2,6 +2,7 @@ package bgp
 
 import (
 	"context"
+	"crypto/sha256"
 	"net/netip"
 	"slices"
 	"time"
@@ -24,19 +25,25 @@ const (
 // longer where both ends dialled at the same moment: either may then hold to
 // the connection that the other has given up, until the hold time is over. The
 // end with the lower address waits for one confirmTime, the other for two, so
-// that they do not do it to each other again. Each time in a row it is twice as
-// long, for the far end may just be slow: a router with much to do must come up
+// that they do not do it to each other again. An end that does not know its own
+// address waits for something in between, by its router id and each time another:
+// the engine does not tell that of the far end yet. Each time in a row it is twice
+// as long, for the far end may just be slow: a router with much to do must come up
 // some time. Nor is one hurried that comes back and whose routes are kept: they
 // would go with the session.
 const confirmTime = 3 * time.Second
 
-// stuck is how long to let a session in OpenConfirm be.
-func (p *session) stuck(now time.Time) time.Duration {
+// stuck is how long to let a session in OpenConfirm be. own is our router id.
+func (p *session) stuck(now time.Time, own netip.Addr) time.Duration {
 	patience := confirmTime << min(p.stalls, 5) // as long as a usual hold time
 	if p.restarting {
 		patience *= 4
 	}
-	if p.peer.LocalAddr.IsValid() && p.key.Addr.Less(p.peer.LocalAddr) {
+	switch local := p.peer.LocalAddr; {
+	case !local.IsValid():
+		sum := sha256.Sum256(append(own.AsSlice(), byte(p.stalls)))
+		patience += patience * time.Duration(sum[0]) / 256
+	case p.key.Addr.Less(local):
 		patience *= 2
 	}
 	return p.since.Add(patience).Sub(now)
@@ -265,6 +272,14 @@ func (s *Server) sessionLost(p *session, ev peerEvent) {
 		"routes_kept", p.restarting)
 }
 
+// ownID is our router id, invalid if there is none. The caller holds mu.
+func (s *Server) ownID() netip.Addr {
+	if s.speaker == nil {
+		return netip.Addr{}
+	}
+	return s.speaker.RouterID
+}
+
 // renew takes a peer out with all its routes and puts it in again. The caller
 // holds mu.
 func (s *Server) renew(p *session, why string) {
@@ -309,7 +324,7 @@ func (s *Server) tend(now time.Time) time.Duration {
 		}
 		p.limited = time.Time{}
 		if p.added && p.state == openConfirm {
-			if left := p.stuck(now); left > 0 {
+			if left := p.stuck(now, s.ownID()); left > 0 {
 				next = min(next, left)
 			} else {
 				p.stalls++
