@@ -42,6 +42,7 @@ type Driver struct {
 	tracer  *rules.Tracer  // of that program; nil until somebody asks
 	held    *held
 	flows   offload
+	begun   bool // connections were given other sources
 }
 
 var _ dataplane.Driver = (*Driver)(nil)
@@ -118,13 +119,18 @@ func (d *Driver) Sync(ctx context.Context, want *desired.Policy, changed *desire
 // whole reads back our tables and makes them what they should be.
 func (d *Driver) whole(want *desired.Policy) error {
 	d.builder = nil
-	builder := rules.Renew(d.cfg, want, d.last)
-	image, held, err := lowerProgram(builder.Program())
+	builder, image, held, err := d.program(want)
 	if err != nil {
-		return fmt.Errorf("translate policy: %w", err)
+		return err
 	}
 	for try := range staleTries + 1 {
 		edits, generation, err := d.compare(image)
+		if err == nil && d.begun && !builder.Translates() {
+			if builder, image, held, err = d.program(want); err != nil {
+				return err
+			}
+			edits, generation, err = d.compare(image)
+		}
 		if err != nil {
 			return fmt.Errorf("read nftables: %w", err)
 		}
@@ -146,6 +152,18 @@ func (d *Driver) whole(want *desired.Policy) error {
 	return ErrStale
 }
 
+// program makes the program of a policy, as nftables has it.
+func (d *Driver) program(want *desired.Policy) (*rules.Builder, *image, *held, error) {
+	cfg := d.cfg
+	cfg.NAT.Begun = d.begun
+	builder := rules.Renew(cfg, want, d.last)
+	image, held, err := lowerProgram(builder.Program())
+	if err != nil {
+		return nil, nil, nil, fmt.Errorf("translate policy: %w", err)
+	}
+	return builder, image, held, nil
+}
+
 // compare reads what the kernel holds and returns what makes it into want. If
 // somebody keeps changing nftables faster than our tables can be read, they are
 // made anew as a whole, without having been read: it is still one step, and
@@ -154,6 +172,7 @@ func (d *Driver) compare(want *image) (edits []*edit, generation uint32, err err
 	ids := []tableID{inet, arp}
 	have, generation, err := d.conn.readImage()
 	if err == nil {
+		d.begun = d.begun || have.tables[inet].translates()
 		for _, id := range ids {
 			edits = append(edits, difference(id, have.tables[id], want.tables[id]))
 		}
@@ -166,6 +185,7 @@ func (d *Driver) compare(want *image) (edits []*edit, generation uint32, err err
 	if err != nil {
 		return nil, 0, err
 	}
+	d.begun = d.begun || there.tables[inet] != nil // it may have
 	d.log.Warn("nftables keeps changing, and our tables are made anew without being read")
 	for _, id := range ids {
 		e := difference(id, nil, want.tables[id])

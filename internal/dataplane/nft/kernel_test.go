@@ -66,7 +66,9 @@ func settled(t testing.TB, d *Driver, want *desired.Policy) {
 	t.Helper()
 	program := d.builder.Program()
 	if !d.cfg.Compiled {
-		program = rules.Render(d.cfg, want)
+		cfg := d.cfg
+		cfg.NAT.Begun = d.builder.Translates()
+		program = rules.Render(cfg, want)
 	}
 	have, _, err := d.look.readImage()
 	if err != nil {

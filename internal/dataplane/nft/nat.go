@@ -10,6 +10,19 @@ import (
 	"github.com/brindle-net/brindle/internal/desired"
 )
 
+// translates reports whether a table gives connections another source, or did.
+func (t *table) translates() bool {
+	if t == nil {
+		return false
+	}
+	for _, c := range t.chains {
+		if c.base != nil && c.base.nat {
+			return true
+		}
+	}
+	return false
+}
+
 // nat gives the packet's connection another source, and ends the rule. With
 // masquerade that is an address of the interface that the packet leaves by.
 type nat struct {

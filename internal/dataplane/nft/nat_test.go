@@ -354,7 +354,8 @@ func TestNATPorts(t *testing.T) {
 	}
 }
 
-// A connection keeps the source that it began with, whatever the pool says now.
+// A connection keeps the source that it began with, whatever the pool says now,
+// and also when a new agent begins that translates nothing.
 func TestNATChangesUnderConnections(t *testing.T) {
 	s := newStreet(t)
 	pools := []string{"10.0.0.0/16", "fd00::/64"}
@@ -382,8 +383,42 @@ func TestNATChangesUnderConnections(t *testing.T) {
 			}
 			use := desired.PoolUse{Masquerade: addr == pod} // the other one
 			s.patch(desired.PolicyPatch{Pools: desired.Patch[netip.Prefix, desired.PoolUse]{Set: map[netip.Prefix]desired.PoolUse{netip.MustParsePrefix(pool): use}}})
+			s.driver = openWith(t, s.host, natSettings())
+			mustSync(t, s.driver, &s.policy, nil)
 		}
 	}
+}
+
+// Where nothing ever got another source there is no chain for it, which would
+// cost every packet something. It comes with the first pool that asks for it,
+// and stays, also under a new agent.
+func TestNATFromTheFirstOn(t *testing.T) {
+	ns := testenv.NetNS(t)
+	policy := desired.NewPolicy()
+	pool := netip.MustParsePrefix("10.0.0.0/16")
+	driver := openWith(t, ns, natSettings())
+	sync := func(want bool, patch *desired.PolicyPatch) {
+		t.Helper()
+		mustSync(t, driver, &policy, patch)
+		if got := strings.Contains(testenv.Run(t, ns, "nft", "list", "chains", "inet"), "chain nat"); got != want {
+			t.Errorf("there is a chain nat: %v, want %v", got, want)
+		}
+		settled(t, driver, &policy)
+	}
+	use := func(masquerade bool) *desired.PolicyPatch {
+		p := &desired.PolicyPatch{Pools: desired.Patch[netip.Prefix, desired.PoolUse]{Set: map[netip.Prefix]desired.PoolUse{pool: {Masquerade: masquerade}}}}
+		p.Play(policy)
+		return p
+	}
+	sync(false, nil)
+	sync(false, use(false))
+	sync(true, use(true))
+	sync(true, use(false))
+	sync(true, nil)
+	driver = openWith(t, ns, natSettings())
+	sync(true, nil)
+	driver.Configure(natSettings())
+	sync(true, nil)
 }
 
 // Policy of the host that sends judges packets as the workload sent them.

@@ -68,6 +68,7 @@ func Renew(cfg Config, want *desired.Policy, old *Builder) *Builder {
 		dirty: dirt{map[desired.RulesID]struct{}{}, map[string]struct{}{}, map[string]struct{}{}, map[string]struct{}{}},
 	}
 	b.overlay = newOverlay()
+	b.cfg.NAT.Begun = cfg.NAT.Begun || old != nil && old.Translates()
 	b.skeleton()
 	if cfg.Compiled {
 		h := hints{}

@@ -104,6 +104,8 @@ type NAT struct {
 	// KeepToHosts leaves packets to hosts of the cluster as they are
 	// (natOutgoingExclusions: IPPoolsAndHostIPs).
 	KeepToHosts bool
+	// Begun: connections may have another source already, which they keep.
+	Begun bool
 	// Interface: only packets that leave by it; with a + at its end, by all
 	// whose names begin so (iptablesNATOutgoingInterfaceFilter). "": by any.
 	Interface string

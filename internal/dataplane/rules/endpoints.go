@@ -21,6 +21,7 @@ const (
 	setARPMACs       = "arp-macs"
 	setARPAnyMAC     = "arp-any-mac"
 	setARPPrefixes   = "arp-prefixes"
+	chainCareful     = "careful"
 	counterMissing   = "d-missing"
 	chainMissing     = "no-rules" // nft(8) has a keyword "missing"
 	counterNoProfile = "d-no-profile"

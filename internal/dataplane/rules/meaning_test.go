@@ -254,6 +254,7 @@ func TestCompiledUpdate(t *testing.T) {
 			if diff := difference(mirror.String(), b.Program().String()); diff != "" {
 				t.Fatalf("seed %d, step %d: deltas (-) against updated (+):\n%s", seed, step, diff)
 			}
+			cfg.NAT.Begun = b.Translates()
 			want, plain := Render(cfg, &w.policy), Render(testConfig(), &w.policy)
 			for name, s := range want.Sets {
 				if n := len(b.Program().Sets[name].Elements); n != len(s.Elements) {

@@ -9,6 +9,10 @@ import (
 	"github.com/brindle-net/brindle/internal/desired"
 )
 
+// Translates reports whether the program gives connections other sources, or
+// did: then its next one must say so, too (NAT.Begun).
+func (b *Builder) Translates() bool { return b.cfg.NAT.Begun }
+
 // priorityNAT is where sources are usually rewritten (NF_IP_PRI_NAT_SRC).
 const priorityNAT = 100
 
@@ -35,12 +39,16 @@ func (b *Builder) natChains(chains map[string]*Chain) {
 		}
 		chains["nat-out"+f.digit()] = &Chain{Name: "nat-out" + f.digit(), Rules: b.newSource(nil, to, b.cfg.NAT.Ports)}
 	}
-	chains[chainNAT] = natBase(list...)
+	if b.cfg.NAT.Begun = b.cfg.NAT.Begun || len(list) > 0; b.cfg.NAT.Begun {
+		chains[chainNAT] = natBase(list...)
+	}
 }
 
-// natBase is the chain that rewrites sources. It is there even without a rule:
-// the kernel goes on translating connections that it has begun to translate
-// only while a chain of this kind is there.
+// natBase is the chain that rewrites sources. Once there, it stays, even without
+// a rule: the kernel goes on translating connections that it has begun to
+// translate only while a chain of this kind is there. Where nothing was ever
+// translated there is none: it costs every packet a look, and every connection
+// the note that it keeps its source.
 func natBase(rules ...Rule) *Chain {
 	c := base(chainNAT, Postrouting, priorityNAT, rules...)
 	c.Hook.NAT = true

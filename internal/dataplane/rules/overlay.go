@@ -27,10 +27,10 @@ const (
 )
 
 // priorityUntrack is ahead of connection tracking.
-const priorityUntrack = prioritySpoof + 1
+const priorityUntrack = priorityRaw + 1
 
-// chainUnderlay is where what does not come from a workload goes on from the
-// chain "contents": one chain with a hook is cheaper for each packet than two.
+// chainUnderlay looks at what does not come from a workload, while tunnels are
+// in use.
 const chainUnderlay = "underlay"
 
 // unknownLimit limits the lines about packets from unknown senders, sampleLimit
@@ -233,7 +233,7 @@ func (b *Builder) setNet(set string, p netip.Prefix, in bool) {
 
 // overlayChains are those that are there only while something is for them.
 var overlayChains = []string{
-	"untrack-out", "ipip-senders", "vxlan-senders", "nat-out4", "nat-out6",
+	chainUnderlay, "untrack-out", "ipip-senders", "vxlan-senders", "nat-out4", "nat-out6",
 }
 
 // vxlan begins the matches of a packet of this cluster's VXLAN.
@@ -266,7 +266,9 @@ func (b *Builder) senderChains(chains map[string]*Chain) {
 		put(b.sendersOf("vxlan-senders", setVXLANHosts, CounterUnknownVXLAN, "VXLAN"))
 		put(base("untrack-out", Output, priorityUntrack, b.vxlan().do(Untrack{})))
 	}
-	put(b.underlay())
+	if c := b.underlay(); len(c.Rules) > 0 {
+		put(c)
+	}
 	put(b.inputFrom())
 }
 
@@ -287,13 +289,14 @@ func (b *Builder) senders() []Rule {
 // it has for IPv4 alone, and which tells nobody. VXLAN to the address that
 // hosts send it to is kept out of connection tracking.
 func (b *Builder) underlay() *Chain {
-	c := &Chain{Name: chainUnderlay}
+	c := base(chainUnderlay, Prerouting, priorityRaw)
+	others := b.others(InInterface) // what workloads send, careful looks at
 	strict := func(m on, counter, what string) {
 		for _, f := range families {
 			if !b.overlay.shape.strict {
 				break
 			}
-			astray := m.and(bytesOf(Family, byte(f)), inSet(setStrict+f.digit(), InInterface), is(DestinationIs, RouteLocal), is(SourceBy, Elsewhere))
+			astray := m.and(others...).and(bytesOf(Family, byte(f)), inSet(setStrict+f.digit(), InInterface), is(DestinationIs, RouteLocal), is(SourceBy, Elsewhere))
 			c.Rules = append(c.Rules, b.tellSender(astray, what+" by the wrong interface: "), astray.drop(counter))
 		}
 	}
@@ -306,7 +309,7 @@ func (b *Builder) underlay() *Chain {
 	for i, f := range families {
 		if own := b.overlay.shape.own[i]; own.IsValid() {
 			to := is([]Field{Destination4, Destination6}[i], addrBytes(own))
-			c.Rules = append(c.Rules, b.vxlan().and(bytesOf(Family, byte(f)), to).do(Untrack{}))
+			c.Rules = append(c.Rules, b.vxlan().and(bytesOf(Family, byte(f)), to).and(others...).do(Untrack{}))
 		}
 	}
 	return c

@@ -9,9 +9,9 @@ import (
 // connection tracking at -200, other filters usually at 0.
 const (
 	prioritySources = -450 // ahead of defragmentation: see spoofChains
-	prioritySpoof   = -300
-	priorityFrom    = 0 // what leaves workloads
-	priorityTo      = 1 // what goes to workloads, or to the host from them
+	priorityRaw     = -300 // ahead of connection tracking
+	priorityFrom    = 0    // what leaves workloads
+	priorityTo      = 1    // what goes to workloads, or to the host from them
 )
 
 // ICMPv6 types (RFC 4443, 4861, 2710, 3810).
@@ -54,8 +54,11 @@ func (b *Builder) skeleton() {
 	} {
 		b.putCounter(c)
 	}
-	for _, c := range slices.Concat(b.spoofChains(), b.workloadChains(), b.arpChains(), []*Chain{natBase()}) {
+	for _, c := range slices.Concat(b.spoofChains(), b.workloadChains(), b.arpChains()) {
 		b.putChain(c.Name, c)
+	}
+	if b.cfg.NAT.Begun {
+		b.putChain(chainNAT, natBase())
 	}
 }
 
@@ -117,16 +120,19 @@ func stem(f Field, prefix string) Match {
 	return Match{Fields: []Field{f}, In: []Range{{lo, string(hi)}}}
 }
 
-// elsewhere says what is done with packets of other interfaces than workloads'.
-func (b *Builder) elsewhere(f Field, end Statement) Rule {
-	var m []Match
+// others match packets of other interfaces than workloads'.
+func (b *Builder) others(f Field) on {
+	var m on
 	for _, p := range b.cfg.Prefixes {
 		other := stem(f, p)
 		other.Not = true
 		m = append(m, other)
 	}
-	return when(m...).do(end)
+	return m
 }
+
+// elsewhere says what is done with packets of other interfaces than workloads'.
+func (b *Builder) elsewhere(f Field, end Statement) Rule { return b.others(f).do(end) }
 
 // eachWorkload is one rule for each prefix of workload interfaces.
 func (b *Builder) eachWorkload(f Field, s ...Statement) []Rule {
@@ -178,10 +184,26 @@ func (b *Builder) spoofChains() []*Chain {
 	local := on{bytesOf(Family, 6), {Fields: []Field{Source6}, In: localSources()}, bytesOf(Protocol, protoICMPv6)}
 	rules = append(rules, local.and(mac).do(Accept{}), local.and(anyMAC).do(Accept{}), when().drop("d-spoof"))
 
+	return []*Chain{
+		base("spoof", Prerouting, prioritySources, rules...),
+		b.careful(local),
+		{Name: "link-local", Rules: []Rule{
+			icmp6(neighbourAdvert).do(Goto{"own-target"}),
+			icmp6(mldQuery, mldReport, mldDone, routerSolicit, neighbourSolicit, mldReport2).do(Return{}),
+			when().drop("d-spoof"),
+		}},
+		ownTarget(),
+		{Name: chainMissing, Rules: []Rule{when().do(Count{counterMissing}, b.cfg.deny())}},
+	}
+}
+
+// careful drops what no workload may send, whatever policy says, and returns
+// all else. It looks into packets, so it stands after fragments were put
+// together.
+func (b *Builder) careful(local on) *Chain {
 	other := inSet(setPrefixes+"6", InInterface, Source6)
 	other.Not = true
-	careful := []Rule{local.and(other).do(Goto{"link-local"})}
-	kinds := []byte{protoICMP, protoICMPv6}
+	c := &Chain{Name: chainCareful, Rules: []Rule{local.and(other).do(Goto{"link-local"})}}
 	for _, e := range b.cfg.Encapsulations {
 		m := on{bytesOf(Protocol, e.Protocol)}
 		if e.Port != 0 {
@@ -190,33 +212,40 @@ func (b *Builder) spoofChains() []*Chain {
 		if e.VNI != 0 {
 			m = m.and(is(VNI, vniBytes(e.VNI)))
 		}
-		careful = append(careful, m.drop(CounterEncapsulation))
+		c.Rules = append(c.Rules, m.drop(CounterEncapsulation))
+	}
+	c.Rules = append(c.Rules, icmp6(routerAdvert, redirect).drop("d-router"), icmp4(redirect4).drop("d-router"),
+		icmp6(neighbourAdvert).do(Goto{"own-target"}))
+	c.Rules = append(c.Rules, errorRules()...)
+	return c
+}
+
+// contents sends what workloads send, of the protocols that it is about, through
+// careful. It is part of the chains that judge what workloads send, ahead of
+// what they accept: a chain with a hook of its own costs every packet four
+// times as much.
+func (b *Builder) contents() []Rule {
+	kinds := []byte{protoICMP, protoICMPv6}
+	for _, e := range b.cfg.Encapsulations {
 		kinds = append(kinds, e.Protocol)
 	}
-	advert := icmp6(neighbourAdvert)
-	careful = append(careful, icmp6(routerAdvert, redirect).drop("d-router"), icmp4(redirect4).drop("d-router"),
-		advert.do(Goto{"own-target"}))
-	careful = append(careful, errorRules()...)
-	return []*Chain{
-		base("spoof", Prerouting, prioritySources, rules...),
-		base("contents", Prerouting, prioritySpoof,
-			b.elsewhere(InInterface, Goto{chainUnderlay}), when(bytesOf(Protocol, kinds...)).do(Goto{"careful"})),
-		b.underlay(),
-		{Name: "careful", Rules: careful},
-		{Name: "link-local", Rules: []Rule{
-			advert.do(Goto{"own-target"}),
-			icmp6(mldQuery, mldReport, mldDone, routerSolicit, neighbourSolicit, mldReport2).do(Accept{}),
-			when().drop("d-spoof"),
-		}},
-		{Name: "own-target", Rules: []Rule{
-			advert.and(Match{Fields: []Field{NDTarget}, In: localSources()}).do(Accept{}),
-			advert.and(inSet(setSourcesMAC+"6", InInterface, EthSource, NDTarget)).do(Accept{}),
-			advert.and(inSet(setSources+"6", InInterface, NDTarget)).do(Accept{}),
-			advert.and(inSet(setPrefixes+"6", InInterface, NDTarget)).do(Accept{}),
-			when().drop("d-spoof"),
-		}},
-		{Name: chainMissing, Rules: []Rule{when().do(Count{counterMissing}, b.cfg.deny())}},
+	var rules []Rule
+	for _, p := range b.cfg.Prefixes {
+		rules = append(rules, when(bytesOf(Protocol, kinds...), stem(InInterface, p)).do(Jump{chainCareful}))
 	}
+	return rules
+}
+
+// ownTarget drops neighbour advertisements for others' addresses.
+func ownTarget() *Chain {
+	advert := icmp6(neighbourAdvert)
+	return &Chain{Name: "own-target", Rules: []Rule{
+		advert.and(Match{Fields: []Field{NDTarget}, In: localSources()}).do(Return{}),
+		advert.and(inSet(setSourcesMAC+"6", InInterface, EthSource, NDTarget)).do(Return{}),
+		advert.and(inSet(setSources+"6", InInterface, NDTarget)).do(Return{}),
+		advert.and(inSet(setPrefixes+"6", InInterface, NDTarget)).do(Return{}),
+		when().drop("d-spoof"),
+	}}
 }
 
 // errorRules drop errors about packets that were not for the workload that
@@ -278,8 +307,8 @@ func (b *Builder) workloadChains() []*Chain {
 	output := append(slices.Clone(cut), when(inSet(setWorkloads, OutInterface)).do(Accept{}))
 	output = append(output, b.eachWorkload(OutInterface, Count{"d-unknown-to"}, Drop{})...)
 	return []*Chain{
-		base("forward-from", Forward, priorityFrom, slices.Concat(cut, []Rule{known}, from)...),
-		base("forward-to", Forward, priorityTo, slices.Concat(cut, []Rule{b.elsewhere(OutInterface, Accept{}), knownTo}, to)...),
+		base("forward-from", Forward, priorityFrom, slices.Concat(cut, b.contents(), []Rule{known}, from)...),
+		base("forward-to", Forward, priorityTo, slices.Concat([]Rule{b.elsewhere(OutInterface, Accept{}), knownTo}, to)...),
 		b.inputFrom(),
 		base("input-host", Input, priorityTo, host...),
 		base("output", Output, priorityFrom, output...),
@@ -289,7 +318,7 @@ func (b *Builder) workloadChains() []*Chain {
 // inputFrom judges what is delivered to this host: who sent a packet in a
 // packet, and what workloads send.
 func (b *Builder) inputFrom() *Chain {
-	return base("input-from", Input, priorityFrom, slices.Concat(b.senders(), b.cut(), []Rule{knownRule(), linkRule()},
+	return base("input-from", Input, priorityFrom, slices.Concat(b.contents(), b.senders(), b.cut(), []Rule{knownRule(), linkRule()},
 		b.loopback(), b.judge(InInterface, mapFrom, "d-unknown-from"))...)
 }
 

@@ -181,6 +181,7 @@ func TestUpdate(t *testing.T) {
 				patch.Play(w.policy)
 			}
 			d := b.Update(&w.policy, &patch)
+			cfg.NAT.Begun = b.Translates()
 			want := Render(cfg, &w.policy)
 			if err := want.sound(); err != nil {
 				t.Fatalf("seed %d, step %d: %v", seed, step, err)
