@@ -66,7 +66,11 @@ func (c *Core) endpoint(w activeWorkload, u *desired.Update) {
 		return
 	}
 	if u.Policy.Endpoints.Set == nil {
-		u.Policy.Endpoints.Set = map[string]*desired.Endpoint{}
+		n := 1
+		if len(c.asked.Policy.Endpoints) == 0 {
+			n = len(c.active.workloads)
+		}
+		u.Policy.Endpoints.Set = make(map[string]*desired.Endpoint, n)
 	}
 	u.Policy.Endpoints.Set[w.Interface], c.asked.Policy.Endpoints[w.Interface] = e, e
 }
@@ -86,7 +90,7 @@ func (c *Core) enforceProfiles(t *touched, u *desired.Update) {
 	p := c.policies
 	var look []string
 	if t.workloads {
-		used := map[string]bool{}
+		used := make(map[string]bool, len(c.active.workloads))
 		for _, w := range c.active.workloads {
 			for _, name := range w.Profiles {
 				used[name] = true

@@ -35,6 +35,7 @@ type memberSets struct {
 	by      map[setKey]memberSetID
 	touched []memberSetID // in this batch
 	scratch []memberSetID
+	matched []classID // space
 }
 
 type memberSet struct {
@@ -110,11 +111,10 @@ func (m *members) fill(id memberSetID) {
 		m.sets.countService(id, m.services[model.ServiceRef{Namespace: set.key.a, Name: set.key.b}], 1)
 		return
 	}
-	v, size := view{l: &m.labels}, 0
-	var matched []classID
+	size, matched := 0, m.sets.matched[:0]
 	m.labels.candidates(set.selects, func(c classID) {
 		cls := m.labels.classes.at(c)
-		if v.of = c; m.labels.bags.has(cls.in, uint32(id)) || !set.selects.Matches(&v) {
+		if m.view = (view{&m.labels, c}); m.labels.bags.has(cls.in, uint32(id)) || !set.selects.Matches(&m.view) {
 			return
 		}
 		m.labels.bags.add(&cls.in, uint32(id))
@@ -128,6 +128,7 @@ func (m *members) fill(id memberSetID) {
 	set.under = m.labels.register(bySets, uint32(id), set.selects)
 	set.live.Members = make(map[desired.Member]struct{}, size)
 	set.added = make([]desired.Member, 0, size)
+	m.sets.matched = matched
 	for _, c := range matched {
 		for k := m.labels.classes.at(c).items; k != 0; {
 			it := m.items.at(k)

@@ -231,11 +231,11 @@ type unpacker struct {
 	texts *texts
 	held  packed // numbers of texts not yet taken
 	body  packed
-	read  *readSelectors // nil: none
+	read  readSelectors
 }
 
 // readSelectors are those that need not be read again: that of whom the policy
-// selects, and those of the sets in use.
+// selects, and those of the sets in use. With no sets there are none.
 type readSelectors struct {
 	own  selector.Selector
 	sets *memberSets
@@ -297,7 +297,7 @@ func (u *unpacker) byte() byte {
 // selector reads one of our own making: it can be read.
 func (u *unpacker) selector() selector.Selector {
 	text := u.text()
-	if u.read != nil {
+	if u.read.sets != nil {
 		if text == u.read.own.String() {
 			return u.read.own
 		}

@@ -20,11 +20,14 @@ type ruleList struct {
 	of   *desired.RuleList
 	sets []memberSetID
 	refs int
-	drop func() // called when nobody has it any more; may be nil
+	with *sharedRules // nil: it is not of a policy
 }
 
 // sharedRules are the lists of all policies whose rules are the same.
-type sharedRules [2]*ruleList
+type sharedRules struct {
+	key rulesKey
+	by  [2]*ruleList // direction
+}
 
 // rulesKey is the rules of a policy, packed.
 type rulesKey struct{ texts, body packed }
@@ -65,26 +68,22 @@ func (c *Core) resolvePolicy(id policyID, d desired.Direction) *ruleList {
 	key := rulesKey{u.held, u.body}
 	both := p.shared[key]
 	if both == nil {
-		both = &sharedRules{}
+		both = &sharedRules{key: key}
 		p.shared[key] = both
 	}
-	if both[d] == nil {
-		u.read = &readSelectors{p.all.at(id).on.selects, &c.members.sets}
+	if both.by[d] == nil {
+		u.read = readSelectors{p.all.at(id).on.selects, &c.members.sets}
 		rules := u.rules(p.scratch.rules)
 		if d == desired.Egress {
 			rules = u.rules(rules)
 		}
-		both[d] = c.resolve(rules)
+		both.by[d] = c.resolve(rules)
+		both.by[d].with = both
 		if rules != nil {
 			p.scratch.rules = rules
 		}
-		both[d].drop = func() {
-			if both[d] = nil; both[0] == nil && both[1] == nil {
-				delete(p.shared, key)
-			}
-		}
 	}
-	return both[d]
+	return both.by[d]
 }
 
 // enforce makes a list of rules asked for under a name, in place of the one
@@ -95,7 +94,11 @@ func (c *Core) enforce(e *enforced, id desired.RulesID, list *ruleList, u *desir
 	*e = enforced{id, list}
 	if old.list == nil || old.id != id || old.list != list && !reflect.DeepEqual(old.list.of, list.of) {
 		if u.Policy.Rules.Set == nil {
-			u.Policy.Rules.Set = make(map[desired.RulesID]*desired.RuleList, 2*len(c.policies.changes.enforce))
+			n := 2 * len(c.policies.changes.enforce)
+			if len(c.asked.Policy.Rules) == 0 {
+				n += 2 * len(c.active.workloads) // and their profiles
+			}
+			u.Policy.Rules.Set = make(map[desired.RulesID]*desired.RuleList, n)
 		}
 		u.Policy.Rules.Set[id], c.asked.Policy.Rules[id] = list.of, list.of
 	}
@@ -124,8 +127,15 @@ func (c *Core) unhand(list *ruleList) {
 	for _, s := range list.sets {
 		c.members.release(s)
 	}
-	if list.drop != nil {
-		list.drop()
+	if s := list.with; s != nil {
+		for d := range s.by {
+			if s.by[d] == list {
+				s.by[d] = nil
+			}
+		}
+		if s.by == [2]*ruleList{} {
+			delete(c.policies.shared, s.key)
+		}
 	}
 }
 

@@ -110,7 +110,8 @@ func (s *Selector) UnmarshalText(text []byte) error {
 // Equal selectors have equal IDs.
 func (s Selector) ID() string {
 	sum := sha256.Sum224([]byte("s:" + s.String()))
-	return "s:" + base64.RawURLEncoding.EncodeToString(sum[:])
+	var space [64]byte
+	return string(base64.RawURLEncoding.AppendEncode(append(space[:0], "s:"...), sum[:]))
 }
 
 // Equal reports whether two selectors have the same canonical form.
