@@ -96,3 +96,41 @@ func BenchmarkOnePolicy(b *testing.B) {
 		}
 	}
 }
+
+// A rule begins to ask for a set of many members that others ask for too, under
+// another name, and ends.
+func BenchmarkFirstUse(b *testing.B) {
+	ns, err := netns.New()
+	if err != nil {
+		b.Skip(err)
+	}
+	defer ns.Close()
+	d := openWith(b, ns, compiled())
+	h := host{250, 1000, 10_000}
+	want := h.policy()
+	if err := d.Sync(b.Context(), want, nil); err != nil {
+		b.Fatal(err)
+	}
+	more := desired.PolicyRule{Action: desired.Allow, IPv4: true, IPv6: true, Protocol: 17, Index: 5}
+	more.Source.Sets, more.Destination.Ports = []desired.SetID{"s:other"}, []desired.PortRange{{Min: 9999, Max: 9999}}
+	other := desired.SetPatch{}
+	for m := range want.Sets["s:big"].Members {
+		other.Add = append(other.Add, m)
+	}
+	for b.Loop() {
+		p := &desired.PolicyPatch{Sets: map[desired.SetID]desired.SetPatch{"s:other": other}}
+		p.Rules.Set = map[desired.RulesID]*desired.RuleList{h.id(5): h.rules(5, more)}
+		p.Play(*want)
+		if err := d.Sync(b.Context(), want, p); err != nil {
+			b.Fatal(err)
+		}
+		b.StopTimer()
+		p = &desired.PolicyPatch{Sets: map[desired.SetID]desired.SetPatch{"s:other": {Gone: true}}}
+		p.Rules.Set = map[desired.RulesID]*desired.RuleList{h.id(5): h.rules(5)}
+		p.Play(*want)
+		if err := d.Sync(b.Context(), want, p); err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+	}
+}

@@ -102,7 +102,7 @@ func (d *Driver) Sync(ctx context.Context, want *desired.Policy, changed *desire
 	builder := d.builder
 	d.builder = nil
 	delta := builder.Update(want, changed)
-	edits, held, err := d.held.change(delta)
+	edits, held, err := d.held.change(builder.Program(), delta)
 	if err == nil {
 		err = d.commit(edits, 0)
 	}

@@ -15,6 +15,7 @@ type held struct {
 	sets     map[string]rules.Set // without elements
 	counters map[string]rules.Table
 	users    map[string]int // rules' lists of values: by how many chains
+	reach    *reach
 }
 
 type heldChain struct {
@@ -32,9 +33,11 @@ func idOf(t rules.Table) tableID {
 
 // lowerProgram translates a whole program into what the kernel should hold.
 func lowerProgram(p *rules.Program) (*image, *held, error) {
+	reach := reached(p)
+	p = reach.program(p)
 	im := newImage()
 	im.tables[inet], im.tables[arp] = newTable(), newTable()
-	h := &held{map[string]heldChain{}, map[string]rules.Set{}, map[string]rules.Table{}, map[string]int{}}
+	h := &held{map[string]heldChain{}, map[string]rules.Set{}, map[string]rules.Table{}, map[string]int{}, reach}
 	find := func(name string) (rules.Set, bool) {
 		s, ok := p.Sets[name]
 		if !ok {
@@ -115,9 +118,10 @@ type pending struct {
 	inline   map[string]inline
 }
 
-// change makes edits from a delta. It changes nothing: settle does, once the
-// kernel has taken them.
-func (h *held) change(d rules.Delta) ([]*edit, *pending, error) {
+// change makes edits from a delta that has led to a program. Of what the kernel
+// holds it changes nothing: settle does, once the kernel has taken them.
+func (h *held) change(program *rules.Program, d rules.Delta) ([]*edit, *pending, error) {
+	d = h.reach.change(program, d)
 	p := &pending{
 		map[string]*heldChain{}, map[string]*rules.Set{}, map[string]*rules.Table{}, map[string]int{},
 		map[string]inline{},

@@ -183,9 +183,6 @@ func TestNoForm(t *testing.T) {
 		{"a set as a map", "pairs is no such map", func(p *rules.Program) {
 			p.Chains["sub"].Rules = []rules.Rule{{Do: []rules.Statement{rules.MarkBy{Fields: []rules.Field{rules.Mark, rules.Protocol, rules.DestinationPort}, Map: "pairs"}}}}
 		}},
-		{"a long key", "a key of 80 bytes", func(p *rules.Program) {
-			p.Sets["long"] = &rules.Set{Name: "long", Key: []rules.Type{rules.InterfaceType, rules.InterfaceType, rules.InterfaceType, rules.InterfaceType, rules.Addr6Type}}
-		}},
 		{"a short element", "set classes: a key is shorter", func(p *rules.Program) {
 			p.Sets["classes"].Elements["x"] = rules.Element{Lo: "x"}
 		}},
@@ -209,5 +206,9 @@ func TestNoForm(t *testing.T) {
 				t.Errorf("got %v, want %q", err, tt.says)
 			}
 		})
+	}
+	long := rules.Set{Name: "long", Key: []rules.Type{rules.InterfaceType, rules.InterfaceType, rules.InterfaceType, rules.InterfaceType, rules.Addr6Type}}
+	if _, err := lowerShape(&long); !errors.Is(err, errNoForm) || !strings.Contains(err.Error(), "a key of 80 bytes") {
+		t.Errorf("a long key: %v", err)
 	}
 }

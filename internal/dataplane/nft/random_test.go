@@ -341,6 +341,7 @@ func agree(t *testing.T, c *chaos, program *rules.Program, m *Machine, packets i
 // the edits name nothing that is not there: random histories against a kernel
 // that is an image.
 func TestChangesLeadToTheWhole(t *testing.T) {
+	came, went := 0, 0 // plain rules that are not in the kernel
 	for seed := range rounds(25) {
 		c := newChaos(seed)
 		builder := rules.New(c.cfg, &c.policy)
@@ -361,12 +362,23 @@ func TestChangesLeadToTheWhole(t *testing.T) {
 		}
 		write(difference(inet, nil, im.tables[inet]), difference(arp, nil, im.tables[arp]))
 		for range 15 {
-			edits, pending, err := held.change(builder.Update(&c.policy, c.step(6)))
+			patch := c.step(6)
+			if seed%2 == 1 {
+				lookable(c.Rand, patch.Rules.Set)
+			}
+			unreached := len(builder.Program().Chains) - len(held.chains)
+			delta := builder.Update(&c.policy, patch)
+			edits, pending, err := held.change(builder.Program(), delta)
 			if err != nil {
 				t.Fatal(err)
 			}
 			write(edits...)
 			pending.settle(held)
+			if now := len(builder.Program().Chains) - len(held.chains); now < unreached {
+				came++
+			} else if now > unreached {
+				went++
+			}
 			program := builder.Program()
 			if !c.cfg.Compiled { // otherwise the numbers in it depend on the history
 				program = rules.Render(c.cfg, &c.policy)
@@ -385,6 +397,10 @@ func TestChangesLeadToTheWhole(t *testing.T) {
 			}
 		}
 	}
+	if least := int(rounds(25)); came < least || went < least {
+		t.Errorf("plain rules came %d times and went %d times", came, went)
+	}
+	t.Logf("plain rules came %d times and went %d times", came, went)
 }
 
 // stepOverlay changes hosts, pools or tunnels.
