@@ -281,7 +281,7 @@ func (m *Manager) cniRemove(ctx context.Context, conf netConf, req agentapi.CNIR
 	}
 	d, ok := m.delegations.get(id.Handle)
 	if !ok {
-		d = delegation{Handle: id.Handle, Plugin: conf.IPAM.Type, Ref: ref, Env: req.Env, Config: req.Config}
+		d = delegation{Handle: id.Handle, Plugin: conf.IPAM.Type, Env: req.Env, Config: req.Config}
 	}
 	if !ok && conf.IPAM.ours() {
 		return nil // it was given back while we waited
@@ -308,9 +308,6 @@ func (m *Manager) cniRemove(ctx context.Context, conf netConf, req agentapi.CNIR
 		// us, for the next collection (GC) after it is there again.
 		m.cfg.Log.WarnContext(ctx, "delegated addresses not given back; the ipam plugin is gone", "container", ref.ContainerID,
 			"plugin", d.Plugin, "addresses", d.given(), "err", err)
-		if !ok { // our note of it was lost
-			return m.delegations.put(d)
-		}
 		return nil
 	}
 	return err
