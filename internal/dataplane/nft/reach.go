@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/brindle-net/brindle/internal/dataplane/rules"
+	"github.com/brindle-net/brindle/internal/desired"
 )
 
 // reach knows which chains and sets of a program packets can come to. Only
@@ -40,7 +41,8 @@ func reached(p *rules.Program) *reach {
 
 // program is p without what no packet comes to.
 func (r *reach) program(p *rules.Program) *rules.Program {
-	out := &rules.Program{Chains: map[string]*rules.Chain{}, Sets: map[string]*rules.Set{}, Counters: p.Counters}
+	out := *p // all that is neither chain nor set stays as it is
+	out.Chains, out.Sets = map[string]*rules.Chain{}, map[string]*rules.Set{}
 	for n := range r.live {
 		if n.set {
 			out.Sets[n.name] = p.Sets[n.name]
@@ -48,7 +50,7 @@ func (r *reach) program(p *rules.Program) *rules.Program {
 			out.Chains[n.name] = p.Chains[n.name]
 		}
 	}
-	return out
+	return &out
 }
 
 // settle makes live what is referred to, or has a hook, and drops what no longer
@@ -224,8 +226,8 @@ func (r *reach) renew(p *rules.Program, d rules.Delta, n node, asked []node) []n
 // told returns of a delta what concerns what is live, with what has come to
 // that in this change, and without what no longer is.
 func (r *reach) told(p *rules.Program, d rules.Delta) rules.Delta {
-	out := rules.Delta{Sets: map[string]rules.SetDelta{}, Counters: d.Counters}
-	out.Chains.Set = map[string]*rules.Chain{}
+	out := d
+	out.Sets, out.Chains = map[string]rules.SetDelta{}, desired.Patch[string, *rules.Chain]{Set: map[string]*rules.Chain{}}
 	tell := func(n node, s rules.SetDelta) {
 		_, now := r.live[n]
 		was, moved := r.was[n]
