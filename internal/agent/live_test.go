@@ -40,6 +40,7 @@ func TestLiveFields(t *testing.T) {
 		"ipipEnabled": "true", "vxlanEnabled": "true", "ipipMTU": "1300", "vxlanMTU": "1300", "vxlanMTUV6": "1300",
 		"programClusterRoutes": "Enabled", "externalNodesList": "192.0.2.0/24", "natOutgoingAddress": "192.0.2.1", "natPortRange": "9:10",
 		"natOutgoingExclusions": "IPPoolsAndHostIPs", "iptablesNATOutgoingInterfaceFilter": "eth+",
+		"nftablesFlowTableOffload": "Disabled", "nftablesFlowTableDataIfacePattern": "^eth",
 		// These are not.
 		"interfacePrefix": "tap", "ipv6Support": "false", "ipv4NormalRoutePriority": "7", "ipv6NormalRoutePriority": "7",
 		"nftablesMarkMask": "0xff000000", "vxlanPort": "4790", "vxlanVNI": "7", "routeSyncDisabled": "true", "featureDetectOverride": "ChecksumOffloadBroken=true",
@@ -50,7 +51,8 @@ func TestLiveFields(t *testing.T) {
 	}
 	resolve := func(name, value string) config.Result {
 		t.Helper()
-		said := map[string]string{"logActionRateLimit": "1/hour"} // without which its burst is nothing
+		// Without these, others say nothing.
+		said := map[string]string{"logActionRateLimit": "1/hour", "nftablesFlowTableOffload": "All"}
 		if name != "" {
 			said[name] = value
 		}
