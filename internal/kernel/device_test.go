@@ -4,9 +4,11 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/brindle-net/brindle/internal/desired"
 	"github.com/brindle-net/brindle/internal/netns"
@@ -141,6 +143,84 @@ func TestVXLANDevice(t *testing.T) {
 		swept(t, l)
 		shows(t, ns, []string{"eth0", "eth1"}, []string{f.device}, "ip", "link")
 	})
+}
+
+// TestVXLANSendsFromItsNewAddress: packets leave from the address that the
+// device has got, also where no route has changed.
+func TestVXLANSendsFromItsNewAddress(t *testing.T) {
+	for _, f := range []vxlanFamily{
+		{"v4", "-4", desired.DeviceVXLAN4, "192.0.2.1", "192.0.2.2"},
+		{"v6", "-6", desired.DeviceVXLAN6, "2001:db8:1::1", "2001:db8:1::2"},
+	} {
+		t.Run(f.name, func(t *testing.T) {
+			k, ns := open(t)
+			peer := testenv.NetNS(t)
+			remote, bits := netip.MustParseAddr(f.local), "/24"
+			for range 8 {
+				remote = remote.Next()
+			}
+			nodad := []string{}
+			if remote.Is6() {
+				bits, nodad = "/64", []string{"nodad"}
+			}
+			testenv.Run(t, ns, "ip", "link", "add", "eth0", "type", "veth", "peer", "name", "far", "netns", peer.Path())
+			testenv.Run(t, ns, "ip", "link", "set", "eth0", "up")
+			testenv.Run(t, peer, "ip", "link", "set", "far", "up")
+			for _, a := range []string{f.local, f.other} {
+				testenv.Run(t, ns, append([]string{"ip", "addr", "add", a + bits, "dev", "eth0"}, nodad...)...)
+			}
+			testenv.Run(t, peer, append([]string{"ip", "addr", "add", remote.String() + bits, "dev", "far"}, nodad...)...)
+			var arrived *net.UDPConn
+			testenv.Do(t, peer, func() (err error) {
+				arrived, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(remote, 4789)))
+				return err
+			})
+			t.Cleanup(func() { arrived.Close() })
+			sent := func() error {
+				testenv.Do(t, ns, func() error {
+					c, err := net.Dial("udp", "10.9.9.2:9")
+					if err != nil {
+						return err
+					}
+					defer c.Close()
+					_, err = c.Write([]byte("x"))
+					return err
+				})
+				return nil
+			}
+			read := func() (string, error) {
+				if err := errors.Join(sent(), arrived.SetReadDeadline(time.Now().Add(100*time.Millisecond))); err != nil {
+					return "", err
+				}
+				_, from, err := arrived.ReadFromUDPAddrPort(make([]byte, 2000))
+				return from.Addr().Unmap().String(), err
+			}
+			leavesFrom := func(want string) {
+				t.Helper()
+				for range 50 { // the kernel keeps a way for each processor
+					var from string
+					testenv.Until(t, waitLimit, func() (err error) { from, err = read(); return err }) // neighbours below are found in their own time
+					if from != want {
+						t.Fatalf("a packet came from %v, want %s", from, want)
+					}
+				}
+			}
+			l, stop := deviceLoop(t, k)
+			defer stop()
+			want := f.want()
+			l.Want(set(f.device, want))
+			swept(t, l)
+			testenv.Run(t, ns, "ip", "addr", "add", "10.9.9.1/24", "dev", f.device)
+			testenv.Run(t, ns, "ip", "link", "set", f.device, "up")
+			testenv.Run(t, ns, "ip", "neigh", "add", "10.9.9.2", "lladdr", "66:00:00:00:00:02", "dev", f.device)
+			testenv.Run(t, ns, "bridge", "fdb", "add", "66:00:00:00:00:02", "dev", f.device, "dst", remote.String(), "self", "permanent")
+			leavesFrom(f.local)
+			want.Local = netip.MustParseAddr(f.other)
+			l.Want(set(f.device, want))
+			synced(t, l)
+			leavesFrom(f.other)
+		})
+	}
 }
 
 // A device that is found and is nothing like what is wanted is made anew.

@@ -114,15 +114,44 @@ func (d *Devices) makeVXLAN(name string, want desired.Device) error {
 func (d *Devices) changeVXLAN(l linkInfo, want desired.Device, parent int) error {
 	var b rtnl.Batch
 	b.Start(unix.RTM_NEWLINK, 0, rtnl.IfInfo(unix.AF_UNSPEC, l.Index, 0, 0))
-	if err := putMAC(&b, want.MAC); err != nil {
-		return err
+	if mac, err := net.ParseMAC(want.MAC); err != nil || !slices.Equal(mac, l.MAC) { // the same one again would cost all neighbours
+		if err := putMAC(&b, want.MAC); err != nil {
+			return err
+		}
 	}
 	b.Nest(unix.IFLA_LINKINFO, func() {
 		b.String(unix.IFLA_INFO_KIND, kindVXLAN)
 		b.Nest(unix.IFLA_INFO_DATA, func() { putVXLAN(&b, want, parent) })
 	})
 	setAlias(&b, l.Index, desired.AliasTunnel)
-	return d.k.do(&b)
+	if err := d.k.do(&b); err != nil || l.VXLAN.Local == want.Local {
+		return err
+	}
+	return d.k.renewForwarding(l.Index)
+}
+
+// renewForwarding makes the forwarding entries of a device anew. To each the
+// kernel keeps the way to the other host, with the address that packets leave
+// from, until routes change: whatever address the device has got meanwhile
+// (vxlan_get_route and its dst_cache).
+func (k *Kernel) renewForwarding(index int) error {
+	return k.with(func(c *rtnl.Conn) error {
+		found, err := readNeighbours(c, unix.AF_BRIDGE)
+		if err != nil {
+			return err
+		}
+		var b rtnl.Batch
+		for _, m := range found {
+			if m.Index != index || !m.ours() || m.Odd {
+				continue
+			}
+			m.Flags, m.State = unix.NTF_SELF, unix.NUD_PERMANENT
+			m.put(&b, unix.RTM_DELNEIGH, 0)
+			m.put(&b, unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_REPLACE)
+		}
+		_ = c.Send(&b) // what fails is left to the table, which finds it missing
+		return nil
+	})
 }
 
 // newVXLAN makes a device and puts on it what an earlier one carried. It stays
