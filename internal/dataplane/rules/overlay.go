@@ -2,6 +2,7 @@ package rules
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/brindle-net/brindle/internal/desired"
 )
@@ -233,7 +234,7 @@ func (b *Builder) setNet(set string, p netip.Prefix, in bool) {
 
 // overlayChains are those that are there only while something is for them.
 var overlayChains = []string{
-	chainUnderlay, "untrack-out", "ipip-senders", "vxlan-senders", "nat-out4", "nat-out6",
+	chainUnderlay, "untrack-out", "ipip-senders", "vxlan-senders", "ipip-workloads", "vxlan-workloads", "nat-out4", "nat-out6",
 }
 
 // vxlan begins the matches of a packet of this cluster's VXLAN.
@@ -259,11 +260,17 @@ func routeBytes(local bool) string {
 // be taken out of its wrapping, too.
 func (b *Builder) senderChains(chains map[string]*Chain) {
 	put := func(c *Chain) { chains[c.Name] = c }
+	sendersOf := func(form, set, counter, what string, open bool) {
+		put(b.sendersOf(form+"-senders", set, counter, what, Accept{}))
+		if open {
+			put(b.sendersOf(form+"-workloads", set, counter, what, Return{}))
+		}
+	}
 	if b.overlay.shape.ipip {
-		put(b.sendersOf("ipip-senders", setIPIPHosts, CounterUnknownIPIP, "IP in IP"))
+		sendersOf("ipip", setIPIPHosts, CounterUnknownIPIP, "IP in IP", b.nests(protoIPIP))
 	}
 	if b.overlay.shape.vxlan {
-		put(b.sendersOf("vxlan-senders", setVXLANHosts, CounterUnknownVXLAN, "VXLAN"))
+		sendersOf("vxlan", setVXLANHosts, CounterUnknownVXLAN, "VXLAN", b.nests(protoUDP))
 		put(base("untrack-out", Output, priorityUntrack, b.vxlan().do(Untrack{})))
 	}
 	if c := b.underlay(); len(c.Rules) > 0 {
@@ -272,16 +279,35 @@ func (b *Builder) senderChains(chains map[string]*Chain) {
 	put(b.inputFrom())
 }
 
-// senders lead to the chains of who may send packets in packets.
+// senders lead to the chains of who may send packets in packets. What a workload
+// sends in such a packet is judged by its policy too, whoever it says it is.
 func (b *Builder) senders() []Rule {
 	var rules []Rule
+	lead := func(m on, form string, open bool) {
+		if open {
+			for _, p := range b.cfg.Prefixes {
+				rules = append(rules, m.and(stem(InInterface, p)).do(Jump{form + "-workloads"}))
+			}
+			m = m.and(b.others(InInterface)...)
+		}
+		rules = append(rules, m.do(Goto{form + "-senders"}))
+	}
 	if b.overlay.shape.ipip {
-		rules = append(rules, when(bytesOf(Protocol, protoIPIP)).do(Goto{"ipip-senders"}))
+		lead(when(bytesOf(Protocol, protoIPIP)), "ipip", b.nests(protoIPIP))
 	}
 	if b.overlay.shape.vxlan {
-		rules = append(rules, b.vxlan().do(Goto{"vxlan-senders"}))
+		lead(b.vxlan(), "vxlan", b.nests(protoUDP))
 	}
 	return rules
+}
+
+// nests reports whether workloads may send this cluster's packets in packets of a
+// protocol: careful lets them pass.
+func (b *Builder) nests(protocol byte) bool {
+	return !slices.ContainsFunc(b.cfg.Encapsulations, func(e Encapsulation) bool {
+		return e.Protocol == protocol && (protocol != protoUDP ||
+			(e.Port == 0 || e.Port == b.cfg.VXLAN.Port) && (e.VNI == 0 || e.VNI == b.cfg.VXLAN.VNI))
+	})
 }
 
 // underlay drops packets in packets that came by a strict interface, if packets
@@ -334,12 +360,12 @@ func fromHosts(set string) []on {
 	return list
 }
 
-// sendersOf takes what the hosts of a set send. This host's own address is in
-// none: it sends itself nothing in a tunnel.
-func (b *Builder) sendersOf(chain, set, counter, what string) *Chain {
+// sendersOf does something with what the hosts of a set send, and drops the rest.
+// This host's own address is in none: it sends itself nothing in a tunnel.
+func (b *Builder) sendersOf(chain, set, counter, what string, known Statement) *Chain {
 	c := &Chain{Name: chain}
 	for _, m := range fromHosts(set) {
-		c.Rules = append(c.Rules, m.do(Accept{}))
+		c.Rules = append(c.Rules, m.do(known))
 	}
 	c.Rules = append(c.Rules, b.tellSender(when(), what+" from an unknown host: "), when().drop(counter))
 	return c

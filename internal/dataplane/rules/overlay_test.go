@@ -110,6 +110,48 @@ func TestSenders(t *testing.T) {
 	}
 }
 
+// TestWorkloadsInTunnels: where workloads may send packets in packets, and one
+// may send from the address of a host, its policy is asked all the same.
+func TestWorkloadsInTunnels(t *testing.T) {
+	cfg := testConfig()
+	cfg.Encapsulations, cfg.ToHost = nil, FateAccept
+	open, closed := network(), network()
+	for _, p := range []*desired.Policy{open, closed} {
+		p.Endpoints["cali2"].Sources = nets("192.168.0.0/16", "2001:db8::/32")
+		if p == closed {
+			p.Rules[desired.RulesID{Owner: "Profile kns.default", Direction: desired.Egress}] = list(both(desired.Deny))
+		}
+	}
+	from := func(a string) func(*Packet) { return from("cali2", macOther, a) }
+	vxlan := func(p *Packet) { transport(17, 4789)(p); vni(4096)(p) }
+	for _, tt := range []struct {
+		name    string
+		pkt     Packet
+		unknown string // counter, whatever policy says; "": it is policy's to say
+	}{
+		{"IP in IP from a host's address", packetOf(from("192.168.0.2"), forUs, transport(4, 0)), ""},
+		{"VXLAN from a host's address", packetOf(from("192.168.0.2"), forUs, vxlan), ""},
+		{"VXLAN from a host's address, IPv6", packetOf(from("2001:db8::2"), forUs, vxlan), ""},
+		{"VXLAN from an external network's", packetOf(from("192.168.9.7"), forUs, vxlan), ""},
+		{"IP in IP from another", packetOf(from("192.168.7.7"), forUs, transport(4, 0)), CounterUnknownIPIP},
+		{"VXLAN from another", packetOf(from("192.168.7.7"), forUs, vxlan), CounterUnknownVXLAN},
+		{"VXLAN from another, IPv6", packetOf(from("2001:db8:7::7"), forUs, vxlan), CounterUnknownVXLAN},
+		{"another's VXLAN", packetOf(from("192.168.7.7"), forUs, vxlan, vni(7)), ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			for p, allows := range map[*desired.Policy]bool{open: true, closed: false} {
+				got, err := Render(cfg, p).Trace(tt.pkt)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got.Accepted != (allows && tt.unknown == "") || tt.unknown != "" && lastCounter(got) != tt.unknown {
+					t.Errorf("policy allows: %v; want counter %q, got:\n%v", allows, tt.unknown, got)
+				}
+			}
+		})
+	}
+}
+
 // TestSendersOnlyWhileUsed: who uses no tunnels has nothing to do with those
 // that somebody else on the host has.
 func TestSendersOnlyWhileUsed(t *testing.T) {
