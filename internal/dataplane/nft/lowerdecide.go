@@ -45,7 +45,8 @@ func (l *lowered) decide(s rules.Decide) ([]expr, error) {
 		list = append(list, made...)
 		at += reg(padded(f.Type().Size()) / 4)
 	}
-	list = append(append(list, window(decisionWindow, 0)...), lookup{set: s.Rows, from: keyWord, to: decisionWord + 1, load: true})
+	list = append(append(list, window(decisionWindow, 0)...), meta{key: unix.NFT_META_MARK, reg: decisionWord},
+		lookup{set: s.Rows, from: keyWord, to: decisionWord + 1, load: true})
 	list = append(list, slide(decisionWindow)...)
 	if s.Mask != 0 {
 		list = append(list,
@@ -62,7 +63,8 @@ func (l *lowered) decide(s rules.Decide) ([]expr, error) {
 // knows the length of what a register was loaded with, but not of what was
 // looked up into one, and comes to grief over a key made of that. It follows
 // registers by number only. So what is looked up is moved to where it has seen
-// something else.
+// something else: for a decision the mark, of which it then believes that the
+// rule asks. What it lists so it can read again, and the driver repairs.
 const windowBytes = 12
 
 // window fills a window with zeroes, and the word in the middle with a number.
