@@ -348,17 +348,18 @@ func (f *failing) List(ctx context.Context, prefix string) (store.Listing, error
 func watchedSettings(t *testing.T, db store.Driver, run Config) (<-chan error, Config) {
 	t.Helper()
 	src := config.Sources{Node: "h1", Flags: map[string]string{"stateDir": t.TempDir()}}
-	if err := readSettings(t.Context(), client.New(db, client.Config{}), &src); err != nil {
+	now := newLive(src)
+	if err := now.read(t.Context(), db); err != nil {
 		t.Fatal(err)
 	}
-	res, err := config.Resolve(src)
-	if err != nil {
+	res, err := config.Resolve(now.sources())
+	if err := errors.Join(err, now.begin(res)); err != nil {
 		t.Fatal(err)
 	}
 	done := make(chan error, 1)
 	ctx, cancel := context.WithCancel(t.Context())
 	var ended sync.WaitGroup
-	run.Outcome, run.Settings, run.live = res, res.Agent, newLive(src, res, "")
+	run.Outcome, run.Settings, run.live = res, res.Agent, now
 	ended.Go(func() { done <- run.live.changed(ctx) })
 	ended.Go(func() {
 		_ = feed.Run(ctx, feed.Config{Driver: db, Node: "h1"}, func(b feed.Batch) { _, _ = run.heed(ctx, b) }) // ends with ctx
@@ -476,18 +477,18 @@ func TestDeletedSettingsGoBesideUnreadableOnes(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		src := config.Sources{Node: "h1"}
+		now := newLive(config.Sources{Node: "h1"})
 		read := func() config.Agent {
 			t.Helper()
-			err := readSettings(t.Context(), client.New(db, client.Config{}), &src)
-			if src.Unread = onlyUnreadable(err) != nil; !src.Unread {
-				t.Fatalf("edge was read: %v", err)
+			next := newLive(now.src)
+			if err := next.read(t.Context(), db); err != nil || next.unreadable() == nil {
+				t.Fatalf("%v; edge cannot be read: %v", err, next.unreadable())
 			}
-			res, err := config.Resolve(src)
+			res, err := config.Resolve(next.sources())
 			if err != nil {
 				t.Fatal(err)
 			}
-			src.Running = res.Values
+			now.src.Running = res.Values
 			return res.Agent
 		}
 		first := read()

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"github.com/brindle-net/brindle/internal/config"
 	"github.com/brindle-net/brindle/internal/feed"
 	"github.com/brindle-net/brindle/internal/model"
+	"github.com/brindle-net/brindle/internal/store"
 )
 
 // live is the settings in force, and what others are made of that take their
@@ -25,22 +27,70 @@ type live struct {
 	level slog.LevelVar
 	renew chan struct{} // closed when the agent has to start anew for others
 
-	// What follows is heed's alone.
+	// What follows is heed's alone, once the run has begun.
 	src     config.Sources
 	objects map[string]*v3.FelixConfiguration
 	broken  map[string]string // why, of those that cannot be read
+	nodeBad string            // why the labels of the host's Node are not known; "": they are
 	cluster string            // GUID of that whose settings are in force; "": not known
 
 	mu  sync.Mutex     // guards now
 	now *config.Result // nil: as it started
 }
 
-// newLive begins with the settings of a start.
-func newLive(src config.Sources, res config.Result, cluster string) *live {
-	l := &live{renew: make(chan struct{}), src: src, cluster: cluster, objects: map[string]*v3.FelixConfiguration{}, broken: map[string]string{}}
+// newLive begins with what the host itself says.
+func newLive(src config.Sources) *live {
+	return &live{renew: make(chan struct{}), src: src, objects: map[string]*v3.FelixConfiguration{}, broken: map[string]string{}}
+}
+
+// read notes what the datastore says before there is a feed, as that will say it.
+func (l *live) read(ctx context.Context, d store.Driver) error {
+	var all []model.Event
+	for _, prefix := range []string{
+		store.ResourcePrefix("felixconfigurations", ""), store.ResourcePrefix("clusterinformations", ""),
+		store.ResourceID{Plural: "nodes", Name: l.src.Node}.Key(), // and of hosts whose names begin with ours
+	} {
+		some, err := feed.ReadBelow(ctx, d, prefix)
+		if err != nil {
+			return err
+		}
+		all = append(all, some...)
+	}
+	l.note(feed.Batch{Events: all})
+	return nil
+}
+
+// recall takes the settings of the last start for those that run, unless they are
+// of another cluster.
+func (l *live) recall(dir string) error {
+	was, err := settingKeeper().read(dir)
+	if sameCluster(was.Cluster, l.cluster) {
+		l.src.Running, l.cluster = was.Is, cmp.Or(l.cluster, was.Cluster)
+	}
+	return err
+}
+
+// begin begins with the settings of a start, and keeps them for the next.
+func (l *live) begin(res config.Result) error {
 	l.src.Running = res.Values
 	l.level.Set(res.Agent.LogLevel)
-	return l
+	return keepSettings(res.Agent.Paths.StateDir, l.cluster, res.Values)
+}
+
+// sources is what is known. Where the host's labels are not, nobody knows which of
+// the objects hold that choose by them.
+func (l *live) sources() config.Sources {
+	src := l.src
+	src.Objects, src.Broken = nil, slices.Sorted(maps.Keys(l.broken))
+	for _, name := range slices.Sorted(maps.Keys(l.objects)) {
+		if name != v3.DefaultName && !strings.HasPrefix(name, "node.") && l.nodeBad != "" {
+			src.Broken = append(src.Broken, name)
+			continue
+		}
+		src.Objects = append(src.Objects, l.objects[name])
+	}
+	src.Unread = len(src.Broken) > 0
+	return src
 }
 
 // changed waits until the agent has to start anew, which is ErrReconfigured.
@@ -98,7 +148,11 @@ func (c Config) inForce() config.Agent {
 // the labels of the host's Node, which choose among them, and which cluster it is.
 // It reports whether there is any.
 func (l *live) note(b feed.Batch) bool {
-	concerned := b.InSync
+	concerned, there := b.InSync, false
+	if b.InSync { // all that there is: what was read at the start and is gone counts no more
+		clear(l.objects)
+		clear(l.broken)
+	}
 	for _, e := range b.Events {
 		switch {
 		case e.ID.Kind == model.KindConfig:
@@ -112,13 +166,7 @@ func (l *live) note(b feed.Batch) bool {
 				l.broken[e.ID.Name] = v.Message
 			}
 		case e.ID.Kind == model.KindNode && e.ID.Name == l.src.Node:
-			switch v := e.Value.(type) {
-			case nil:
-				concerned, l.src.Labels = concerned || len(l.src.Labels) > 0, nil
-			case *model.Node:
-				concerned = concerned || !maps.Equal(l.src.Labels, v.Labels)
-				l.src.Labels = v.Labels
-			}
+			concerned, there = l.noteNode(e.Value) || concerned, true
 		case e.ID.Kind == model.KindClusterInfo:
 			info, ok := e.Value.(*model.ClusterInfo)
 			if !ok || info.GUID == "" || info.GUID == l.cluster {
@@ -130,7 +178,29 @@ func (l *live) note(b feed.Batch) bool {
 			l.cluster = info.GUID
 		}
 	}
+	if b.InSync && !there {
+		l.noteNode(nil)
+	}
 	return concerned
+}
+
+// noteNode takes what the host's Node is, and reports whether that changes what is
+// known of its labels. One that cannot be read keeps those that it had.
+func (l *live) noteNode(v model.Value) bool {
+	labels, known, bad := l.src.Labels, l.src.Labels != nil, ""
+	switch v := v.(type) {
+	case *model.Node:
+		labels = v.Labels
+	case *model.Invalid:
+		if !known {
+			bad = v.Message
+		}
+	default:
+		labels = nil
+	}
+	changed := bad != l.nodeBad || !maps.Equal(labels, l.src.Labels)
+	l.src.Labels, l.nodeBad = labels, bad
+	return changed
 }
 
 // unreadable says which objects cannot be read, and why; nil: all can.
@@ -138,6 +208,9 @@ func (l *live) unreadable() error {
 	var all []string
 	for _, name := range slices.Sorted(maps.Keys(l.broken)) {
 		all = append(all, fmt.Sprintf("FelixConfiguration %s: %s", name, l.broken[name]))
+	}
+	if l.nodeBad != "" {
+		all = append(all, fmt.Sprintf("Node %s: %s", l.src.Node, l.nodeBad))
 	}
 	if all == nil {
 		return nil
@@ -154,10 +227,8 @@ func (c Config) heed(ctx context.Context, b feed.Batch) (before config.Agent, ot
 	if l == nil || !l.note(b) {
 		return config.Agent{}, false
 	}
-	src, unread := l.src, l.unreadable()
-	src.Objects = slices.SortedFunc(maps.Values(l.objects), func(a, b *v3.FelixConfiguration) int { return strings.Compare(a.Name, b.Name) })
-	src.Broken, src.Unread = slices.Sorted(maps.Keys(l.broken)), unread != nil
-	res, err := config.Resolve(src)
+	unread := l.unreadable()
+	res, err := config.Resolve(l.sources())
 	if c.noteRefused(res, unread, err) {
 		for _, text := range c.refused.texts() {
 			c.Log.WarnContext(ctx, "settings not usable; those in force stay", "err", text)
@@ -168,6 +239,7 @@ func (c Config) heed(ctx context.Context, b feed.Batch) (before config.Agent, ot
 	case err != nil || l.renewing() != nil:
 		return before, false
 	case config.Renews(was, res.Values):
+		c.keep(ctx, res) // should the next start not get to read them
 		close(l.renew)
 		return before, false
 	}
@@ -176,14 +248,19 @@ func (c Config) heed(ctx context.Context, b feed.Batch) (before config.Agent, ot
 	l.mu.Lock()
 	l.now = &res
 	l.mu.Unlock()
-	if err := keepSettings(res.Agent.Paths.StateDir, l.cluster, res.Values); err != nil {
-		c.Log.WarnContext(ctx, "settings not kept for the next start", "err", err)
-	}
+	c.keep(ctx, res)
 	if slices.Equal(was, res.Values) {
 		return before, false
 	}
 	c.Log.InfoContext(ctx, "settings changed")
 	return before, true
+}
+
+// keep keeps settings for the next start.
+func (c Config) keep(ctx context.Context, res config.Result) {
+	if err := keepSettings(res.Agent.Paths.StateDir, c.live.cluster, res.Values); err != nil {
+		c.Log.WarnContext(ctx, "settings not kept for the next start", "err", err)
+	}
 }
 
 // noteRefused notes what this host does not do of its settings: unreadable objects,

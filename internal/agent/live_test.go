@@ -11,6 +11,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,6 +23,7 @@ import (
 	"github.com/brindle-net/brindle/internal/desired"
 	"github.com/brindle-net/brindle/internal/feed"
 	"github.com/brindle-net/brindle/internal/model"
+	"github.com/brindle-net/brindle/internal/store"
 	"github.com/brindle-net/brindle/internal/store/mem"
 )
 
@@ -103,7 +105,10 @@ func TestSettingsComeWithPolicy(t *testing.T) {
 		}
 		res.Agent.Startup.NoDefaultPools, res.Agent.Startup.PollInterval = true, 0
 		src := config.Sources{Node: "h1", Flags: map[string]string{"ip": "172.30.0.1/24", "stateDir": res.Agent.Paths.StateDir}}
-		a.cfg.Settings, a.cfg.Outcome, a.cfg.refused, a.cfg.live = res.Agent, res, &refusals{}, newLive(src, res, "")
+		a.cfg.Settings, a.cfg.Outcome, a.cfg.refused, a.cfg.live = res.Agent, res, &refusals{}, newLive(src)
+		if err := a.cfg.live.begin(res); err != nil {
+			t.Fatal(err)
+		}
 		a.listeners = newListeners(nil, a.log)
 		pool := &v3.IPPool{Spec: v3.IPPoolSpec{CIDR: "10.65.0.0/16", VXLANMode: "Always"}}
 		pool.Name = "p"
@@ -200,13 +205,21 @@ func TestSettingsOfTheClusterBefore(t *testing.T) {
 		guid string
 		ends bool
 	}{{"one", false}, {"two", true}, {"", false}} {
-		src := config.Sources{Node: "h1", Flags: map[string]string{"stateDir": t.TempDir()}, Unread: true,
-			Running: []config.Value{{Name: "vxlanVNI", Value: "7", Source: "FelixConfiguration default"}}}
-		res, err := config.Resolve(src)
-		if err != nil {
+		now := newLive(config.Sources{Node: "h1", Flags: map[string]string{"stateDir": t.TempDir()}})
+		dir := now.src.Flags["stateDir"]
+		if err := keepSettings(dir, "one", []config.Value{{Name: "vxlanVNI", Value: "7", Source: "FelixConfiguration default"}}); err != nil {
 			t.Fatal(err)
 		}
-		run := Config{Log: slog.New(slog.DiscardHandler), Outcome: res, Settings: res.Agent, refused: &refusals{}, live: newLive(src, res, "one")}
+		if err := now.recall(dir); err != nil {
+			t.Fatal(err)
+		}
+		src := now.sources()
+		src.Unread = true // the datastore is out of reach
+		res, err := config.Resolve(src)
+		if err := errors.Join(err, now.begin(res)); err != nil || res.Agent.Overlay.VNI != 7 {
+			t.Fatalf("%v, %+v", err, res.Agent.Overlay)
+		}
+		run := Config{Log: slog.New(slog.DiscardHandler), Outcome: res, Settings: res.Agent, refused: &refusals{}, live: now}
 		id := model.ID{Kind: model.KindConfig, Name: "default"}
 		_, others := run.heed(t.Context(), feed.Batch{InSync: true, Events: []model.Event{
 			{ID: id, Value: &model.Invalid{Message: "m"}},
@@ -216,6 +229,121 @@ func TestSettingsOfTheClusterBefore(t *testing.T) {
 			t.Errorf("cluster %q: ends: %v", tt.guid, run.live.renewing())
 		}
 	}
+}
+
+// TestStartsAgree: what a start makes of what the datastore says is what the feed
+// makes of it, or the agent would start anew for ever; also where its own Node, by
+// whose labels settings are chosen, cannot be read, or the start did not get to
+// read anything.
+func TestStartsAgree(t *testing.T) {
+	felix := func(name, spec string) [2]string {
+		return [2]string{"felixconfigurations/" + name, `{"kind":"FelixConfiguration","metadata":{"name":"` + name + `"},"spec":` + spec + `}`}
+	}
+	node := func(name, meta string) [2]string {
+		return [2]string{"nodes/" + name, `{"kind":"Node","metadata":{"name":"` + name + `"` + meta + `},"spec":{}}`}
+	}
+	chosen := felix("edge", `{"nodeSelector":"role == 'edge'","vxlanVNI":9}`)
+	for _, tt := range []struct {
+		name string
+		last string // VNI that was in force at the last start
+		in   [][2]string
+		want int
+	}{
+		{"nothing", "", nil, 4096},
+		{"one object", "", [][2]string{felix("default", `{"vxlanVNI":7}`)}, 7},
+		{"of this host, and of one whose name begins as its", "", [][2]string{felix("node.h1", `{"vxlanVNI":7}`), felix("node.h10", `{"vxlanVNI":8}`),
+			node("h1", ""), node("h10", `,"labels":{"role":"edge"}`), chosen}, 7},
+		{"chosen by labels", "", [][2]string{chosen, node("h1", `,"labels":{"role":"edge"}`)}, 9},
+		{"labels that cannot be read", "9", [][2]string{chosen, {"nodes/h1", `{"kind":`}}, 9},
+		{"those of a host that is new", "", [][2]string{chosen, felix("default", `{"vxlanVNI":7}`), {"nodes/h1", `{"kind":`}}, 7},
+		{"an object that cannot be read", "9", [][2]string{{"felixconfigurations/edge", `{"spec":`}}, 9},
+		{"one that does not say what it is", "9", [][2]string{{"felixconfigurations/edge", `{"spec":{"vxlanVNI":8}}`}}, 9},
+	} {
+		for _, out := range []bool{false, true} {
+			synctest.Test(t, func(t *testing.T) {
+				db, dir := mem.New(), t.TempDir()
+				for _, kv := range tt.in {
+					if _, err := db.Create(t.Context(), store.ResourceRoot+kv[0], []byte(kv[1])); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if tt.last != "" {
+					if err := keepSettings(dir, "", []config.Value{{Name: "vxlanVNI", Value: tt.last, Source: "FelixConfiguration edge"}}); err != nil {
+						t.Fatal(err)
+					}
+				}
+				starts := 0
+				for again := true; again; starts++ {
+					if starts > 2 {
+						t.Fatalf("%s, out of reach at the start %v: starts anew for ever", tt.name, out)
+					}
+					again = startOnce(t, db, dir, out, tt.want)
+				}
+				if !out && starts > 1 {
+					t.Errorf("%s: %d starts", tt.name, starts)
+				}
+			})
+		}
+	}
+}
+
+// TestGoneSinceTheStart: what a start read and was deleted before there was a feed
+// does not hold.
+func TestGoneSinceTheStart(t *testing.T) {
+	id := func(kind model.Kind, name string) model.ID { return model.ID{Kind: kind, Name: name} }
+	felix := &v3.FelixConfiguration{}
+	felix.Name = "edge"
+	now := newLive(config.Sources{Node: "h1"})
+	now.note(feed.Batch{Events: []model.Event{
+		{ID: id(model.KindConfig, "edge"), Value: &model.Config{Object: felix}}, {ID: id(model.KindConfig, "default"), Value: &model.Invalid{Message: "m"}},
+		{ID: id(model.KindNode, "h1"), Value: &model.Node{Name: "h1", Labels: map[string]string{"role": "edge"}}},
+	}})
+	if s := now.sources(); len(s.Objects) != 1 || !s.Unread || s.Labels == nil {
+		t.Errorf("at the start: %+v", s)
+	}
+	if now.note(feed.Batch{InSync: true}); now.unreadable() != nil {
+		t.Error(now.unreadable())
+	}
+	if s := now.sources(); len(s.Objects) != 0 || s.Unread || s.Labels != nil {
+		t.Errorf("later: %+v", s)
+	}
+}
+
+// startOnce starts with the settings of a datastore, which may be out of reach at
+// that moment, and follows it. It reports whether the agent would start anew.
+func startOnce(t *testing.T, db *mem.Store, dir string, out bool, want int) bool {
+	t.Helper()
+	now := newLive(config.Sources{Node: "h1", Flags: map[string]string{"stateDir": dir}})
+	if !out {
+		if err := now.read(t.Context(), db); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := now.recall(dir); err != nil {
+		t.Fatal(err)
+	}
+	src := now.sources()
+	src.Unread = src.Unread || out
+	res, err := config.Resolve(src)
+	if err := errors.Join(err, now.begin(res)); err != nil {
+		t.Fatal(err)
+	}
+	run := Config{Log: slog.New(slog.DiscardHandler), Outcome: res, Settings: res.Agent, refused: &refusals{}, live: now}
+	ctx, cancel := context.WithCancel(t.Context())
+	var ended sync.WaitGroup
+	ended.Go(func() {
+		_ = feed.Run(ctx, feed.Config{Driver: db, Node: "h1"}, func(b feed.Batch) { _, _ = run.heed(ctx, b) }) // ends with ctx
+	})
+	synctest.Wait()
+	cancel()
+	ended.Wait()
+	if now.renewing() != nil {
+		return true
+	}
+	if got := run.inForce().Overlay.VNI; got != want {
+		t.Errorf("VNI %d is in force, want %d", got, want)
+	}
+	return false
 }
 
 // TestListenersMove: one that is not wanted goes when the others are there, also

@@ -10,8 +10,6 @@ import (
 	"strings"
 	"time"
 
-	v3 "github.com/brindle-net/brindle/api/v3"
-	"github.com/brindle-net/brindle/internal/client"
 	"github.com/brindle-net/brindle/internal/config"
 	"github.com/brindle-net/brindle/internal/store"
 )
@@ -52,32 +50,30 @@ func Start(ctx context.Context, o Options) error {
 	if err != nil {
 		return fmt.Errorf("configuration: %w", err)
 	}
+	now := newLive(src)
 	readCtx, cancel := context.WithTimeout(ctx, firstRead)
-	c := client.New(o.Driver, client.Config{})
-	rerr := readSettings(readCtx, c, &src)
-	cluster := clusterGUID(readCtx, c)
+	rerr := now.read(readCtx, o.Driver)
 	cancel()
-	var kerr error
-	src.Running, kerr = settingKeeper().recall(local.Agent.Paths.StateDir, cluster)
-	src.Unread = rerr != nil
+	kerr := now.recall(local.Agent.Paths.StateDir)
+	src = now.sources()
+	src.Unread = src.Unread || rerr != nil
 	res, err := config.Resolve(src)
 	if err != nil {
 		return fmt.Errorf("configuration: %w", err)
 	}
-	kerr = errors.Join(kerr, keepSettings(res.Agent.Paths.StateDir, cluster, res.Values))
-	now := newLive(src, res, cluster)
+	kerr = errors.Join(kerr, now.begin(res))
 	log := slog.New(slog.NewTextHandler(o.LogTo, &slog.HandlerOptions{Level: &now.level}))
 	for _, w := range res.Warnings {
 		log.WarnContext(ctx, "configuration", "problem", w)
 	}
-	if rerr != nil {
+	if rerr = errors.Join(rerr, now.unreadable()); rerr != nil {
 		log.WarnContext(ctx, "settings of the datastore not read, or not all", "err", rerr)
 	}
 	if kerr != nil {
 		log.WarnContext(ctx, "settings of the last start not known, or these not kept", "err", kerr)
 	}
 	run := Config{Node: src.Node, Build: o.Build, Driver: o.Driver, Settings: res.Agent, Outcome: res, HoldTime: o.HoldTime, Log: log, Handed: handed, refused: &refusals{}, live: now}
-	run.refused.set(res, onlyUnreadable(rerr))
+	run.refused.set(res, now.unreadable())
 	err = Run(ctx, run)
 	if errors.Is(err, ErrReconfigured) && ctx.Err() != nil {
 		return nil // told to stop at the same moment: stop
@@ -113,32 +109,4 @@ func (o Options) sources() (config.Sources, error) {
 		src.Node = strings.ToLower(name)
 	}
 	return src, nil
-}
-
-// readSettings reads what the datastore says of a host's settings. Objects
-// that cannot be read are an error; the others are there nonetheless.
-func readSettings(ctx context.Context, c *client.Client, src *config.Sources) error {
-	src.Broken = nil
-	objects, unreadable := client.List[v3.FelixConfiguration](ctx, c, "")
-	if unreadable != nil && !errors.Is(unreadable, client.ErrUnreadable) {
-		return unreadable
-	}
-	node, err := client.Get[v3.Node](ctx, c, "", src.Node)
-	if err != nil && !client.IsNotFound(err) {
-		return errors.Join(unreadable, err)
-	}
-	src.Objects, src.Labels, src.Broken = objects, nil, client.Unreadable(unreadable)
-	if err == nil {
-		src.Labels = node.Labels
-	}
-	return unreadable
-}
-
-// onlyUnreadable is an error that says that something stored cannot be read: that
-// the datastore is out of sight is said elsewhere.
-func onlyUnreadable(err error) error {
-	if errors.Is(err, client.ErrUnreadable) {
-		return err
-	}
-	return nil
 }

@@ -12,7 +12,12 @@ import (
 // who look at the whole network and not for one host. Like Run, it hands over
 // what cannot be used as model.Invalid.
 func Read(ctx context.Context, d store.Driver) ([]model.Event, error) {
-	list, err := d.List(ctx, store.ResourceRoot)
+	return ReadBelow(ctx, d, store.ResourceRoot)
+}
+
+// ReadBelow is Read for the keys that begin with a prefix.
+func ReadBelow(ctx context.Context, d store.Driver, prefix string) ([]model.Event, error) {
+	list, err := d.List(ctx, prefix)
 	if err != nil {
 		return nil, fmt.Errorf("read the datastore: %w", err)
 	}
