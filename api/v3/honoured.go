@@ -138,6 +138,7 @@ func honouredSettings() map[string]string {
 		marks  = "internal/agent.TestMarkAndPaceSettingsAreObeyed"
 		logs   = "internal/agent.TestLogSettingsAreObeyed"
 		nat    = "internal/agent.TestNATSettingsAreObeyed"
+		bypass = "internal/agent.TestOffloadSettingsAreObeyed"
 	)
 	return map[string]string{
 		"FelixConfiguration.spec.allowIPIPPacketsFromWorkloads":  policy,
@@ -149,9 +150,13 @@ func honouredSettings() map[string]string {
 		"FelixConfiguration.spec.logPrefix":                      logs,
 		"FelixConfiguration.spec.nftablesFilterDenyAction":       policy,
 		"FelixConfiguration.spec.nftablesMarkMask":               marks,
-		"FelixConfiguration.spec.nftablesRefreshInterval":        marks,
-		"FelixConfiguration.spec.vxlanPort":                      policy,
-		"FelixConfiguration.spec.workloadSourceSpoofing":         policy,
+
+		"FelixConfiguration.spec.nftablesFlowTableDataIfacePattern": bypass,
+		"FelixConfiguration.spec.nftablesFlowTableOffload":          bypass,
+
+		"FelixConfiguration.spec.nftablesRefreshInterval": marks,
+		"FelixConfiguration.spec.vxlanPort":               policy,
+		"FelixConfiguration.spec.workloadSourceSpoofing":  policy,
 
 		"FelixConfiguration.spec.ipipEnabled":          obeyed,
 		"FelixConfiguration.spec.vxlanEnabled":         obeyed,

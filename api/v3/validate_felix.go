@@ -79,7 +79,7 @@ var felixRules = map[string]fieldRule{
 	"programClusterRoutes":           exactly(programClusterRoutes...),
 	"ipForwarding":                   onOff,
 	"floatingIPs":                    onOff,
-	"nftablesFlowTableOffload":       onOff,
+	"nftablesFlowTableOffload":       exactly("All", "Disabled"),
 	"windowsManageFirewallRules":     onOff,
 	"istioAmbientMode":               onOff,
 	"bpfHostNetworkedNATWithoutCTLB": onOff,

@@ -410,6 +410,9 @@ func (a *agent) watchDrift(ctx context.Context) error {
 		if d.Devices || d.Addresses {
 			a.probes.drift()
 		}
+		if d.Devices || d.Appeared {
+			poke(a.policy.links)
+		}
 		ours := func(protocol int) bool { return d.Routes && (d.Protocol == 0 || d.Protocol == protocol) }
 		for _, x := range []struct {
 			changed bool

@@ -38,6 +38,7 @@ type enforcement struct {
 	log    *slog.Logger
 	group  uint16 // of the Log action; 0: the kernel logs
 
+	links     chan struct{} // capacity 1: interfaces have come
 	strangers *strangers
 	sampled   bool         // what unknown senders send goes to senderGroup
 	rules     rules.Config // that the driver was told, or is about to be; guarded as the core is
@@ -63,7 +64,7 @@ func (d policyAndSettings) Take(p policyPatch) {
 
 // openEnforcement opens the back end of policy and the table of connections.
 func openEnforcement(cfg Config, k *kernel.Kernel) (*enforcement, error) {
-	e := &enforcement{log: cfg.Log, strangers: newStrangers(cfg.Log)}
+	e := &enforcement{log: cfg.Log, links: make(chan struct{}, 1), strangers: newStrangers(cfg.Log)}
 	if !nflog.KernelLogs() {
 		e.group = logGroup
 	}
@@ -81,6 +82,7 @@ func openEnforcement(cfg Config, k *kernel.Kernel) (*enforcement, error) {
 	p := cfg.Settings.Policy
 	e.doc = newPolicyDoc(e.driver, flowConfig{
 		table: e.table, mark: p.FlowMark, keep: p.KeepFlows, host: k.OwnAddresses, route: wayTo(k), barrier: conntrack.Barrier, allows: e.allows,
+		halt: e.driver.Halt, resume: e.driver.Resume,
 	}, cfg.Log)
 	e.doc.others.tell = e.driver.Configure
 	e.loop = reconcile.NewWhole(policyAndSettings{e.doc}, reconcile.WholeConfig{
@@ -141,6 +143,7 @@ func (e *enforcement) start(ctx context.Context, g *group) {
 	g.start("policy", func() error { return e.loop.Run(ctx) })
 	g.start("policy watch", func() error { return e.driver.Watch(ctx, e.loop.Drift) })
 	g.start("connections", func() error { return e.doc.look(ctx) })
+	g.start("flowtable", func() error { return e.followLinks(ctx) })
 	g.start("policy hits", func() error { return e.hits.run(ctx) })
 	if e.sampled {
 		g.start("unknown senders", func() error { return e.hearSenders(ctx) })
@@ -148,6 +151,33 @@ func (e *enforcement) start(ctx context.Context, g *group) {
 	if e.group != 0 {
 		g.start("packet log", func() error { return e.hear(ctx) })
 	}
+}
+
+// followLinks has established connections bypass the rules by interfaces that
+// come after the policy for them.
+func (e *enforcement) followLinks(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-e.links:
+			e.doc.mu.Lock()
+			e.doc.rejoin(ctx)
+			e.doc.mu.Unlock()
+		}
+	}
+}
+
+// offloads says what nftablesFlowTableOffload asks for and this kernel does not do.
+// A nil one does nothing.
+func (e *enforcement) offloads() (wrong []string) {
+	if e == nil {
+		return nil
+	}
+	if err := e.driver.Offloads(); err != nil {
+		wrong = append(wrong, fmt.Sprintf("nftablesFlowTableOffload: \"All\": %v; established connections go by the rules, as with Disabled: set that, or use a kernel with CONFIG_NF_FLOW_TABLE_INET and CONFIG_NFT_FLOW_OFFLOAD", err))
+	}
+	return wrong
 }
 
 // hear writes what the Log action logs to the agent's log.
@@ -177,6 +207,9 @@ func ruleConfig(s config.Agent, group uint16) rules.Config {
 	}
 	if p.KeepFlows {
 		c.CutMark = 0
+	}
+	if p.Offload {
+		c.Offload, c.OffloadDevices = p.FlowMark, p.OffloadDevices
 	}
 	if !p.AllowVXLAN {
 		c.Encapsulations = append(c.Encapsulations, rules.Encapsulation{Protocol: 17, Port: c.VXLAN.Port, VNI: c.VXLAN.VNI})

@@ -59,7 +59,7 @@ func (r *refusals) texts() []string {
 func (a *agent) checkSettings() health.Verdict {
 	stored, _, _ := a.notices.of(desired.ConditionSettings)
 	unserved, _ := a.listeners.trouble()
-	if wrong := slices.Concat(a.cfg.refused.texts(), stored, unserved); len(wrong) > 0 {
+	if wrong := slices.Concat(a.cfg.refused.texts(), stored, unserved, a.policy.offloads()); len(wrong) > 0 {
 		return health.Verdict{Reason: "InvalidSettings", Message: strings.Join(wrong, "; ")}
 	}
 	return health.Verdict{OK: true, Reason: "InForce"}
@@ -92,7 +92,7 @@ func (a *agent) honoured(ask client.Ask) client.Answer {
 		return client.Answer{Reason: client.ReasonSettings, Message: brief(errors.New(strings.Join(wrong, "; "))), Final: true}
 	}
 	unserved, _ := a.listeners.trouble()
-	if len(unserved) > 0 && concerns(ask, desired.NoticeKey{Condition: desired.ConditionSettings}, "") {
+	if unserved = slices.Concat(unserved, a.policy.offloads()); len(unserved) > 0 && concerns(ask, desired.NoticeKey{Condition: desired.ConditionSettings}, "") {
 		return client.Answer{Reason: client.ReasonSettings, Message: brief(errors.New(strings.Join(unserved, "; ")))}
 	}
 	wrong, final := a.notices.against(func(k desired.NoticeKey, reason string) bool { return concerns(ask, k, reason) })

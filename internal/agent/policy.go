@@ -65,6 +65,10 @@ type flowConfig struct {
 	barrier func() error
 	// allows asks the policy in force. The document's lock is held.
 	allows func(flows.Packet) bool
+	// halt takes all connections out of what bypasses the rules, and resume lets
+	// them back. Both may be nil.
+	halt   func() error
+	resume func(context.Context)
 }
 
 func newPolicyDoc(driver dataplane.Driver, cfg flowConfig, log *slog.Logger) *policyDoc {
@@ -268,7 +272,10 @@ func (d *policyDoc) judge(ctx context.Context, scope *flows.Scope, l looked) err
 		gone[a] = d.left[a] == n // else it was forgotten meanwhile, and may be used again
 	}
 	v := scope.Judge(l.entries, &d.want, gone, by)
-	err := errors.Join(v.Apply(d.flows.table), failed())
+	err := errors.Join(v.Apply(d.flows.table, d.flows.halt), failed())
+	if v.Ends() {
+		d.rejoin(ctx)
+	}
 	if v.Cut > 0 && !d.changed.Empty() { // what waits was taken as if nothing were cut
 		d.scope = flows.Everything()
 	}
@@ -282,6 +289,14 @@ func (d *policyDoc) judge(ctx context.Context, scope *flows.Scope, l looked) err
 		d.log.InfoContext(ctx, "connections brought in line with policy", "judged", v.Seen, "cut", v.Cut, "let_go_on", v.Healed, "forgotten", v.Gone)
 	}
 	return err
+}
+
+// rejoin lets connections bypass the rules again, also by interfaces that have
+// come meanwhile. d.mu is held, so that none gets back while others are ended.
+func (d *policyDoc) rejoin(ctx context.Context) {
+	if d.flows.resume != nil {
+		d.flows.resume(ctx)
+	}
 }
 
 // trouble is why connections are not in line with policy, if they are not.

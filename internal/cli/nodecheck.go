@@ -185,6 +185,7 @@ func nftNeeds() map[string]string {
 	return map[string]string{
 		"log to a group": "for rules with the action Log", "limit": "for logActionRateLimit",
 		"reject": "for nftablesFilterDenyAction Reject", "masquerade": "for pools with natOutgoing",
+		nft.FeatureFlowtable: "for nftablesFlowTableOffload All",
 	}
 }
 

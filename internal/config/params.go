@@ -23,7 +23,7 @@ type Param struct {
 // Params is every parameter that is honoured, in the order of the reference.
 func Params() []Param {
 	var all []Param
-	for _, part := range [][]Param{processParams(), listenParams(), networkParams(), policyParams(), overlayParams(), probeParams(), startupParams(), poolParams()} {
+	for _, part := range [][]Param{processParams(), listenParams(), networkParams(), policyParams(), offloadParams(), overlayParams(), probeParams(), startupParams(), poolParams()} {
 		all = append(all, part...)
 	}
 	return all

@@ -2,6 +2,7 @@ package config
 
 import (
 	"math/bits"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,6 +25,8 @@ type Policy struct {
 	LogPrefix      string
 	LogRate        string // "": no limit; else "10/second"
 	LogBurst       int
+	Offload        bool   // established connections bypass the rules
+	OffloadDevices string // a regular expression: also by these interfaces
 }
 
 func policyParams() []Param {
@@ -92,6 +95,25 @@ func policyParams() []Param {
 	}
 }
 
+// offloadParams are those of the flowtable.
+func offloadParams() []Param {
+	return []Param{
+		{Name: "nftablesFlowTableOffload", Live: true, Default: "Disabled", Rule: "Disabled or All",
+			Doc: "All: packets of established TCP and UDP connections of workloads bypass the stack and all rules, ours and others', by the kernel's flowtable, where it has one.",
+			Why: "A round trip costs less than with connection tracking alone.",
+			set: func(a *Agent, s string) error {
+				word := "Disabled"
+				err := choice(func(*Agent) *string { return &word }, "Disabled", "All")(a, s)
+				a.Policy.Offload = word == "All"
+				return err
+			}},
+		{Name: "nftablesFlowTableDataIfacePattern", Live: true, Rule: "a regular expression; empty: none",
+			Doc: "Further interfaces whose packets the flowtable looks for, beside those of workloads and tunnels: the ways to other hosts.",
+			Why: "Packets to workloads from outside come by other names on each host.",
+			set: text(func(a *Agent) *string { return &a.Policy.OffloadDevices }, anyRegexp)},
+	}
+}
+
 // choice reads one of several words, in whatever case, and writes it as here.
 func choice(to func(*Agent) *string, words ...string) func(*Agent, string) error {
 	return func(a *Agent, s string) error {
@@ -127,6 +149,13 @@ func flowMark(a *Agent, s string) error {
 
 func logPrefix(s string) error {
 	if len(s) > 120 || strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' }) {
+		return errRule
+	}
+	return nil
+}
+
+func anyRegexp(s string) error {
+	if _, err := regexp.Compile(s); err != nil {
 		return errRule
 	}
 	return nil

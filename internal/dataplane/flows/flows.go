@@ -354,9 +354,20 @@ func (s *Scope) Judge(entries []conntrack.Entry, want *desired.Policy, gone map[
 	return v
 }
 
-// Apply marks, unmarks and forgets connections in the table.
-func (v Verdicts) Apply(t Table) error {
-	return errors.Join(t.Delete(v.gone), t.SetMark(v.cut, v.mark, v.mark), t.SetMark(v.heal, 0, v.mark))
+// Ends reports whether there are connections to cut or to forget.
+func (v Verdicts) Ends() bool { return v.Cut+v.Gone > 0 }
+
+// Apply marks, unmarks and forgets connections in the table. If some of them are
+// to end, halt takes all connections out of whatever bypasses the rules that drop
+// what is marked, and keeps them out until the caller lets them back: after the
+// marks, so that none that has one gets back, and ahead of forgetting, since what
+// bypasses the rules would go on without an entry. It may be nil.
+func (v Verdicts) Apply(t Table, halt func() error) error {
+	err := t.SetMark(v.cut, v.mark, v.mark)
+	if halt != nil && v.Ends() {
+		err = errors.Join(err, halt())
+	}
+	return errors.Join(err, t.Delete(v.gone), t.SetMark(v.heal, 0, v.mark))
 }
 
 // Marked returns those of the connections that were judged which are cut once

@@ -77,7 +77,7 @@ func bring(t *testing.T, tab *table, s *Scope, gone map[netip.Addr]bool, by Judg
 	t.Helper()
 	w := host()
 	v := s.Judge(tab.entries, &w, gone, by)
-	if err := v.Apply(tab); err != nil {
+	if err := v.Apply(tab, nil); err != nil {
 		t.Fatal(err)
 	}
 	return v.Result

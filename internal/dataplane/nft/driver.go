@@ -78,7 +78,7 @@ func (d *Driver) Close() error { return errors.Join(d.Halt(), d.conn.close(), d.
 func (d *Driver) Configure(cfg rules.Config) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.cfg, d.builder = cfg, nil
+	d.cfg, d.builder, d.flows.stale = cfg, nil, true
 }
 
 // Sync makes the kernel enforce want in one transaction: see dataplane.Driver.

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -23,7 +24,7 @@ import (
 // street is a host with one workload, and behind eth0 everybody else: who is
 // there tells each that asks under which address it came.
 type street struct {
-	t              *testing.T
+	t              testing.TB
 	host, pod, out *netns.NS
 	driver         *Driver
 	policy         desired.Policy
@@ -49,17 +50,17 @@ func places() map[string][2]string {
 	}
 }
 
-func newStreet(t *testing.T) *street {
+func newStreet(t testing.TB) *street {
 	testenv.NeedProgram(t, "ip")
 	pod, podName := testenv.NamedNS(t, "brindle-nat-pod")
 	out, outName := testenv.NamedNS(t, "brindle-nat-out")
 	s := &street{t: t, host: testenv.NetNS(t), pod: pod, out: out, policy: desired.NewPolicy(), ears: map[string]net.PacketConn{}}
 	ip := func(ns *netns.NS, lines string) {
-		for line := range strings.Lines(lines) {
-			if words := strings.Fields(line); len(words) > 0 {
-				testenv.Run(t, ns, append([]string{"ip"}, words...)...)
-			}
+		batch := filepath.Join(t.TempDir(), "ip") // one process: they are dear in a virtual machine
+		if err := os.WriteFile(batch, []byte(lines), 0o600); err != nil {
+			t.Fatal(err)
 		}
+		testenv.Run(t, ns, "ip", "-batch", batch)
 	}
 	for _, kv := range [][2]string{
 		{"ipv4/ip_forward", "1"}, {"ipv6/conf/all/forwarding", "1"}, {"ipv4/conf/all/rp_filter", "0"}, {"ipv4/conf/default/rp_filter", "0"},
@@ -94,11 +95,17 @@ func newStreet(t *testing.T) *street {
 		route add 10.0.0.0/24 via 192.168.0.1
 		route add fd00::/112 via 2001:db8::1
 		route add 203.0.113.9 via 192.168.0.1`)
+	addresses := ""
 	for _, at := range places() {
 		for i, a := range at {
 			if !strings.HasPrefix(a, []string{"192.168.0.", "2001:db8::"}[i]) {
-				ip(s.out, "address add "+a+" dev lo "+[]string{"", "nodad"}[i])
+				addresses += "address add " + a + " dev lo " + []string{"", "nodad"}[i] + "\n"
 			}
+		}
+	}
+	ip(s.out, addresses)
+	for _, at := range places() {
+		for _, a := range at {
 			s.answer(s.out, a)
 		}
 	}

@@ -48,8 +48,9 @@ type offload struct {
 	conn   *conn  // owns the table; nil: there is none
 	text   string // of its chains
 	chains []*rules.Chain
-	wanted map[string]bool // devices of workloads and tunnels
-	hooked map[string]int  // devices whose packets are looked for, by number
+	wanted map[string]string // devices of workloads and tunnels, with what may be sent from there
+	hooked map[string]int    // devices whose packets are looked for, by number
+	stale  bool              // it may have what settings no longer let pass
 }
 
 // Halt takes all connections out of the flowtable and keeps them out until
@@ -93,14 +94,33 @@ func (d *Driver) offer(ctx context.Context, want *desired.Policy, changed *desir
 	if changed != nil && changed.Endpoints.Empty() && changed.Tunnels.Empty() && d.flows.conn != nil {
 		return
 	}
-	d.flows.wanted = make(map[string]bool, len(want.Endpoints)+len(want.Tunnels))
-	for name := range want.Endpoints {
-		d.flows.wanted[name] = true
-	}
+	was := d.flows.wanted
+	d.flows.wanted = make(map[string]string, len(want.Endpoints)+len(want.Tunnels))
 	for name := range want.Tunnels {
-		d.flows.wanted[name] = true
+		d.flows.wanted[name] = ""
 	}
+	for name, e := range want.Endpoints {
+		d.flows.wanted[name] = fmt.Sprint(e.Name, e.MAC, e.Addrs, e.Sources)
+	}
+	if d.flows.stale || withdrawn(was, d.flows.wanted) {
+		if err := d.flows.halt(); err != nil {
+			d.log.WarnContext(ctx, "flowtable not taken away", "err", err)
+		}
+	}
+	d.flows.stale = false
 	d.resume(ctx)
+}
+
+// withdrawn reports whether a workload is gone, or may send from other addresses
+// than before: what it sends from those that it had is dropped from now on, in
+// connections too, and the flowtable would not ask.
+func withdrawn(was, now map[string]string) bool {
+	for name, from := range was {
+		if to, ok := now[name]; !ok || to != from {
+			return true
+		}
+	}
+	return false
 }
 
 func (d *Driver) resume(ctx context.Context) {
@@ -225,8 +245,9 @@ func (o *offload) hook(pattern string) error {
 	there, number := make(map[string]int, len(o.hooked)), map[string]int{}
 	var missing []string
 	for _, l := range links {
+		_, wanted := o.wanted[l.Name]
 		further := pattern != "" && l.Flags&net.FlagLoopback == 0 && more.MatchString(l.Name)
-		if number[l.Name] = l.Index; !o.wanted[l.Name] && !further {
+		if number[l.Name] = l.Index; !wanted && !further {
 			continue
 		}
 		if o.hooked[l.Name] == l.Index {

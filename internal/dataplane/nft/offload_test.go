@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -26,7 +27,12 @@ func needFlowtable(t *testing.T, ns *netns.NS) {
 		t.Fatal(err)
 	}
 	for _, f := range all {
-		if f.Name == FeatureFlowtable && f.Err != nil {
+		if f.Name != FeatureFlowtable || f.Err == nil {
+			continue
+		}
+		if os.Getenv("BRINDLE_VM") != "" {
+			t.Fatalf("each virtual machine has flowtables: %v", f.Err)
+		} else {
 			t.Skipf("this kernel has no flowtable: %v", f.Err)
 		}
 	}
@@ -131,6 +137,7 @@ func TestOffload(t *testing.T) {
 	t.Run("forged", func(t *testing.T) { s.forge(t, calls) })
 	t.Run("listed", s.listFlows)
 	t.Run("cut", func(t *testing.T) { s.cutOffloaded(t, table, calls) })
+	t.Run("endpoint gone", func(t *testing.T) { s.withoutEndpoint(t, calls) })
 	t.Run("driver gone", s.endWithDriver)
 	t.Run("address used again", func(t *testing.T) { s.offloadedUsedAgain(t, table, calls) })
 }
@@ -236,6 +243,39 @@ func (s *street) listFlows(t *testing.T) {
 	}
 	if shown := s.driver.Rules(); !strings.Contains(shown, "\nflowtable offload: cali1, cali2, eth0\n") || !strings.Contains(shown, "flow add @offload accept") {
 		t.Errorf("the program's text says nothing of it:\n%s", shown)
+	}
+}
+
+// withoutEndpoint shows that what a workload sends is dropped from the moment on
+// that it may not send, whatever is established.
+func (s *street) withoutEndpoint(t *testing.T, calls map[string]net.Conn) {
+	for name, c := range calls {
+		s.mustBypass(name, c)
+	}
+	patch := desired.PolicyPatch{}
+	patch.Endpoints.Delete = []string{"cali1"}
+	back := s.policy.Endpoints["cali1"]
+	s.patch(patch)
+	before, err := s.driver.Counted(t.Context(), "d-spoof")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range calls {
+		if err := c.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Write([]byte("?")); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	now, err := s.driver.Counted(t.Context(), "d-spoof")
+	if err != nil || now["d-spoof"].Packets < before["d-spoof"].Packets+uint64(len(calls)) {
+		t.Errorf("%v: of %d packets the rules dropped %d", err, len(calls), now["d-spoof"].Packets-before["d-spoof"].Packets)
+	}
+	patch.Endpoints.Delete, patch.Endpoints.Set = nil, map[string]*desired.Endpoint{"cali1": back}
+	s.patch(patch)
+	for name, c := range calls {
+		s.mustBypass(name+", allowed again", c)
 	}
 }
 
