@@ -174,31 +174,6 @@ func (c *Client) Names(ctx context.Context, kind v3.KindInfo, namespace, prefix 
 // errEnough ends a listing that needs no more pages.
 var errEnough = errors.New("no more is needed")
 
-// unread is the error of one stored object that cannot be read.
-type unread struct {
-	name string
-	error
-}
-
-func (u unread) Unwrap() error { return u.error }
-
-// Unreadable returns the names of the objects of which an error of List says
-// that they are there and cannot be read.
-func Unreadable(err error) []string {
-	var names []string
-	switch e := err.(type) {
-	case unread:
-		names = append(names, e.name)
-	case interface{ Unwrap() error }:
-		names = Unreadable(e.Unwrap())
-	case interface{ Unwrap() []error }:
-		for _, one := range e.Unwrap() {
-			names = append(names, Unreadable(one)...)
-		}
-	}
-	return names
-}
-
 // decodeAll reads what is stored below the prefix of a kind. What cannot be
 // read is left out and named in the error.
 func (id ident) decodeAll(kvs []store.KV) ([]v3.Object, error) {
@@ -211,7 +186,7 @@ func (id ident) decodeAll(kvs []store.KV) ([]v3.Object, error) {
 		}
 		doc, err := decode(one, kv)
 		if err != nil {
-			unreadable = append(unreadable, unread{one.name, one.fail("list", err)})
+			unreadable = append(unreadable, one.fail("list", err))
 			continue
 		}
 		out = append(out, doc.object)
