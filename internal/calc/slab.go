@@ -101,7 +101,11 @@ func (x *index[K]) add(hash uint32, of K) {
 	for (t.used+1)*5 > len(t.slots)*4 {
 		if len(t.slots) < indexSlots || !x.split(t, hash) {
 			old := t.slots
-			t.slots, t.used = make([]indexSlot[K], 2*len(old)), 0
+			n := 2 * len(old)
+			if n < indexSlots {
+				n *= 2 // not many steps to the size at which tables stay
+			}
+			t.slots, t.used = make([]indexSlot[K], n), 0
 			for _, s := range old {
 				if s.of != 0 {
 					t.place(s)
