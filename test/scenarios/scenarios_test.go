@@ -54,7 +54,7 @@ func tell(t *testing.T, pattern string) {
 	if _, err := os.Stat(filepath.Join(bin, "brindle")); err != nil {
 		t.Fatalf("%v: run `make build` first", err)
 	}
-	for _, program := range []string{"ip", "ping", "traceroute", "setpriv", "timeout"} {
+	for _, program := range []string{"bash", "ip", "ping", "traceroute", "setpriv", "timeout"} {
 		testenv.NeedProgram(t, program)
 	}
 	files, err := filepath.Glob(pattern)
