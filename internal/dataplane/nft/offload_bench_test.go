@@ -77,14 +77,14 @@ func benchOffload(b *testing.B, i int) {
 	}()
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	modes := []string{"bare", "rules", "offloaded", "bare again"}
+	modes := []string{"bare", "rules", "offloaded", "bare-again"}
 	found := map[string][]float64{}
 	buf := make([]byte, 64)
 	const trips = 3000
 	for range b.N {
 		for _, mode := range modes {
 			switch mode {
-			case "bare", "bare again":
+			case "bare", "bare-again":
 				if err := s.driver.Halt(); err != nil {
 					b.Fatal(err)
 				}
