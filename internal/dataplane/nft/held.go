@@ -230,7 +230,7 @@ func (h *held) changeSets(d rules.Delta, p *pending, edits map[tableID]*edit) er
 			}
 			e := edits[idOf(s.Define.Table)]
 			e.addSet(name, made)
-			if err := e.changeElems(s.Define, rules.SetDelta{Add: s.Add}); err != nil {
+			if err := e.changeElems(s.Define, rules.SetDelta{Add: s.Define.Sorted()}); err != nil {
 				return err
 			}
 			now := withoutElements(s.Define)

@@ -2,7 +2,6 @@ package nft
 
 import (
 	"maps"
-	"slices"
 
 	"github.com/brindle-net/brindle/internal/dataplane/rules"
 	"github.com/brindle-net/brindle/internal/desired"
@@ -242,8 +241,7 @@ func (r *reach) told(p *rules.Program, d rules.Delta) rules.Delta {
 		case was:
 			out.Sets[n.name] = s
 		default:
-			whole := p.Sets[n.name]
-			out.Sets[n.name] = rules.SetDelta{Define: whole, Add: slices.Collect(maps.Values(whole.Elements))}
+			out.Sets[n.name] = rules.SetDelta{Define: p.Sets[n.name]}
 		}
 		delete(r.was, n)
 	}

@@ -163,7 +163,7 @@ func (j *setJournal) delta(now *Set) (SetDelta, bool) {
 	case now == nil:
 		return SetDelta{Gone: true}, j.there
 	case !j.there:
-		return SetDelta{Define: now, Add: sorted(now.Elements)}, true
+		return SetDelta{Define: now}, true
 	case j.whole != nil:
 		return differ(j.whole.Elements, now.Elements)
 	}

@@ -364,11 +364,14 @@ type Delta struct {
 
 // SetDelta changes one set.
 type SetDelta struct {
-	Define *Set // not nil: the set is new; its elements are in Add
+	Define *Set // not nil: the set is new, with its elements
 	Gone   bool // the set goes, after all that refers to it
 	// Remove comes before Add: an element whose value changes is in both.
 	Add, Remove []Element
 }
+
+// Sorted returns the elements in the order of where they begin.
+func (s *Set) Sorted() []Element { return sorted(s.Elements) }
 
 // Empty reports whether nothing differs.
 func (d Delta) Empty() bool {

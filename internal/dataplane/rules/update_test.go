@@ -31,7 +31,7 @@ func (p *Program) playSet(name string, d SetDelta) error {
 		return nil
 	case d.Define != nil:
 		fresh := *d.Define
-		fresh.Elements = map[string]Element{}
+		fresh.Elements = maps.Clone(d.Define.Elements)
 		old = &fresh
 		p.Sets[name] = old
 	}
