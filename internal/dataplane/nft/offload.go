@@ -38,9 +38,9 @@ const (
 )
 
 // An offload is the flowtable with the rules that lead to it, in a table that
-// belongs to a socket: who wants connections out of the flowtable closes it. The
-// kernel then takes the table away and lets go of all connections in it before
-// the call returns; so it does if this process dies, however. There is nothing to
+// belongs to a socket: who wants connections out of the flowtable takes the table
+// away and closes the socket. From then on packets come by the rules; so they do
+// once this process dies, however. There is nothing to
 // read back, since nobody else may change the table, and nothing that an older
 // program could leave in place because it does not know it.
 type offload struct {
@@ -141,14 +141,18 @@ func (d *Driver) resume(ctx context.Context) {
 	}
 }
 
-// halt closes the socket that owns the table.
+// halt takes the table away, and closes the socket that owns it. To close it is
+// not enough: a process that is being started has all sockets of this one until
+// its program begins, and the kernel waits for the last who has it.
 func (o *offload) halt() error {
 	c := o.conn
 	o.conn, o.hooked, o.text = nil, nil, ""
 	if c == nil {
 		return nil
 	}
-	if err := c.close(); err != nil {
+	var b batch
+	b.deleteTable(flowsTable)
+	if err := errors.Join(c.commit(&b, 0), c.close()); err != nil {
 		return fmt.Errorf("take connections out of the flowtable: %w", err)
 	}
 	return nil

@@ -296,7 +296,9 @@ func (s *street) endWithDriver(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.t.Cleanup(func() { other.Close() })
-	if err := s.driver.flows.conn.close(); err != nil { // what the end of a process does
+	owner := s.driver.flows.conn
+	s.driver.flows.conn = nil
+	if err := owner.close(); err != nil { // what the end of a process does
 		t.Fatal(err)
 	}
 	if s.bypasses(c) == nil {
@@ -384,5 +386,33 @@ func TestFlowAddReadsBack(t *testing.T) {
 	}
 	if added != 4 {
 		t.Errorf("%d rules lead to the flowtable, not one for each prefix and direction", added)
+	}
+}
+
+// A process that is being started has all sockets of the one that starts it until
+// its program begins: the table is gone all the same. It is that of both families.
+func TestHaltWhileAProcessStarts(t *testing.T) {
+	ns := testenv.NetNS(t)
+	c, err := dial(ns)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b batch
+	b.start(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE|unix.NLM_F_EXCL, flowsTable.family, step{"add", "table", flowsTable.name})
+	b.text(unix.NFTA_TABLE_NAME, flowsTable.name)
+	b.u32(unix.NFTA_TABLE_FLAGS, tableOwner)
+	if err := c.commit(&b, 0); err != nil {
+		t.Fatal(err)
+	}
+	child, err := unix.Dup(c.fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(child)
+	if err := (&offload{ns: ns, conn: c}).halt(); err != nil {
+		t.Fatal(err)
+	}
+	if text := testenv.Run(t, ns, "nft", "list", "tables"); strings.Contains(text, FlowsName) {
+		t.Errorf("it is still there:\n%s", text)
 	}
 }
