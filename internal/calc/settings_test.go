@@ -41,7 +41,9 @@ func TestBrokenSettings(t *testing.T) {
 	}{
 		{model.ID{Kind: model.KindBGPConfig, Name: "default"}, func(b string) model.Value { return &model.BGPConfig{Name: "default", AS: 64777, Broken: b} }},
 		{model.ID{Kind: model.KindBGPPeer, Name: "p"}, func(b string) model.Value { return &model.BGPPeer{Name: "p", AS: 64777, Broken: b} }},
-		{model.ID{Kind: model.KindPool, Name: "p"}, func(b string) model.Value { return &model.Pool{Name: "p", CIDR: pfx("10.65.0.0/16"), BlockSize: 26, Broken: b} }},
+		{model.ID{Kind: model.KindPool, Name: "p"}, func(b string) model.Value {
+			return &model.Pool{Name: "p", CIDR: pfx("10.65.0.0/16"), BlockSize: 26, Broken: b}
+		}},
 	} {
 		key := desired.NoticeKey{Condition: desired.ConditionSettings, Object: of.id.String()}
 		c := New(model.Settings{Node: "h1"})

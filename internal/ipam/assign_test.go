@@ -21,7 +21,7 @@ import (
 type counting struct {
 	store.Driver
 	deny          func(key string, value []byte, fresh bool) bool // nil denies nothing
-	mu            sync.Mutex // guards what follows
+	mu            sync.Mutex                                      // guards what follows
 	reads, writes int
 }
 
