@@ -98,7 +98,7 @@ func hits(d oracle.Decision) []string {
 // documented of connections.
 func (c *cluster) expect(s shot, cfg rules.Config) outcome {
 	switch {
-	case s.state&rules.StateInvalid == 0 && s.connMark&cutMark != 0:
+	case s.state&rules.StateInvalid == 0 && s.connMark&cutMark != 0, s.at.direction == desired.Egress && speaksForRouters(s.flow):
 		return outcome{}
 	case s.state&(rules.StateEstablished|rules.StateRelated) != 0:
 		return outcome{accepted: true}
@@ -107,6 +107,19 @@ func (c *cluster) expect(s shot, cfg rules.Config) outcome {
 	}
 	d := c.view.Decide(c.view.WorkloadOn(here, s.at.addr).ID, s.at.direction, s.flow)
 	return outcome{accepted: d.Allowed, counted: strings.Join(hits(d), " ")}
+}
+
+// speaksForRouters reports whether a flow is what no workload may send: redirects
+// (RFC 792), and of neighbour discovery (RFC 4861) these, router advertisements,
+// and neighbour advertisements, of which the packets here name no target.
+func speaksForRouters(f oracle.Flow) bool {
+	switch f.Protocol {
+	case 1:
+		return f.Source.Is4() && f.ICMPType == 5
+	case 58:
+		return f.Source.Is6() && slices.Contains([]uint8{134, 136, 137}, f.ICMPType)
+	}
+	return false
 }
 
 func (s shot) String() string {

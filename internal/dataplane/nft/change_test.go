@@ -4,6 +4,9 @@ import (
 	"fmt"
 	"net/netip"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/brindle-net/brindle/internal/desired"
 	"github.com/brindle-net/brindle/internal/netns"
@@ -133,4 +136,55 @@ func BenchmarkFirstUse(b *testing.B) {
 		}
 		b.StartTimer()
 	}
+}
+
+// A thousand policies come, five at a time.
+func BenchmarkManyPolicies(b *testing.B) {
+	const atOnce = 5
+	for b.Loop() {
+		b.StopTimer()
+		ns, err := netns.New()
+		if err != nil {
+			b.Skip(err)
+		}
+		d := openWith(b, ns, compiled())
+		h := host{250, 1000, 10_000}
+		all := h.policy()
+		want := host{250, 0, 10_000}.policy()
+		if err := d.Sync(b.Context(), want, nil); err != nil {
+			b.Fatal(err)
+		}
+		before := processorTime(b)
+		b.StartTimer()
+		for i := 0; i < h.policies; i += atOnce {
+			p := &desired.PolicyPatch{}
+			p.Rules.Set, p.Endpoints.Set = map[desired.RulesID]*desired.RuleList{}, map[string]*desired.Endpoint{}
+			for n := i; n < i+atOnce; n++ {
+				p.Rules.Set[h.id(n)] = all.Rules[h.id(n)]
+				for w := n % hostGroups; w < h.workloads; w += hostGroups {
+					name := fmt.Sprint("cali", w)
+					e := *all.Endpoints[name]
+					e.Ingress = []desired.Tier{{Name: "default", Policies: e.Ingress[0].Policies[:n/hostGroups+1]}}
+					p.Endpoints.Set[name] = &e
+				}
+			}
+			p.Play(*want)
+			if err := d.Sync(b.Context(), want, p); err != nil {
+				b.Fatal(err)
+			}
+		}
+		b.StopTimer()
+		b.ReportMetric(float64((processorTime(b) - before).Milliseconds()), "cpu-ms/op")
+		d.Close()
+		ns.Close()
+		b.StartTimer()
+	}
+}
+
+func processorTime(b *testing.B) time.Duration {
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

@@ -1,6 +1,9 @@
 package rules
 
-import "slices"
+import (
+	"fmt"
+	"slices"
+)
 
 // A plain group is decided by look-ups alone where none of its rules asks
 // anything of the near address, and none of its rows leaves anything to the
@@ -45,7 +48,7 @@ func (c *compiler) addSpares() {
 
 // settleFronts writes the chains by which packets come to groups.
 func (c *compiler) settleFronts() {
-	now := map[string]alone{}
+	now, changed := map[string]alone{}, map[string]alone{}
 	for _, g := range c.groups {
 		a := now[g.key.plain]
 		if len(c.askedBy(g.key.plain).near) == 0 && g.decidesAll() {
@@ -58,29 +61,43 @@ func (c *compiler) settleFronts() {
 			now[plain], a = alone{}, alone{}
 		}
 		if old, ok := c.fronts[plain]; !ok || old != a {
-			c.writeFront(plain, c.fronts[plain], a)
+			changed[plain] = a
 		}
 	}
-	for plain, old := range c.fronts {
+	for plain := range c.fronts {
 		if _, ok := now[plain]; !ok {
-			c.writeFront(plain, old, alone{})
+			changed[plain] = alone{}
+		}
+	}
+	// What goes does so first: a new group may have taken a number over, and with
+	// it the chain of that.
+	for plain, a := range changed {
+		c.leaveFront(c.fronts[plain], a)
+	}
+	for plain, a := range changed {
+		c.writeFront(plain, c.fronts[plain], a)
+		if _, ok := now[plain]; !ok {
 			c.b.putChain(frontOf(plain), nil)
 		}
 	}
 	c.fronts = now
 }
 
-func (c *compiler) writeFront(plain string, old, now alone) {
+// leaveFront takes away what groups had as long as they decided all.
+func (c *compiler) leaveFront(old, now alone) {
 	for i, g := range old.groups {
-		if g != nil && g != now.groups[i] {
+		if g != nil && (g != now.groups[i] || old.numbers[i] != now.numbers[i]) {
 			g.alone = false
-			c.b.putChain(g.unmarked(), nil)
+			c.b.putChain(unmarked(old.numbers[i]), nil)
 		}
 	}
+}
+
+func (c *compiler) writeFront(plain string, old, now alone) {
 	for i, g := range now.groups {
 		if g != nil {
 			g.alone = true
-			c.b.putChain(g.unmarked(), c.anyMark(g, now.several[i]))
+			c.b.putChain(unmarked(g.number), c.anyMark(g, now.several[i]))
 		}
 	}
 	for _, g := range slices.Concat(old.groups[:], now.groups[:]) {
@@ -106,8 +123,9 @@ func (g *compiled) rest() string {
 	return g.key.plain
 }
 
-// unmarked is the chain for packets with a mark of somebody else's.
-func (g *compiled) unmarked() string { return "u-" + g.chain[len("q-"):] }
+// unmarked is the chain for packets with a mark of somebody else's, of the group
+// that has a number: who takes the number over has the same.
+func unmarked(number uint32) string { return fmt.Sprint("u-", number) }
 
 // far is the field of the far address.
 func (g *compiled) far() Field {
@@ -118,7 +136,7 @@ func (g *compiled) far() Field {
 // anew. Classes of single addresses come first: where a group has no rows for
 // one of these, it has none for the class of a net that the address is in.
 func (c *compiler) anyMark(g *compiled, several bool) *Chain {
-	ch := &Chain{Name: g.unmarked(), Note: "group, " + g.dir.String() + ", any mark"}
+	ch := &Chain{Name: unmarked(g.number), Note: "group, " + g.dir.String() + ", any mark"}
 	f := families[g.key.family]
 	for _, classes := range []string{mapClasses + f.digit(), mapRanges + f.digit(), ""} {
 		for _, row := range []Decide{

@@ -230,8 +230,8 @@ func front(plain string, dir desired.Direction, a alone) *Chain {
 		for i, g := range a.groups {
 			c.Rules = append(c.Rules, when(is(Mark, markBytes(0)), bytesOf(Family, byte(families[i]))).do(Goto{g.chain}))
 		}
-		for i, g := range a.groups {
-			c.Rules = append(c.Rules, when(bytesOf(Family, byte(families[i]))).do(Goto{g.unmarked()}))
+		for i, number := range a.numbers {
+			c.Rules = append(c.Rules, when(bytesOf(Family, byte(families[i]))).do(Goto{unmarked(number)}))
 		}
 		c.Rules = append(c.Rules, when().do(Goto{chainMissing}))
 		return c
