@@ -58,6 +58,19 @@ func TestGlanceMisses(t *testing.T) {
 	}
 }
 
+// taking returns what puts a change in force, and lets time pass.
+func taking(t *testing.T, d *policyDoc) func(desired.PolicyPatch, time.Duration) {
+	return func(p desired.PolicyPatch, wait time.Duration) {
+		t.Helper()
+		d.Take(p)
+		if err := d.Sync(t.Context(), false); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(wait)
+		synctest.Wait()
+	}
+}
+
 // TestGlancesMissAgainAndAgain: what all glances miss is found in time, however
 // fast changes that deny follow each other, and each of them is looked at once
 // more when it is late.
@@ -67,15 +80,7 @@ func TestGlancesMissAgainAndAgain(t *testing.T) {
 		d, _, table := document(false, denied, connection("10.9.0.1", "10.0.0.1"), connection("10.9.0.2", "10.0.0.2"))
 		d.flows.barrier = func() error { return nil }
 		looking(t, d)
-		take := func(p desired.PolicyPatch, wait time.Duration) {
-			t.Helper()
-			d.Take(p)
-			if err := d.Sync(t.Context(), false); err != nil {
-				t.Fatal(err)
-			}
-			time.Sleep(wait)
-			synctest.Wait()
-		}
+		take := taking(t, d)
 		a := endpoint("a", "10.0.0.1")
 		a.Ingress = []desired.Tier{{Policies: []string{"p"}}}
 		d.Take(policyOf(desired.Allow))
@@ -112,15 +117,7 @@ func TestGlanceMissesWhatIsCut(t *testing.T) {
 		d, _, table := document(false, denied, connection("10.9.0.1", "10.0.0.1"), connection("10.9.0.2", "10.0.0.2"))
 		d.flows.barrier = func() error { return nil }
 		looking(t, d)
-		take := func(p desired.PolicyPatch, wait time.Duration) {
-			t.Helper()
-			d.Take(p)
-			if err := d.Sync(t.Context(), false); err != nil {
-				t.Fatal(err)
-			}
-			time.Sleep(wait)
-			synctest.Wait()
-		}
+		take := taking(t, d)
 		a := endpoint("a", "10.0.0.1")
 		a.Ingress = []desired.Tier{{Policies: []string{"p"}}}
 		d.Take(policyOf(desired.Deny))

@@ -71,21 +71,30 @@ func (h host) rules(i int, more ...desired.PolicyRule) *desired.RuleList {
 	return l
 }
 
-// One policy of a thousand loses a rule, and gets it back.
-func BenchmarkOnePolicy(b *testing.B) {
+// enforced puts the host's policy in force, until the returned function is called.
+func (h host) enforced(b *testing.B) (*Driver, *desired.Policy, func()) {
 	ns, err := netns.New()
 	if err != nil {
 		b.Skip(err)
 	}
-	defer ns.Close()
-	d := openWith(b, ns, compiled())
+	d, want := openWith(b, ns, compiled()), h.policy()
+	mustSync(b, d, want, nil)
+	return d, want, func() { ns.Close() }
+}
+
+// askFor is a rule more that asks for a set.
+func askFor(set desired.SetID) desired.PolicyRule {
+	r := desired.PolicyRule{Action: desired.Allow, IPv4: true, IPv6: true, Protocol: 17, Index: 5}
+	r.Source.Sets, r.Destination.Ports = []desired.SetID{set}, []desired.PortRange{{Min: 9999, Max: 9999}}
+	return r
+}
+
+// One policy of a thousand loses a rule, and gets it back.
+func BenchmarkOnePolicy(b *testing.B) {
 	h := host{250, 1000, 10_000}
-	want := h.policy()
-	if err := d.Sync(b.Context(), want, nil); err != nil {
-		b.Fatal(err)
-	}
-	more := desired.PolicyRule{Action: desired.Allow, IPv4: true, IPv6: true, Protocol: 17, Index: 5}
-	more.Source.Sets, more.Destination.Ports = []desired.SetID{"s:0"}, []desired.PortRange{{Min: 9999, Max: 9999}}
+	d, want, end := h.enforced(b)
+	defer end()
+	more := askFor("s:0")
 	for i := 0; b.Loop(); i++ {
 		p := &desired.PolicyPatch{}
 		l := h.rules(5)
@@ -94,28 +103,17 @@ func BenchmarkOnePolicy(b *testing.B) {
 		}
 		p.Rules.Set = map[desired.RulesID]*desired.RuleList{h.id(5): l}
 		p.Play(*want)
-		if err := d.Sync(b.Context(), want, p); err != nil {
-			b.Fatal(err)
-		}
+		mustSync(b, d, want, p)
 	}
 }
 
 // A rule begins to ask for a set of many members that others ask for too, under
 // another name, and ends.
 func BenchmarkFirstUse(b *testing.B) {
-	ns, err := netns.New()
-	if err != nil {
-		b.Skip(err)
-	}
-	defer ns.Close()
-	d := openWith(b, ns, compiled())
 	h := host{250, 1000, 10_000}
-	want := h.policy()
-	if err := d.Sync(b.Context(), want, nil); err != nil {
-		b.Fatal(err)
-	}
-	more := desired.PolicyRule{Action: desired.Allow, IPv4: true, IPv6: true, Protocol: 17, Index: 5}
-	more.Source.Sets, more.Destination.Ports = []desired.SetID{"s:other"}, []desired.PortRange{{Min: 9999, Max: 9999}}
+	d, want, end := h.enforced(b)
+	defer end()
+	more := askFor("s:other")
 	other := desired.SetPatch{}
 	for m := range want.Sets["s:big"].Members {
 		other.Add = append(other.Add, m)
@@ -124,16 +122,12 @@ func BenchmarkFirstUse(b *testing.B) {
 		p := &desired.PolicyPatch{Sets: map[desired.SetID]desired.SetPatch{"s:other": other}}
 		p.Rules.Set = map[desired.RulesID]*desired.RuleList{h.id(5): h.rules(5, more)}
 		p.Play(*want)
-		if err := d.Sync(b.Context(), want, p); err != nil {
-			b.Fatal(err)
-		}
+		mustSync(b, d, want, p)
 		b.StopTimer()
 		p = &desired.PolicyPatch{Sets: map[desired.SetID]desired.SetPatch{"s:other": {Gone: true}}}
 		p.Rules.Set = map[desired.RulesID]*desired.RuleList{h.id(5): h.rules(5)}
 		p.Play(*want)
-		if err := d.Sync(b.Context(), want, p); err != nil {
-			b.Fatal(err)
-		}
+		mustSync(b, d, want, p)
 		b.StartTimer()
 	}
 }
@@ -143,17 +137,9 @@ func BenchmarkManyPolicies(b *testing.B) {
 	const atOnce = 5
 	for b.Loop() {
 		b.StopTimer()
-		ns, err := netns.New()
-		if err != nil {
-			b.Skip(err)
-		}
-		d := openWith(b, ns, compiled())
 		h := host{250, 1000, 10_000}
 		all := h.policy()
-		want := host{250, 0, 10_000}.policy()
-		if err := d.Sync(b.Context(), want, nil); err != nil {
-			b.Fatal(err)
-		}
+		d, want, end := host{250, 0, 10_000}.enforced(b)
 		before := processorTime(b)
 		b.StartTimer()
 		for i := 0; i < h.policies; i += atOnce {
@@ -169,14 +155,11 @@ func BenchmarkManyPolicies(b *testing.B) {
 				}
 			}
 			p.Play(*want)
-			if err := d.Sync(b.Context(), want, p); err != nil {
-				b.Fatal(err)
-			}
+			mustSync(b, d, want, p)
 		}
 		b.StopTimer()
 		b.ReportMetric(float64((processorTime(b) - before).Milliseconds()), "cpu-ms/op")
-		d.Close()
-		ns.Close()
+		end()
 		b.StartTimer()
 	}
 }
